@@ -1,0 +1,83 @@
+"""Finite scalar quantisation (arXiv 2309.15505) with a fixed grid of codes.
+
+Legend: B batch, T tokens, D dimensions of the code, V = product of the levels.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class FSQOutput(NamedTuple):
+    """code: (B, T, D) grid values in [-1, 1] with straight-through gradient;
+    index: (B, T) in 0..V-1; bounded: (B, T, D) the value before rounding, in grid units / half."""
+
+    code: torch.Tensor
+    index: torch.Tensor
+    bounded: torch.Tensor
+
+
+class FSQ(nn.Module):
+    """Round each dimension to one of ``levels[d]`` evenly spaced values in [-1, 1].
+
+    The input is normalised per dimension over valid frames (no learned parameters; running
+    statistics in evaluation): without it the token entropy stays under 2 of 10 bits for the first
+    hundreds of steps. ``bound`` squashes to the grid: "tanh" (arXiv 2309.15505) or "sigmoid",
+    2 sigmoid(1.6 u) - 1, which fills the outer levels less (iFSQ, arXiv 2601.17124).
+    """
+
+    def __init__(self, levels: tuple[int, ...], bound: str = "tanh", momentum: float = 0.01):
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ValueError(f"FSQ needs at least 2 levels in each dimension, got {levels}")
+        if bound not in ("tanh", "sigmoid"):
+            raise ValueError(f"unknown FSQ bound '{bound}': tanh or sigmoid")
+        self.levels, self.bound, self.momentum = tuple(levels), bound, momentum
+        self.codebook_size = math.prod(levels)
+        steps = [math.prod(levels[:d]) for d in range(len(levels))]
+        self.register_buffer("_levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("_steps", torch.tensor(steps), persistent=False)
+        self.register_buffer("mean", torch.zeros(len(levels)))
+        self.register_buffer("var", torch.ones(len(levels)))
+
+    def forward(self, u: torch.Tensor, mask: torch.Tensor) -> FSQOutput:
+        """u: (B, T, D) pre-quantisation values; mask: (B, T) bool, True on valid tokens."""
+        u = self._normalise(u.float(), mask)
+        squashed = torch.tanh(u) if self.bound == "tanh" else 2 * torch.sigmoid(1.6 * u) - 1
+        # Digits run 0..L-1, spread over the open interval (-1/2, L - 1/2): no level is favoured
+        # by an odd or even count, and rounding never leaves the grid.
+        span = self._levels * 0.999
+        digits = (squashed * span + self._levels - 1) / 2
+        rounded = digits + (digits.round() - digits).detach()
+        half = (self._levels - 1) / 2
+        index = (rounded.detach().round().long() * self._steps).sum(-1)
+        return FSQOutput(rounded / half - 1, index, squashed)
+
+    def _normalise(self, u: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            valid = u[mask]
+            mean, var = valid.mean(0), valid.var(0, unbiased=False)
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.momentum)
+                self.var.lerp_(var, self.momentum)
+        else:
+            mean, var = self.mean, self.var
+        return (u - mean) * torch.rsqrt(var + 1e-5)
+
+    def to_code(self, index: torch.Tensor) -> torch.Tensor:
+        """(...,) indices -> (..., D) grid values in [-1, 1]. Raises IndexError out of range."""
+        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.codebook_size):
+            raise IndexError(f"token index outside 0..{self.codebook_size - 1}")
+        digits = index.unsqueeze(-1) // self._steps % self._levels
+        return digits / ((self._levels - 1) / 2) - 1
+
+    def to_index(self, code: torch.Tensor) -> torch.Tensor:
+        """(..., D) grid values -> (...,) indices."""
+        digits = ((code + 1) * (self._levels - 1) / 2).round().long()
+        return (digits * self._steps).sum(-1)
+
+    def table(self) -> torch.Tensor:
+        """(V, D) every code, row = index."""
+        return self.to_code(torch.arange(self.codebook_size, device=self._levels.device))
