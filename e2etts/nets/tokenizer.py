@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from e2etts.nets.fsq import FSQ
+from e2etts.nets.sequence import length_mask
 from e2etts.nets.transformer import Transformer, TransformerConfig
 
 
@@ -32,11 +33,6 @@ class Tokens(NamedTuple):
     index: torch.Tensor
     bounded: torch.Tensor
     lens: torch.Tensor
-
-
-def length_mask(lens: torch.Tensor, size: int) -> torch.Tensor:
-    """(B,) lengths -> (B, size) bool, True on valid positions."""
-    return torch.arange(size, device=lens.device) < lens[:, None]
 
 
 def stack_frames(mel: torch.Tensor, count: int) -> torch.Tensor:

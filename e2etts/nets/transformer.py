@@ -186,10 +186,12 @@ class Transformer(nn.Module):
         condition: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         cache: KVCache | None = None,
+        first: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """x: (B, T, D); lens: (B,) valid positions, the padding being at the end;
         condition: (B, condition_dim); positions: (T,) or (B, T), default 0..T-1 (after the
-        cache). Returns (B, T, D).
+        cache); first: (B,) index of the first valid position of a causal stack, counted from the
+        start of the cache, the padding being before it. Returns (B, T, D).
 
         A causal stack needs no mask for padding at the end: no valid position looks there.
         """
@@ -204,8 +206,18 @@ class Transformer(nn.Module):
         if not self.causal and lens is not None and int(lens.min()) < t:
             mask = torch.arange(t, device=x.device) < lens[:, None]
             mask = mask[:, None, None, :]
+        if first is not None:
+            mask = self._padded_before(first, start, t, x.device)
         for i, block in enumerate(self.layers):
-            x = block(x, condition, rotary, mask, self.causal, cache, i)
+            x = block(x, condition, rotary, mask, self.causal and mask is None, cache, i)
         if cache is not None:
             cache.length += t
         return self.norm(x)
+
+    @staticmethod
+    def _padded_before(first, start, t, device):
+        rows = torch.arange(start, start + t, device=device)[:, None]
+        cols = torch.arange(start + t, device=device)[None, :]
+        seen = (cols <= rows) & (cols >= first[:, None, None])
+        # A padding position looks at itself: a row with nothing to look at would be NaN.
+        return (seen | (cols == rows))[:, None]

@@ -1,0 +1,120 @@
+"""Reward model: one trunk over q; speech recognition, emotion and speaker heads.
+
+Legend: B batch, T tokens, L text tokens, Q size of q, V text vocabulary, D trunk size.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from e2etts.nets.sequence import cut, join, length_mask
+from e2etts.nets.transformer import Transformer, TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMConfig:
+    """labels_per_token: CTC frames a speech token (at 25 tokens a second fast speech needs two);
+    decoder_layers: layers of the attention decoder, 0 for CTC alone."""
+
+    trunk: TransformerConfig = field(default_factory=TransformerConfig)
+    labels_per_token: int = 2
+    decoder_layers: int = 0
+
+
+class AttentionPool(nn.Module):
+    """(B, T, D) -> (B, D), weights learned, one pool a task (arXiv 2507.05911)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.score = nn.Linear(dim, 1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weight = self.score(x).float().masked_fill(~mask.unsqueeze(-1), -torch.inf).softmax(1)
+        return (weight * x.float()).sum(1)
+
+
+class RM(nn.Module):
+    """What is said, how, and by whom, read from q (arXiv 2606.09234, section 2)."""
+
+    def __init__(
+        self, config: RMConfig, *, q_dim: int, text_vocab: int, speakers: int, emotions: int
+    ):
+        super().__init__()
+        dim = config.trunk.dim
+        self.config = config
+        self.blank = text_vocab
+        self.stem = nn.Linear(q_dim, dim)
+        self.trunk = Transformer(config.trunk, causal=False)
+        self.split = nn.Linear(dim, config.labels_per_token * dim)
+        self.ctc = nn.Linear(dim, text_vocab + 1)
+        self.decoder = None
+        if config.decoder_layers:
+            trunk = TransformerConfig(**{**vars(config.trunk), "layers": config.decoder_layers})
+            self.decoder = Transformer(trunk, causal=True)
+            # Row V starts the text; class V ends it.
+            self.text = nn.Embedding(text_vocab + 1, dim)
+            self.head = nn.Linear(dim, text_vocab + 1)
+        self.pools = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        for task, classes in (("emotion", emotions), ("speaker", speakers)):
+            if classes > 1:
+                self.pools[task] = AttentionPool(dim)
+                self.heads[task] = nn.Linear(dim, classes)
+
+    def encode(self, q: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        """q: (B, T, Q), lens: (B,) -> (B, T, D)."""
+        return self.trunk(self.stem(q), lens=lens)
+
+    def ctc_logits(self, h: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T * labels_per_token, V + 1); the last class is the blank."""
+        b, t, d = h.shape
+        return self.ctc(F.gelu(self.split(h)).reshape(b, t * self.config.labels_per_token, d))
+
+    def ctc_loss(
+        self, h: torch.Tensor, lens: torch.Tensor, text: torch.Tensor, text_lens: torch.Tensor
+    ) -> torch.Tensor:
+        """(B,) negative log-likelihood of the text a text token; a text that does not fit into
+        its frames gets 0, never infinity."""
+        log_p = self.ctc_logits(h).float().log_softmax(-1).transpose(0, 1)
+        loss = F.ctc_loss(log_p, text, lens * self.config.labels_per_token, text_lens,
+                          blank=self.blank, reduction="none", zero_infinity=True)
+        return loss / text_lens.clamp_min(1)
+
+    def losses(
+        self,
+        q: torch.Tensor,
+        lens: torch.Tensor,
+        text: torch.Tensor,
+        text_lens: torch.Tensor,
+        speaker: torch.Tensor,
+        emotion: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Named losses of the heads; labels of -1 are masked, a head all of whose labels are
+        missing gives 0."""
+        h = self.encode(q, lens)
+        losses = {"ctc": self.ctc_loss(h, lens, text, text_lens).mean()}
+        if self.decoder is not None:
+            losses["attention"] = self._attention_loss(h, lens, text, text_lens)
+        for task, label in (("speaker", speaker), ("emotion", emotion)):
+            if task in self.heads:
+                logits = self.classify(task, h, lens)
+                known = (label >= 0).sum().clamp_min(1)
+                losses[task] = F.cross_entropy(logits, label, ignore_index=-1,
+                                               reduction="sum") / known
+        return losses
+
+    def classify(self, task: str, h: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, classes) logits of ``task``: "speaker" or "emotion"."""
+        return self.heads[task](self.pools[task](h, length_mask(lens, h.shape[1]))).float()
+
+    def _attention_loss(self, h, lens, text, text_lens):
+        start = text.new_full((len(text), 1), self.blank)
+        given = self.text(torch.cat([start, text], dim=1))
+        x = self.decoder(join(h, lens, given.to(h.dtype), text_lens + 1))
+        logits = self.head(cut(x, lens, text.shape[1] + 1))
+        valid = length_mask(text_lens, text.shape[1] + 1)
+        target = F.pad(text, (0, 1)).masked_fill(~valid, -100)
+        target = target.scatter(1, text_lens[:, None], self.blank)
+        return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=-100)

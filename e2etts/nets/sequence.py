@@ -1,0 +1,36 @@
+"""Joining and cutting padded sequences. Legend: B batch, A and C positions, D size."""
+
+import torch
+
+
+def length_mask(lens: torch.Tensor, size: int) -> torch.Tensor:
+    """(B,) lengths -> (B, size) bool, True on valid positions."""
+    return torch.arange(size, device=lens.device) < lens[:, None]
+
+
+def join(
+    left: torch.Tensor, left_lens: torch.Tensor, right: torch.Tensor, right_lens: torch.Tensor
+) -> torch.Tensor:
+    """Put each row's valid ``right`` (B, C, D) directly behind its valid ``left`` (B, A, D).
+
+    Returns (B, max(left_lens + right_lens), D); what lies behind the valid part is arbitrary.
+    """
+    source = torch.cat([left, right], dim=1)
+    size = int((left_lens + right_lens).max())
+    at = torch.arange(size, device=left.device).expand(len(left), -1)
+    gap = (left.shape[1] - left_lens)[:, None]
+    at = torch.where(at < left_lens[:, None], at, at + gap).clamp_max(source.shape[1] - 1)
+    return source.gather(1, at.unsqueeze(-1).expand(-1, -1, source.shape[-1]))
+
+
+def cut(x: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
+    """Row b of the result is x[b, start[b] : start[b] + size]; positions past the end repeat it."""
+    at = (start[:, None] + torch.arange(size, device=x.device)).clamp_max(x.shape[1] - 1)
+    return x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of x (B, T) or (B, T, D) over positions where mask (B, T) is True; zero if none is."""
+    if x.ndim == mask.ndim + 1:
+        x = x.mean(-1)
+    return (x * mask).sum() / mask.sum().clamp_min(1)
