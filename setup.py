@@ -1,0 +1,68 @@
+"""Installs the package and the command ``e2etts``; see tools/install.sh for a whole environment."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+install_requires = [
+    "accelerate>=1.0",
+    "av>=12",
+    "jiwer>=3.0",
+    "kaldiio>=2.18",
+    "matplotlib>=3.7",
+    "num2words>=0.5.13",
+    "numpy>=1.26",
+    "pydantic>=2",
+    "pyyaml>=6",
+    "safetensors>=0.4",
+    "sentencepiece>=0.2",
+    "soundfile>=0.12",
+    "soxr>=0.3",
+    "tensorboard>=2.14",
+    # torchaudio 2.11, the newest, is built for CUDA 13.0 and refuses torch 2.15 (CUDA 13.2);
+    # the CPU-only wheel of torch 2.13.0 lacks a symbol without which torchaudio does not load.
+    "torch>=2.9,<2.15,!=2.13.0",
+    "torchaudio>=2.9",
+    "tqdm>=4.60",
+]
+
+extras_require = {
+    "dev": ["playwright>=1.40", "pytest>=8", "ruff>=0.6"],
+    # resemblyzer belongs here too, but asks for webrtcvad, which has no wheels and needs a C
+    # compiler: tools/install.sh installs it without its dependencies, beside webrtcvad-wheels.
+    "score": [
+        "faster-whisper>=1.1",
+        "librosa>=0.10",
+        "onnxruntime>=1.16",
+        "pocketsphinx>=5.0.4",
+        "scipy>=1.11",
+        "speechmos>=0.0.1.1",
+        "webrtcvad-wheels>=2.0.14",
+        "whisper-normalizer>=0.1.12",
+    ],
+}
+
+
+def version() -> str:
+    """The version written in e2etts/__init__.py, read without importing it."""
+    text = (ROOT / "e2etts" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "([^"]+)"', text).group(1)
+
+
+setup(
+    name="e2etts",
+    version=version(),
+    description="End-to-end training of a discrete-token text-to-speech system",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["e2etts", "e2etts.*"]),
+    package_data={"e2etts": ["**/*.html", "**/*.css", "**/*.js", "**/*.json", "**/*.txt"]},
+    install_requires=install_requires,
+    extras_require=extras_require,
+    entry_points={"console_scripts": ["e2etts = e2etts.bin.main:main"]},
+)
