@@ -1,0 +1,160 @@
+"""Checkpoint folders: written whole or not at all, and loaded only where they fit exactly."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from e2etts.config import differences
+from e2etts.errors import UserError
+
+FORMAT = 1
+_SHOWN = 5
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``folder`` when the block ends without error.
+
+    Raises UserError when the disk refuses (full, read-only).
+    """
+    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    try:
+        recover_folder(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as e:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(e, OSError | SafetensorError):
+            reason = getattr(e, "strerror", None) or e
+            raise UserError(f"{folder}: cannot write: {reason}: free space or choose another "
+                            "folder, then run again") from e
+        raise
+
+
+def recover_folder(folder: Path) -> None:
+    """Undo a replacement that was cut off between its two renames."""
+    old = folder.with_name(folder.name + ".old")
+    if not old.exists():
+        return
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.rename(folder)
+
+
+def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``meta.json`` as one folder, replacing an older one.
+
+    meta should hold "step", "config" (the full model configuration) and "metrics"; the format
+    version and the git commit are added. Raises UserError when the disk refuses.
+    """
+    meta = {"format": FORMAT, "commit": git_commit(), **meta}
+    # A clone each, because safetensors refuses tensors that share memory (tied weights).
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    with replaced_folder(Path(folder)) as part:
+        save_file(tensors, part / "model.safetensors")
+        (part / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+
+
+def load_checkpoint(
+    folder: str | Path, expect_config: dict[str, Any] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and meta of a checkpoint folder.
+
+    Raises UserError for a missing or broken folder, another format version, or a configuration
+    that differs from ``expect_config`` (the differing keys are named).
+    """
+    folder = Path(folder)
+    recover_folder(folder)
+    for name in ("model.safetensors", "meta.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: no such checkpoint file: run the stage that "
+                            "writes it, or correct the path")
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as e:
+        raise UserError(f"{folder}: broken checkpoint ({e}): train the stage again") from e
+    if meta.get("format") != FORMAT:
+        raise UserError(f"{folder}/meta.json: checkpoint format {meta.get('format')}, this "
+                        f"program reads {FORMAT}: train the stage again")
+    if expect_config is not None:
+        require_same(meta.get("config", {}), expect_config, str(folder))
+    return tensors, meta
+
+
+def require_same(stored: dict, wanted: dict, where: str) -> None:
+    """Raise UserError naming the keys in which two configurations differ."""
+    wrong = differences(stored, json.loads(json.dumps(wanted)))
+    if wrong:
+        raise UserError(f"{where}: made with another configuration (stored != wanted): "
+                        f"{_first(wrong)}: use the stored values, or another --tag to start anew")
+
+
+def restore(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Load ``tensors`` into ``module``: every tensor must be there, with its shape, and no other.
+
+    Raises UserError that lists the first few missing, unknown and mis-shaped tensors.
+    """
+    own = module.state_dict()
+    wrong = [f"{k} is missing" for k in own if k not in tensors]
+    wrong += [f"{k} is unknown" for k in tensors if k not in own]
+    wrong += [f"{k} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}"
+              for k, v in own.items() if k in tensors and tensors[k].shape != v.shape]
+    if wrong:
+        raise UserError(f"{where}: the checkpoint does not fit the model: {_first(wrong)}: "
+                        "load one that was trained with this configuration")
+    module.load_state_dict(tensors)
+
+
+def save_state(folder: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
+    """Training state for resuming: ``state.pt`` and ``meta.json`` as one folder."""
+    with replaced_folder(folder) as part:
+        torch.save(state, part / "state.pt")
+        (part / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1) + "\n")
+
+
+def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """What ``save_state`` wrote, or None where there is nothing to resume."""
+    recover_folder(folder)
+    if not (folder / "meta.json").is_file():
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']}, this program reads {FORMAT}")
+        return torch.load(folder / "state.pt", map_location="cpu", weights_only=True), meta
+    except Exception as e:  # torch.load raises many kinds for a damaged file
+        raise UserError(f"{folder}: cannot resume ({' '.join(str(e).split())[:200]}): delete this "
+                        "folder to start the stage anew") from e
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, None for an installed package."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                              cwd=Path(__file__).parent, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _first(items: list[str]) -> str:
+    more = f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return "; ".join(items[:_SHOWN]) + more

@@ -1,0 +1,413 @@
+"""The one training loop: every stage of every recipe runs through ``Trainer``."""
+
+import contextlib
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, reduce
+from torch import Tensor
+
+from e2etts.config import fingerprint, to_dict
+from e2etts.data.batch import Batch
+from e2etts.data.sampler import mix
+from e2etts.errors import UserError
+from e2etts.tasks.base import Losses, Task
+from e2etts.train.checkpoint import (
+    load_state,
+    require_same,
+    restore,
+    save_checkpoint,
+    save_state,
+)
+from e2etts.train.logging import Means, RunLog
+from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
+
+MAX_SKIPPED_IN_A_ROW = 10
+# What a run may change when it is continued without becoming another run.
+_FREE = ("max_steps", "max_minutes", "log_every", "save_every", "validate_every", "workers")
+
+Cursor = tuple[int, int]  # (epoch, batches of it already used)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation of one stage. Progress is max(step / max_steps, elapsed / max_minutes);
+    the schedule follows it and training stops at 1.
+
+    batch_seconds: padded seconds of audio a batch may hold; accumulation: batches a step.
+    ema_decay, grad_clip: 0 is off. validate_every, save_every, log_every: in steps.
+    """
+
+    lr: float = 1e-3
+    warmup_steps: int = 100
+    final_lr_ratio: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    accumulation: int = 1
+    batch_seconds: float = 60.0
+    precision: Literal["bf16", "fp16", "no"] = "bf16"
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    save_every: int = 500
+    log_every: int = 20
+    workers: int = 1
+
+    def __post_init__(self):
+        if self.max_steps is None and self.max_minutes is None:
+            raise ValueError("set max_steps, max_minutes or both")
+        for name in ("accumulation", "validate_every", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 or more when training is over."""
+        parts = [step / self.max_steps] if self.max_steps is not None else []
+        if self.max_minutes is not None:
+            parts.append(seconds / (60.0 * self.max_minutes))
+        return max(parts)
+
+
+class Trainer:
+    """Trains ``task`` and leaves best/, last/, state/, log.jsonl, tb/ and summary.json in folder.
+
+    train: called with a cursor (epoch, position), yields (batch, cursor after it) without end.
+    dev: called for one pass over the dev set; None leaves validation out, and best/ with it.
+    weights: one for every term that the task returns.
+    identity: nested mapping of everything that decides the result (besides ``config``); a run
+        is only continued where it is the same. model_config: stored in the checkpoints.
+    """
+
+    def __init__(
+        self, task: Task, config: TrainConfig, *, folder: str | Path,
+        train: Callable[[Cursor], Iterator[tuple[Batch, Cursor]]],
+        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float],
+        frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
+        model_config: dict[str, Any] | None = None, title: str = "train",
+    ):
+        self.task, self.config, self.folder = task, config, Path(folder)
+        self.train_batches, self.dev_batches, self.weights = train, dev, weights
+        self.frame_rate_hz, self.seed, self.title = frame_rate_hz, seed, title
+        self.model_config = model_config or {}
+        self.identity = {**(identity or {}), "seed": seed, "weights": dict(weights),
+                         "train": to_dict(config)}
+        AcceleratorState._reset_state()  # global: an earlier stage may have had other precision
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision, cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        self.ranks = self.accelerator.num_processes
+        task.to(self.accelerator.device)
+        self.parameters = {phase: task.parameters_of(phase) for phase in task.phases}
+        if not all(self.parameters.values()):
+            raise UserError(f"{title}: a phase has no trainable parameters: check 'trainable'")
+        self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
+        self.optimizers = {
+            phase: self.accelerator.prepare_optimizer(
+                make_adamw(task, ps, lr=config.lr, betas=config.betas,
+                           weight_decay=config.weight_decay), device_placement=False)
+            for phase, ps in self.parameters.items()}
+        self.model = self.accelerator.prepare_model(task) if self.ranks > 1 else task
+        self.ema = Ema(self.trainable, config.ema_decay)
+        self.step, self.cursor, self.seconds_before = 0, (0, 0), 0.0
+        self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
+        self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
+        self.stop_requested = False
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, from the stored state where there is one; returns the summary.
+
+        Raises UserError when the stored state belongs to another configuration, or when ten
+        steps in a row had to be skipped; KeyboardInterrupt, after saving, on SIGINT or SIGTERM.
+        """
+        self._resume()
+        summary = self.folder / "summary.json"
+        if self._progress() >= 1 and summary.is_file():
+            self._say(f"{self.title}: finished at step {self.step}, nothing to do")
+            return json.loads(summary.read_text())
+        main = self.accelerator.is_main_process
+        self.log = RunLog(self.folder if main else None, self.title, self.step)
+        self.started = self.window_started = time.perf_counter()
+        self.first_progress = self._progress()
+        try:
+            with _signals_noted(self):
+                self._train()
+            return self._finish()
+        finally:
+            self.log.close()
+
+    def _train(self) -> None:
+        means, window_audio = Means(), 0.0
+        stream = self.train_batches(self.cursor)
+        self.task.train()
+        while (progress := self._progress()) < 1:
+            batches = []
+            for _ in range(self.config.accumulation):
+                batch, self.cursor = next(stream)
+                batches.append(batch)
+            audio = sum(float(b.mel_lens.sum()) for b in batches) / self.frame_rate_hz
+            values = self._one_step([b.to(self.accelerator.device) for b in batches], progress)
+            self.step += 1
+            self.audio_seconds += audio * self.ranks
+            window_audio += audio * self.ranks
+            means.add(values)
+            if self.step % self.config.log_every == 0:
+                seconds = time.perf_counter() - self.window_started
+                self._log_train(means.take(), window_audio / seconds)
+                self.window_started, window_audio = time.perf_counter(), 0.0
+            pause = time.perf_counter()
+            if self.step % self.config.validate_every == 0:
+                self._validate()
+            if self._asked_to_stop():
+                self._save()
+                self.log.say(f"{self.title}: stopped at step {self.step}; run again to go on")
+                raise KeyboardInterrupt
+            if self.step % self.config.save_every == 0:
+                self._save()
+            self.window_started += time.perf_counter() - pause
+
+    def _one_step(self, batches: list[Batch], progress: float) -> dict[str, Tensor | float]:
+        """One optimiser step in every phase. Non-finite losses or gradients change nothing."""
+        torch.manual_seed(mix(self.seed, self.step, self.accelerator.process_index))
+        self.task.progress = progress
+        ratio = learning_rate_ratio(self.step, progress, self.config.warmup_steps,
+                                    self.config.final_lr_ratio)
+        # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
+        buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
+        values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
+        for number, phase in enumerate(self.task.phases):
+            loss, norm = self._phase(phase, batches, values)
+            if loss is None:
+                continue
+            suffix = "" if number == 0 else f"_{phase}"
+            ok = bool(self._everywhere(torch.isfinite(loss) & torch.isfinite(norm)))
+            optimizer = self.optimizers[phase]
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr * ratio
+            if ok or self.accelerator.scaler is not None:  # the scaler skips and adapts by itself
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if not ok:
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+                self._skip(phase, float(loss), float(norm), batches)
+                return {}
+            values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
+        self.skipped_in_a_row = 0
+        self.ema.update()
+        return values
+
+    def _phase(self, phase: str, batches: list[Batch],
+               values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of one phase; (mean loss, gradient norm), or Nones where it is not on."""
+        if len(self.task.phases) > 1:
+            mine = {id(p) for p in self.parameters[phase]}
+            for parameter in self.trainable:
+                parameter.requires_grad_(id(parameter) in mine)
+        share, total, means = 1.0 / len(batches), None, Means()
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    losses = self.model(batch, phase)
+                loss = self._weighted(losses)
+                if loss is None:
+                    return None, None
+                self.accelerator.backward(loss * share)
+            total = loss.detach() * share if total is None else total + loss.detach() * share
+            means.add({**losses.terms, **losses.metrics})
+        for name, total_value in means.sums.items():
+            values[name] = total_value / means.weights[name]
+        limit = self.config.grad_clip or float("inf")
+        return total, self.accelerator.clip_grad_norm_(self.parameters[phase], limit)
+
+    def _weighted(self, losses: Losses) -> Tensor | None:
+        missing = sorted(losses.terms.keys() - self.weights.keys())
+        if missing:
+            raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
+                            "stage's weights (0 switches it off)")
+        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
+        return sum(used[1:], used[0]) if used else None
+
+    def _skip(self, phase: str, loss: float, norm: float, batches: list[Batch]) -> None:
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        utts = [u for b in batches for u in b.utts]
+        self.log.write(self.step, self._seconds(), "skipped",
+                       {"loss": loss, "grad_norm": norm}, utts=utts)
+        what = f"{self.title}: step {self.step}: {phase} loss {loss:.4g}, gradient {norm:.4g}"
+        self.log.say(f"{what}: not finite, step skipped")
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise UserError(f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the "
+                            f"last on {' '.join(utts[:8])}: check these utterances, or lower lr")
+
+    def _validate(self) -> None:
+        """Losses of the first phase on the dev set, with averaged weights and fixed noise."""
+        self.validated_step = self.step
+        if self.dev_batches is None:
+            return
+        means, device = Means(), self.accelerator.device
+        self.task.eval()
+        with self.ema.applied(), torch.no_grad():
+            for number, batch in enumerate(self.dev_batches()):
+                if number % self.ranks != self.accelerator.process_index:
+                    continue
+                torch.manual_seed(mix(self.seed, "dev", number))
+                with self.accelerator.autocast():
+                    losses = self.task(batch.to(device), self.task.phases[0])
+                chosen = {**losses.terms, **losses.metrics}
+                names = self.task.selection or losses.terms
+                loss = sum(self.weights.get(k, 1.0) * chosen[k].float() for k in names)
+                means.add({"loss": loss, **chosen}, float(batch.mel_lens.sum()))
+        self.task.train()
+        if self.ranks > 1:
+            means = Means.joined(gather_object([means.plain()]))
+        values = means.take()
+        if not values:
+            raise UserError(f"{self.title}: the dev set has no batches: check dump/<dev>")
+        self.log.write(self.step, self._seconds(), "dev", values)
+        if values["loss"] < self.best_loss:
+            self.best_loss, self.best_step = values["loss"], self.step
+            self._save_weights("best", values)
+        self.last_metrics = values
+
+    def _save_weights(self, name: str, metrics: dict[str, float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with self.ema.applied():
+            save_checkpoint(self.folder / name, self.task.state_to_save(), {
+                "step": self.step, "fingerprint": fingerprint(self.identity),
+                "config": self.model_config, "metrics": metrics})
+
+    def _save(self) -> None:
+        """Everything needed to go on as if never interrupted, and the averaged weights."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = {
+                "model": self.task.state_dict(), "ema": self.ema.state_dict(),
+                "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                **{k: getattr(self, k) for k in _COUNTERS}}
+            save_state(self.folder / "state", state, {
+                "step": self.step, "seconds": self._seconds(), "ranks": self.ranks,
+                "identity": self.identity})
+        self._save_weights("last", getattr(self, "last_metrics", {}))
+
+    def _resume(self) -> None:
+        stored = load_state(self.folder / "state")
+        if stored is None:
+            return
+        state, meta = stored
+        self._require_same_run(meta)
+        restore(self.task, state["model"], f"{self.folder}/state")
+        self.ema.load_state_dict(state["ema"])
+        for phase, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][phase])
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self.seconds_before = meta["seconds"]
+        if self._progress() < 1:
+            self._say(f"{self.title}: going on from step {self.step}")
+
+    def _require_same_run(self, meta: dict[str, Any]) -> None:
+        wanted, stored = (json.loads(json.dumps(i)) for i in (self.identity, meta["identity"]))
+        for name in ("max_steps", "max_minutes"):
+            old, new = stored["train"][name], wanted["train"][name]
+            if new is not None and (old is None or new < old):
+                require_same({f"train.{name}": old}, {f"train.{name}": new}, str(self.folder))
+        for name in _FREE:
+            stored["train"].pop(name), wanted["train"].pop(name)
+        stored["ranks"], wanted["ranks"] = meta["ranks"], self.ranks
+        require_same(stored, wanted, str(self.folder))
+
+    def _finish(self) -> dict[str, Any]:
+        if self.validated_step != self.step:
+            self._validate()
+        self._save()
+        usage = [resource.getrusage(w).ru_maxrss
+                 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        scale = 2 ** 30 if sys.platform == "darwin" else 2 ** 20
+        has_best = self.best_loss < float("inf")
+        summary = {
+            "steps": self.step, "seconds": round(self._seconds(), 1),
+            "audio_seconds": round(self.audio_seconds, 1),
+            "peak_gib": round(sum(usage) / scale, 3),
+            "best_loss": self.best_loss if has_best else None,
+            "best_step": self.best_step if has_best else None,
+            "parameters": sum(p.numel() for p in self.trainable), "skipped_steps": self.skipped}
+        if self.accelerator.is_main_process:
+            part = self.folder / "summary.json.part"
+            part.write_text(json.dumps(summary, indent=1) + "\n")
+            part.rename(self.folder / "summary.json")
+        return summary
+
+    def _log_train(self, values: dict[str, float], speed: float) -> None:
+        seconds, progress = self._seconds(), self._progress()
+        values |= {"audio_seconds_per_second": speed, "skipped": self.skipped}
+        self.log.write(self.step, seconds, "train", values)
+        done = max(progress - self.first_progress, 1e-9)
+        left = (time.perf_counter() - self.started) * max(0.0, 1 - progress) / done
+        shown = {k: values[k] for k in ("loss", "grad_norm") if k in values}
+        self.log.show(progress, self.step, shown, speed, left)
+
+    def _seconds(self) -> float:
+        """Seconds of training so far, those of earlier runs included."""
+        started = getattr(self, "started", None)
+        now = time.perf_counter() - started if started is not None else 0.0
+        return self.seconds_before + now
+
+    def _progress(self) -> float:
+        value = self.config.progress(self.step, self._seconds())
+        if self.ranks == 1:
+            return value
+        # Every rank must leave the loop at the same step: the slowest clock is not asked.
+        mine = torch.tensor(value, device=self.accelerator.device)
+        return float(self.accelerator.gather(mine.reshape(1)).max())
+
+    def _everywhere(self, flag: Tensor) -> Tensor:
+        return flag if self.ranks == 1 else reduce(flag.float(), "sum") > self.ranks - 0.5
+
+    def _asked_to_stop(self) -> bool:
+        if self.ranks == 1:
+            return self.stop_requested
+        flag = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
+        return bool(reduce(flag, "sum") > 0)
+
+    def _say(self, text: str) -> None:
+        self.accelerator.print(text)
+
+
+_COUNTERS = ("step", "cursor", "audio_seconds", "skipped", "skipped_in_a_row", "best_loss",
+             "best_step", "validated_step")
+
+
+@contextlib.contextmanager
+def _signals_noted(trainer: Trainer) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run after the current step; a second one ends it at once."""
+    def note(number: int, frame: object) -> None:
+        trainer.stop_requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

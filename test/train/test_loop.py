@@ -1,0 +1,166 @@
+import itertools
+import json
+
+import pytest
+import torch
+from toy import Regression, TwoPhases, make_batch, make_trainer, stream, tensors_equal
+
+from e2etts.errors import UserError
+from e2etts.train.checkpoint import load_checkpoint, load_state
+from e2etts.train.loop import TrainConfig
+
+
+def constant_stream(cursor):
+    for n in itertools.count(cursor[1]):
+        yield make_batch(3), (0, n + 1)
+
+
+def records(folder, split):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [r for r in lines if r["split"] == split]
+
+
+def interrupted(make_task, folder, at, **options):
+    """Train until batch ``at`` was drawn, then be asked to stop."""
+    def train(cursor):
+        return stream(cursor, on_batch=lambda n: setattr(trainer, "stop_requested", n >= at))
+
+    trainer = make_trainer(make_task(), folder, train=train, **options)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+
+
+def test_overfits_one_batch(tmp_path):
+    trainer = make_trainer(Regression(noise=0.0, depth=64), tmp_path, train=constant_stream,
+                           max_steps=150, lr=3e-2, weight_decay=0.0, validate_every=1000)
+    summary = trainer.run()
+    losses = [r["loss"] for r in records(tmp_path, "train")]
+    assert losses[-1] < losses[0] / 10
+    assert summary["steps"] == 150
+    assert summary["audio_seconds"] == pytest.approx(150 * 4 * 8 / 50)
+    assert 0 < summary["peak_gib"] < 8
+    assert (tmp_path / "tb").is_dir()
+
+
+@pytest.mark.parametrize("make_task", [Regression, TwoPhases])
+@pytest.mark.parametrize("accumulation,at", [(1, 6), (3, 13)])
+def test_resumed_run_equals_unbroken_run_bit_for_bit(tmp_path, make_task, accumulation, at):
+    options = {"accumulation": accumulation}
+    whole = make_trainer(make_task(), tmp_path / "whole", **options)
+    whole.run()
+    interrupted(make_task, tmp_path / "broken", at, **options)
+    resumed = make_trainer(make_task(), tmp_path / "broken", **options)
+    resumed.run()
+    assert resumed.step == whole.step == 12
+    a, _ = load_state(tmp_path / "whole/state")
+    b, _ = load_state(tmp_path / "broken/state")
+    assert tensors_equal(a["model"], b["model"])
+    assert a["cursor"] == b["cursor"]
+    for x, y in zip(a["ema"]["average"], b["ema"]["average"], strict=True):
+        assert torch.equal(x, y)
+    for name in ("best", "last"):
+        x, y = (load_checkpoint(tmp_path / run / name) for run in ("whole", "broken"))
+        assert tensors_equal(x[0], y[0])
+        assert x[1]["step"] == y[1]["step"]
+        assert x[1]["metrics"] == y[1]["metrics"]
+    changing = ("seconds", "audio_seconds_per_second")
+    logs = [[{k: v for k, v in r.items() if k not in changing}
+             for r in records(tmp_path / run, "train")] for run in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_saved_weights_are_the_average_and_state_holds_the_raw_ones(tmp_path):
+    trainer = make_trainer(Regression(), tmp_path)
+    trainer.run()
+    last, meta = load_checkpoint(tmp_path / "last")
+    assert torch.equal(last["net.0.weight"], trainer.ema.average[0])
+    assert not torch.equal(last["net.0.weight"], trainer.task.net[0].weight)
+    assert meta["step"] == 12
+
+
+def test_accumulation_equals_one_large_batch(tmp_path):
+    def halves(cursor):
+        for batch, at in stream(cursor, count=6):
+            for i, rows in enumerate((slice(0, 2), slice(2, 4))):
+                half = {k: (v[rows] if k != "wav" else None) for k, v in vars(batch).items()}
+                yield type(batch)(**half), (at[0], 2 * at[1] + i)
+
+    task = [Regression(noise=0.0) for _ in range(2)]
+    make_trainer(task[0], tmp_path / "a", train=lambda c: stream(c, count=6), max_steps=6).run()
+    make_trainer(task[1], tmp_path / "b", train=halves, max_steps=6, accumulation=2).run()
+    for a, b in zip(task[0].net.parameters(), task[1].net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
+    task = Regression()
+    trainer = make_trainer(task, tmp_path, train=lambda c: stream(c, lambda n: n in (2, 3)))
+    summary = trainer.run()
+    assert summary["skipped_steps"] == 2
+    assert all(bool(v.isfinite().all()) for v in task.state_dict().values())
+    skipped = records(tmp_path, "skipped")
+    assert [r["step"] for r in skipped] == [2, 3]
+    assert skipped[0]["loss"] is None and skipped[0]["utts"][0] == "utt9-0"
+    assert records(tmp_path, "train")[-1]["skipped"] == 2
+
+
+def test_ten_skipped_steps_in_a_row_are_an_error_naming_utterances(tmp_path):
+    trainer = make_trainer(Regression(), tmp_path, train=lambda c: stream(c, lambda n: n >= 3),
+                           max_steps=100)
+    with pytest.raises(UserError, match=r"10 steps in a row.*utt\d+-0"):
+        trainer.run()
+    assert trainer.skipped == 10
+
+
+def test_validation_repeats_exactly_and_keeps_the_best(tmp_path):
+    trainer = make_trainer(Regression(), tmp_path, validate_every=2)
+    trainer.run()
+    dev = records(tmp_path, "dev")
+    assert [r["step"] for r in dev] == [2, 4, 6, 8, 10, 12]
+    best = min(dev, key=lambda r: r["loss"])
+    assert load_checkpoint(tmp_path / "best")[1]["step"] == best["step"]
+    trainer.log.file = None
+    trainer._validate()
+    assert trainer.last_metrics["loss"] == pytest.approx(dev[-1]["loss"], abs=1e-6)
+
+
+def test_finished_stage_says_so_and_a_longer_one_goes_on(tmp_path, capsys):
+    first = make_trainer(Regression(), tmp_path).run()
+    again = make_trainer(Regression(), tmp_path)
+    assert again.run() == first
+    assert "finished at step 12" in capsys.readouterr().out
+    longer = make_trainer(Regression(), tmp_path, max_steps=15)
+    assert longer.run()["steps"] == 15
+    assert [r["step"] for r in records(tmp_path, "train")] == list(range(1, 16))
+    with pytest.raises(UserError, match="max_steps: 15 != 12"):
+        make_trainer(Regression(), tmp_path, max_steps=12).run()
+
+
+def test_state_of_another_configuration_is_refused_with_the_keys(tmp_path):
+    make_trainer(Regression(), tmp_path, identity={"model": {"dim": 4}}).run()
+    with pytest.raises(UserError, match=r"model\.dim: 4 != 5; train\.lr: 0\.01 != 0\.5.*--tag"):
+        make_trainer(Regression(), tmp_path, identity={"model": {"dim": 5}}, lr=0.5).run()
+
+
+def test_time_limit_counts_the_earlier_part(tmp_path):
+    summary = make_trainer(Regression(), tmp_path, max_steps=None, max_minutes=0.02).run()
+    assert 1.2 <= summary["seconds"] < 3
+    again = make_trainer(Regression(), tmp_path, max_steps=None, max_minutes=0.03).run()
+    assert 1.8 <= again["seconds"] < 4
+    assert again["steps"] > summary["steps"]
+
+
+def test_limit_is_required_and_loss_without_weight_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="max_minutes"):
+        TrainConfig()
+    with pytest.raises(UserError, match="no weight for the loss 'error'"):
+        make_trainer(Regression(), tmp_path, weights={"other": 1.0}).run()
+
+
+def test_bf16_trains(tmp_path):
+    trainer = make_trainer(Regression(noise=0.0), tmp_path, precision="bf16",
+                           train=constant_stream, max_steps=40)
+    trainer.run()
+    losses = [r["loss"] for r in records(tmp_path, "train")]
+    assert losses[-1] < losses[0]
+    assert all(p.dtype == torch.float32 for p in trainer.task.parameters())

@@ -1,0 +1,95 @@
+"""Tiny tasks and streams for the tests of the training loop."""
+
+import torch
+from torch import Tensor, nn
+
+from e2etts.data.batch import Batch
+from e2etts.tasks.base import Losses, Task
+from e2etts.train.loop import TrainConfig, Trainer
+
+BANDS = 4
+
+
+def make_batch(seed: int, rows: int = 4, frames: int = 8, names: str = "utt") -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    mel = torch.randn(rows, frames, BANDS, generator=g)
+    lens, labels = torch.full((rows,), frames), torch.zeros(rows, dtype=torch.long)
+    return Batch(utts=[f"{names}{seed}-{i}" for i in range(rows)], mel=mel, mel_lens=lens,
+                 text=torch.zeros(rows, 1, dtype=torch.long), text_lens=torch.ones_like(lens),
+                 language=labels, speaker=labels, emotion=labels, voice_mel=mel, voice_lens=lens)
+
+
+class Regression(Task):
+    """Learns a fixed linear map of the mel; dropout and noise make it depend on the seeding."""
+
+    def __init__(self, noise: float = 0.1, depth: int = 16):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(BANDS, depth), nn.Tanh(), nn.Linear(depth, BANDS))
+        self.norm = nn.BatchNorm1d(BANDS)
+        self.noise = noise
+
+    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+        target = batch.mel.flip(-1) * 0.5
+        noise = self.noise * torch.randn_like(target)
+        if self.training:
+            self.norm(batch.mel.flatten(0, 1))
+        error = (self.net(batch.mel) - target - noise).square().mean()
+        return Losses({"error": error}, {"size": batch.mel.abs().mean()})
+
+
+class TwoPhases(Regression):
+    """A generator and a critic of it, each with an optimiser of its own."""
+
+    phases = ("generator", "discriminator")
+
+    def __init__(self):
+        super().__init__()
+        self.critic = nn.Linear(BANDS, 1)
+
+    def parameters_of(self, phase: str) -> list[nn.Parameter]:
+        return list((self.net if phase == "generator" else self.critic).parameters())
+
+    def forward(self, batch: Batch, phase: str = "generator") -> Losses:
+        made = self.net(batch.mel + 0.1 * torch.randn_like(batch.mel))
+        if phase == "generator":
+            return Losses({"error": (made - batch.mel).square().mean(),
+                           "fool": (self.critic(made) - 1).square().mean()})
+        if self.progress < 0.2:
+            return Losses()
+        real, fake = self.critic(batch.mel), self.critic(made.detach())
+        return Losses({"critic": (real - 1).square().mean() + fake.square().mean()})
+
+
+def epoch_of(seed: int, epoch: int, count: int = 5) -> list[Batch]:
+    return [make_batch(seed + 100 * epoch + i) for i in range(count)]
+
+
+def stream(cursor, poison=lambda n: False, on_batch=lambda n: None, count: int = 5):
+    """Random batches, five an epoch; ``poison(n)`` makes the n-th batch not a number."""
+    epoch, position = cursor
+    while True:
+        batches = epoch_of(7, epoch, count)
+        while position < count:
+            batch, number = batches[position], epoch * count + position
+            position += 1
+            if poison(number):
+                batch.mel[0, 0, 0] = float("nan")
+            on_batch(number)
+            yield batch, (epoch, position)
+        epoch, position = epoch + 1, 0
+
+
+def make_trainer(task: Task, folder, *, train=stream, dev=True, weights=None, identity=None,
+                 seed: int = 1, **options) -> Trainer:
+    config = TrainConfig(**{
+        "lr": 1e-2, "warmup_steps": 3, "max_steps": 12, "precision": "no", "log_every": 1,
+        "validate_every": 4, "save_every": 100, "ema_decay": 0.9, **options})
+    return Trainer(task, config, folder=folder, train=train,
+                   dev=(lambda: [make_batch(1000), make_batch(1001)]) if dev else None,
+                   weights=weights or {"error": 1.0, "fool": 0.1, "critic": 1.0},
+                   frame_rate_hz=50.0, seed=seed, identity=identity)
+
+
+def tensors_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
