@@ -14,7 +14,7 @@ venv=${E2ETTS_VENV:-${VIRTUAL_ENV:-$root/tools/venv}}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 stamp=$venv/.e2etts-installed
 log=$venv.log
-need_mib=7000 # torch with its CUDA libraries takes 5.5 GB of it
+need_mib=8000 # torch with its CUDA libraries takes most of it
 
 die() { echo "tools/install.sh: error: $*" >&2; exit 2; }
 say() { echo "tools/install.sh: $*"; }
@@ -121,7 +121,7 @@ fi
 # What was asked for before stays installed when setup.py changes.
 all=$(printf '%s\n' ${extras//,/ } $(installed_extras) | sort -u | paste -sd ' ')
 rm -f "$stamp"
-say "installing e2etts ${all:+with the extras $all }into $venv (about 6 GB, 2 to 10 minutes the first time)"
+say "installing e2etts ${all:+with the extras $all }into $venv (about 7 GB, 2 to 10 minutes the first time)"
 list=${all// /,}
 pip_install --editable "$root${list:+[$list]}"
 case " $all " in

@@ -1,0 +1,203 @@
+"""Gather a trained system into one folder, and an archive if asked (stage 11).
+
+  e2etts pack --config conf/default.yaml --tag default
+  e2etts pack --config conf/default.yaml --out mini.tar.gz
+  e2etts pack --unpack mini.tar.gz --out mini
+
+The folder exp/TAG/pack holds config.yaml, text.model, vocab.json, joint/ and vocoder/ (each
+model.safetensors and meta.json), results.json, README.md and SHA256SUMS, which
+`sha256sum -c SHA256SUMS` checks.
+"""
+
+import argparse
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from e2etts.bin.main import add_recipe_arguments
+from e2etts.config import read_yaml
+from e2etts.errors import UserError
+
+SUMS = "SHA256SUMS"
+CHUNK_BYTES = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``e2etts pack``."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--out", type=Path, metavar="PATH",
+                        help="also write this .tar.gz archive; with --unpack: the folder to make")
+    parser.add_argument("--unpack", type=Path, metavar="FILE.tar.gz",
+                        help="check an archive and unpack it into the folder --out")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Pack or unpack, and print what was written."""
+    if args.unpack:
+        if args.out is None:
+            raise UserError("--unpack: name the folder to make with --out")
+        unpack(args.unpack, args.out)
+        print(f"{args.out}: unpacked and checked against {SUMS}")
+        return
+    from e2etts.recipe import load_recipe
+
+    corpus = load_recipe(args.config, args.overrides).corpus
+    exp = Path("exp") / (args.tag or Path(args.config).stem)
+    if args.out is not None and not args.out.name.endswith(".tar.gz"):
+        raise UserError(f"{args.out}: the archive's name must end in .tar.gz")
+    folder = pack(exp, Path(corpus.dump_dir), Path(corpus.data_dir))
+    size_mb = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    print(f"{folder}: {size_mb:.1f} MB")
+    if args.out is not None:
+        archive(folder, args.out)
+        print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+
+
+def pack(exp: Path, dump: Path, data: Path) -> Path:
+    """Copy what inference needs from ``exp``, ``dump`` and ``data`` into ``exp/pack``.
+
+    Replaces an older pack as a whole. Raises UserError naming the first missing input and the
+    stage that makes it.
+    """
+    from e2etts.train.checkpoint import replaced_folder  # loads torch, which --help need not
+
+    needed = {"config.yaml": (exp / "joint" / "config.yaml", 8),
+              "text.model": (dump / "text.model", 2), "vocab.json": (dump / "vocab.json", 2)}
+    for stage, number in (("joint", 8), ("vocoder", 3)):
+        for name in ("model.safetensors", "meta.json"):
+            needed[f"{stage}/{name}"] = (exp / stage / "best" / name, number)
+    for source, number in needed.values():
+        if not source.is_file():
+            raise UserError(f"{source}: missing: run stage {number} of the recipe first")
+    sources = {name: source for name, (source, _) in needed.items()}
+    if (exp / "results.json").is_file():
+        sources["results.json"] = exp / "results.json"
+    attributions = sorted(data.glob("ATTRIBUTION*"))
+    with replaced_folder(exp / "pack") as part:
+        for name, source in sources.items():
+            (part / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, part / name)
+        (part / "README.md").write_text(model_card(exp, attributions), encoding="utf-8")
+        write_sums(part)
+    return exp / "pack"
+
+
+def model_card(exp: Path, attributions: list[Path]) -> str:
+    """The pack's README: what it is, how to use it, what it was trained on."""
+    corpus = read_yaml(exp / "joint" / "config.yaml").get("corpus", {})
+    languages = ", ".join(corpus.get("languages", []))
+    scored = (exp / "results.json").is_file()
+    credits = "\n\n".join(path.read_text(encoding="utf-8").strip() for path in attributions)
+    return f"""# A text-to-speech system trained with e2etts
+
+Run `{exp.name}`, languages: {languages or "see config.yaml"}. Method: arXiv 2606.09234.
+
+- `config.yaml`: the full configuration; `text.model`, `vocab.json`: text tokens and labels
+- `joint/`: tokenizer, language model, flow matching and reward model; `vocoder/`: mel to waveform
+- `SHA256SUMS`: check the files with `sha256sum -c SHA256SUMS`
+
+{"Measured results are in `results.json`." if scored else "It has not been scored."}
+
+## Data
+
+{credits or "The corpus's own terms hold for the data; see the recipe that trained this system."}
+
+## Limits
+
+The voices are those of the training data. Do not use the system to imitate a person without
+their consent, and say of its speech that it is synthetic.
+"""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """List the SHA-256 of every file of ``folder`` in its SHA256SUMS."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != SUMS)
+    lines = [f"{file_sha256(f)}  {f.relative_to(folder).as_posix()}\n" for f in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_sums(folder: Path, said_of: Path) -> None:
+    """Raise UserError naming ``said_of`` unless SHA256SUMS lists exactly the files, unchanged."""
+    if not (folder / SUMS).is_file():
+        raise UserError(f"{said_of}: no {SUMS}: not a pack of e2etts")
+    listed = {}
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name] = digest
+    present = {f.relative_to(folder).as_posix(): f
+               for f in folder.rglob("*") if f.is_file() and f.name != SUMS}
+    for name in sorted(listed.keys() ^ present.keys()):
+        where = "in the archive" if name in present else f"in {SUMS}"
+        raise UserError(f"{said_of}: {name} is only {where}: get the archive again")
+    for name, path in sorted(present.items()):
+        if file_sha256(path) != listed[name]:
+            raise UserError(f"{said_of}: {name} differs from its checksum: get the archive again")
+
+
+def archive(folder: Path, target: Path) -> None:
+    """Write ``folder`` as a .tar.gz whose bytes depend only on names and contents."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        with (part.open("wb") as raw,
+              gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
+              tarfile.open(fileobj=packed, mode="w") as tar):
+            for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+                entry = tarfile.TarInfo(file.relative_to(folder).as_posix())
+                entry.size, entry.mode = file.stat().st_size, 0o644
+                with file.open("rb") as stream:
+                    tar.addfile(entry, stream)
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def unpack(source: Path, folder: Path) -> None:
+    """Unpack an archive that may come from anyone into the new folder ``folder``.
+
+    Only plain files with names inside the folder are accepted, and only where SHA256SUMS agrees.
+    Raises UserError, leaving nothing behind, otherwise.
+    """
+    from e2etts.train.checkpoint import replaced_folder
+
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; choose a new folder")
+    with replaced_folder(folder) as part:
+        try:
+            with tarfile.open(source, "r:gz") as tar:
+                for entry in tar:
+                    extract_file(tar, entry, part, source)
+        except (FileNotFoundError, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as e:
+            raise UserError(f"{source}: not a whole .tar.gz archive ({e}): get it again") from e
+        check_sums(part, source)
+
+
+def extract_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path, source: Path) -> None:
+    """Write one archive entry below ``folder``; UserError for a link, device or escaping name."""
+    path = PurePosixPath(entry.name)
+    inside = not path.is_absolute() and ".." not in path.parts and path.parts
+    if entry.isdir() and inside:
+        return
+    if not entry.isreg() or not inside or "\\" in entry.name:
+        raise UserError(f"{source}: entry '{entry.name}' is not a plain file inside the archive: "
+                        "do not trust it")
+    target = folder / path
+    if target.exists():
+        raise UserError(f"{source}: entry '{entry.name}' occurs twice: do not trust it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stream = tar.extractfile(entry)
+    with target.open("wb") as out:
+        shutil.copyfileobj(stream, out, CHUNK_BYTES)

@@ -1,0 +1,157 @@
+# The driver that all recipes share; sourced by egs/<corpus>/run.sh, which first sets
+#   corpus          the folder's name
+#   about           one line of what the corpus is
+#   default_config  the configuration used without --config
+# and then calls: recipe "$@"
+
+set -euo pipefail
+export LC_ALL=C.UTF-8 # sorted files mean the same order everywhere
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+names=(_ data prepare vocoder tokenizer lm fm rm joint synthesize score pack)
+last_stage=11
+
+usage() {
+    cat <<TXT
+usage: ./run.sh [--stage N] [--stop_stage M] [--config FILE] [--tag NAME] [key=value ...]
+
+$corpus: $about
+
+  --stage N       first stage to run (default 1)
+  --stop_stage M  last stage to run (default $last_stage)
+  --config FILE   configuration (default $default_config)
+  --tag NAME      results go to exp/NAME (default: the configuration's file name)
+  key=value       override any configuration key, for example stages.lm.train.lr=1e-3
+
+   1 data        fetch the corpus           -> data/<set>/
+   2 prepare     text tokens, mel dumps     -> dump/
+   3 vocoder     mel to waveform            -> exp/<tag>/vocoder/
+   4 tokenizer   first-order joint training -> exp/<tag>/tokenizer/
+   5 lm          on the frozen tokenizer    -> exp/<tag>/lm/
+   6 fm          on the frozen tokenizer    -> exp/<tag>/fm/
+   7 rm          on the frozen tokenizer    -> exp/<tag>/rm/
+   8 joint       second-order finetuning    -> exp/<tag>/joint/
+   9 synthesize  test sets and sentences    -> exp/<tag>/wavs/
+  10 score       tables and report          -> exp/<tag>/RESULTS.md, report.html
+  11 pack        one folder to share        -> exp/<tag>/pack/
+
+Every stage may be run again: a finished one says so, an interrupted one goes on.
+TXT
+}
+
+stop() { echo "run.sh: error: $*" >&2; exit 2; }
+
+parse_arguments() {
+    stage=1 stop_stage=$last_stage config=$default_config tag= overrides=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --stage | --stop_stage | --config | --tag)
+                [ $# -ge 2 ] || stop "$1 wants a value; try --help"
+                printf -v "${1#--}" '%s' "$2"
+                shift ;;
+            -h | --help) usage; exit 0 ;;
+            [a-z]*=*) overrides+=("$1") ;;
+            *) stop "unknown argument '$1': options are --stage --stop_stage --config --tag --help," \
+                "settings are key=value" ;;
+        esac
+        shift
+    done
+    local n
+    for n in "$stage" "$stop_stage"; do
+        [[ $n =~ ^[0-9]+$ ]] && [ "$n" -ge 1 ] && [ "$n" -le $last_stage ] ||
+            stop "stage '$n': want a number from 1 to $last_stage"
+    done
+    [ "$stage" -le "$stop_stage" ] || stop "--stage $stage is after --stop_stage $stop_stage"
+    [ -f "$config" ] || stop "$config: no such configuration in $PWD; there are: $(echo conf/*.yaml)"
+    tag=${tag:-$(basename "$config" .yaml)}
+    [[ $tag =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || stop "--tag '$tag': letters, digits, . _ - only"
+    exp=exp/$tag
+}
+
+# Sets `inputs` (each "stage that makes it:path") and `output` of stage number $1.
+declare_stage() {
+    case $1 in
+        1) inputs=("1:$config") output=$data_dir/ ;;
+        2) inputs=("1:$data_dir/$train_set/wav.scp") output=$dump_dir/ ;;
+        3 | 4) inputs=("2:$dump_dir/vocab.json") output=$exp/${names[$1]}/ ;;
+        5 | 6 | 7) inputs=("4:$exp/tokenizer/best") output=$exp/${names[$1]}/ ;;
+        8) inputs=("5:$exp/lm/best" "6:$exp/fm/best" "7:$exp/rm/best") output=$exp/joint/ ;;
+        9) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/wavs/ ;;
+        10) inputs=("9:$exp/wavs/tts") output="$exp/RESULTS.md and $exp/report.html" ;;
+        11) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/pack/ ;;
+    esac
+}
+
+run_verb() { e2etts "$@" --config "$config" --tag "$tag" "${overrides[@]}"; }
+
+stage_data() { local/data.sh --config "$config" "${overrides[@]}"; }
+stage_prepare() { run_verb prepare; }
+stage_train() { run_verb train "$1"; }
+stage_synthesize() { run_verb synthesize; }
+stage_score() {
+    "$root/tools/get_whisper.sh" ||
+        echo "run.sh: warning: no Whisper recogniser to be had: PocketSphinx scores English only" >&2
+    run_verb score
+    run_verb report
+    # The folder's own table is that of the default run, exactly as configured.
+    if [ "$config" = "$default_config" ] && [ "$tag" = default ] && [ ${#overrides[@]} = 0 ]; then
+        cp "$exp/results.json" "$exp/RESULTS.md" .
+    fi
+}
+stage_pack() { run_verb pack; }
+
+run_stage() {
+    local number=$1 name=${names[$1]} inputs output input reads=() begin
+    declare_stage "$number"
+    for input in "${inputs[@]}"; do
+        reads+=("${input#*:}")
+        [ -e "${input#*:}" ] ||
+            stop "stage $number needs ${input#*:}: run --stage ${input%%:*} first"
+    done
+    echo "stage $number $name: reads ${reads[*]} -> writes $output"
+    running="$number $name"
+    begin=$(date +%s.%N)
+    # Not in a condition: `set -e` would not hold inside the stage.
+    case $number in
+        3 | 4 | 5 | 6 | 7 | 8) stage_train "$name" ;;
+        *) "stage_$name" ;;
+    esac
+    python "$root/utils/stages.py" record "$exp/stages.json" "$number" "$name" \
+        --seconds "$(echo "$begin $(date +%s.%N)" | awk '{print $2 - $1}')"
+    running=
+}
+
+# Whatever ended the run early, name the stage and the command that goes on from there.
+say_how_to_go_on() {
+    local status=$?
+    [ $status -ne 0 ] && [ -n "$running" ] || return 0
+    local verdict="failed (status $status)"
+    [ $status -lt 128 ] || verdict="was interrupted"
+    {
+        printf 'run.sh: stage %s %s; go on with: ./run.sh --stage %s' "$running" "$verdict" "${running% *}"
+        [ "$stop_stage" = $last_stage ] || printf ' --stop_stage %s' "$stop_stage"
+        [ "$config" = "$default_config" ] || printf ' --config %q' "$config"
+        [ "$tag" = "$(basename "$config" .yaml)" ] || printf ' --tag %q' "$tag"
+        [ ${#overrides[@]} = 0 ] || printf ' %q' "${overrides[@]}"
+        printf '\n'
+    } >&2
+}
+
+recipe() {
+    running=
+    parse_arguments "$@"
+    trap say_how_to_go_on EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    "$root/tools/install.sh" --extras score
+    PATH=$("$root/tools/install.sh" --where)/bin:$PATH
+    local facts number
+    facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
+    eval "$facts" # data_dir, dump_dir, train_set
+    mkdir -p "$exp"
+    for ((number = stage; number <= stop_stage; number++)); do run_stage "$number"; done
+    local path
+    for path in wavs RESULTS.md report.html pack; do
+        [ ! -e "$exp/$path" ] || echo "run.sh: $PWD/$exp/$path"
+    done
+}

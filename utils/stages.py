@@ -1,0 +1,68 @@
+"""What the recipe driver asks of Python: facts of a configuration, and the log of stages.
+
+    python utils/stages.py facts conf/default.yaml seed=2
+    python utils/stages.py record exp/default/stages.json 5 lm --seconds 312.5
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from e2etts.bin.main import fail
+from e2etts.errors import UserError
+
+
+def facts(config: str, overrides: list[str]) -> str:
+    """Shell assignments of data_dir, dump_dir and train_set; checks every key of the recipe.
+
+    Raises UserError for an unreadable configuration or an unknown key.
+    """
+    from e2etts.recipe import load_recipe
+
+    corpus = load_recipe(config, overrides).corpus
+    values = {"data_dir": corpus.data_dir, "dump_dir": corpus.dump_dir, "train_set": corpus.train}
+    return "\n".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
+
+
+def record(path: Path, stage: int, name: str, seconds: float) -> None:
+    """Put one stage into the log of stages, in place of its earlier entry; sorted by stage."""
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    entries = [entry for entry in entries if entry["stage"] != stage]
+    entries.append({"stage": stage, "name": name, "seconds": round(seconds, 1)})
+    entries.sort(key=lambda entry: entry["stage"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    part.rename(path)
+
+
+def main() -> int:
+    """Run one of the two helpers; exit status 2 for a user's error."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    ask = verbs.add_parser("facts")
+    ask.add_argument("config")
+    ask.add_argument("overrides", nargs="*")
+    log = verbs.add_parser("record")
+    log.add_argument("path", type=Path)
+    log.add_argument("stage", type=int)
+    log.add_argument("name")
+    log.add_argument("--seconds", type=float, required=True)
+    args = parser.parse_args()
+    try:
+        if args.verb == "facts":
+            print(facts(args.config, args.overrides))
+        else:
+            record(args.path, args.stage, args.name, args.seconds)
+            print(f"stage {args.stage} {args.name}: done in {args.seconds:.0f} s")
+    except UserError as e:
+        return fail(None, str(e))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
