@@ -60,7 +60,7 @@ class BatchSampler:
 
     def __init__(self, plan: Plan, *, seed: int, rank: int = 0, ranks: int = 1):
         long = [f"{u} ({n} frames)" for u, n in zip(plan.utts, plan.frames, strict=True)
-                if n > plan.budget_frames]
+                if n + -n % plan.round_to > plan.budget_frames]
         if long:
             raise UserError(
                 f"{len(long)} utterances are longer than a batch ({plan.budget_frames} frames): "

@@ -1,47 +1,5 @@
-"""What the training loop asks of a task: named losses for a batch, and nothing about data."""
+"""The contract between tasks and the training loop; it lives with the loop, which is below."""
 
-from dataclasses import dataclass, field
+from e2etts.train.task import Losses, Task
 
-import torch
-from torch import Tensor, nn
-
-from e2etts.data.batch import Batch
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Named scalars of one batch.
-
-    terms: differentiable; the loop trains on the sum of weight[name] * term.
-    metrics: only logged, averaged over batches like the terms.
-    """
-
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Task(nn.Module):
-    """A training stage as seen by the loop.
-
-    phases: one optimiser each, run in this order in every step; a phase that returns no terms
-        (for instance a discriminator that is not on yet) is left out of that step.
-    selection: names of the terms or metrics whose weighted sum on the dev set decides which
-        checkpoint is the best; None means all terms of the first phase.
-    progress: 0 to 1, set by the loop before every step; for ramps and delayed losses.
-    """
-
-    phases: tuple[str, ...] = ("main",)
-    selection: tuple[str, ...] | None = None
-    progress: float = 0.0
-
-    def forward(self, batch: Batch, phase: str = "main") -> Losses:
-        """Losses of one batch in one phase."""
-        raise NotImplementedError
-
-    def parameters_of(self, phase: str) -> list[nn.Parameter]:
-        """Parameters that ``phase`` trains; asked once, before the first step."""
-        return [p for p in self.parameters() if p.requires_grad]
-
-    def state_to_save(self) -> dict[str, torch.Tensor]:
-        """Tensors of ``model.safetensors``; override to leave out frozen or auxiliary parts."""
-        return dict(self.state_dict())
+__all__ = ["Losses", "Task"]

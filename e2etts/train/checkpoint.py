@@ -1,10 +1,7 @@
 """Checkpoint folders: written whole or not at all, and loaded only where they fit exactly."""
 
-import contextlib
 import json
-import shutil
 import subprocess
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,46 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from e2etts.config import differences
+from e2etts.data.folders import recover_folder, replaced_folder
 from e2etts.errors import UserError
 
 FORMAT = 1
 _SHOWN = 5
-
-
-@contextlib.contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``folder`` when the block ends without error.
-
-    Raises UserError when the disk refuses (full, read-only).
-    """
-    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
-    try:
-        recover_folder(folder)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException as e:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(e, OSError | SafetensorError):
-            reason = getattr(e, "strerror", None) or e
-            raise UserError(f"{folder}: cannot write: {reason}: free space or choose another "
-                            "folder, then run again") from e
-        raise
-
-
-def recover_folder(folder: Path) -> None:
-    """Undo a replacement that was cut off between its two renames."""
-    old = folder.with_name(folder.name + ".old")
-    if not old.exists():
-        return
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.rename(folder)
 
 
 def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -67,7 +29,10 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[s
     # A clone each, because safetensors refuses tensors that share memory (tied weights).
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with replaced_folder(Path(folder)) as part:
-        save_file(tensors, part / "model.safetensors")
+        try:
+            save_file(tensors, part / "model.safetensors")
+        except SafetensorError as e:  # how it reports a full disk
+            raise OSError(str(e)) from e
         (part / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 

@@ -21,7 +21,6 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.data.batch import Batch
 from e2etts.data.sampler import mix
 from e2etts.errors import UserError
-from e2etts.tasks.base import Losses, Task
 from e2etts.train.checkpoint import (
     load_state,
     require_same,
@@ -31,6 +30,7 @@ from e2etts.train.checkpoint import (
 )
 from e2etts.train.logging import Means, RunLog
 from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
+from e2etts.train.task import Losses, Task
 
 MAX_SKIPPED_IN_A_ROW = 10
 # What a run may change when it is continued without becoming another run.
@@ -83,7 +83,7 @@ class TrainConfig:
 class Trainer:
     """Trains ``task`` and leaves best/, last/, state/, log.jsonl, tb/ and summary.json in folder.
 
-    train: called with a cursor (epoch, position), yields (batch, cursor after it) without end.
+    train: called with (cursor, rank, ranks), yields (batch, cursor after it) without end.
     dev: called for one pass over the dev set; None leaves validation out, and best/ with it.
     weights: one for every term that the task returns.
     identity: nested mapping of everything that decides the result (besides ``config``); a run
@@ -92,7 +92,7 @@ class Trainer:
 
     def __init__(
         self, task: Task, config: TrainConfig, *, folder: str | Path,
-        train: Callable[[Cursor], Iterator[tuple[Batch, Cursor]]],
+        train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
         dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
         model_config: dict[str, Any] | None = None, title: str = "train",
@@ -123,7 +123,7 @@ class Trainer:
         self.step, self.cursor, self.seconds_before = 0, (0, 0), 0.0
         self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
         self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
-        self.stop_requested = False
+        self.stop_requested = self.resumed = False
 
     def run(self) -> dict[str, Any]:
         """Train to the end, from the stored state where there is one; returns the summary.
@@ -131,7 +131,7 @@ class Trainer:
         Raises UserError when the stored state belongs to another configuration, or when ten
         steps in a row had to be skipped; KeyboardInterrupt, after saving, on SIGINT or SIGTERM.
         """
-        self._resume()
+        self.resume()
         summary = self.folder / "summary.json"
         if self._progress() >= 1 and summary.is_file():
             self._say(f"{self.title}: finished at step {self.step}, nothing to do")
@@ -148,8 +148,8 @@ class Trainer:
             self.log.close()
 
     def _train(self) -> None:
-        means, window_audio = Means(), 0.0
-        stream = self.train_batches(self.cursor)
+        means, window_audio, rank = Means(), 0.0, self.accelerator.process_index
+        stream = self.train_batches(self.cursor, rank, self.ranks)
         self.task.train()
         while (progress := self._progress()) < 1:
             batches = []
@@ -304,8 +304,13 @@ class Trainer:
                 "identity": self.identity})
         self._save_weights("last", getattr(self, "last_metrics", {}))
 
-    def _resume(self) -> None:
-        stored = load_state(self.folder / "state")
+    def resume(self) -> None:
+        """Go on from the stored state where there is one; ``run`` does it where nobody has.
+
+        Raises UserError when it belongs to another configuration; nothing is written.
+        """
+        stored = None if self.resumed else load_state(self.folder / "state")
+        self.resumed = True
         if stored is None:
             return
         state, meta = stored

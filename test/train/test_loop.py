@@ -10,7 +10,7 @@ from e2etts.train.checkpoint import load_checkpoint, load_state
 from e2etts.train.loop import TrainConfig
 
 
-def constant_stream(cursor):
+def constant_stream(cursor, *ranks):
     for n in itertools.count(cursor[1]):
         yield make_batch(3), (0, n + 1)
 
@@ -22,7 +22,7 @@ def records(folder, split):
 
 def interrupted(make_task, folder, at, **options):
     """Train until batch ``at`` was drawn, then be asked to stop."""
-    def train(cursor):
+    def train(cursor, *ranks):
         return stream(cursor, on_batch=lambda n: setattr(trainer, "stop_requested", n >= at))
 
     trainer = make_trainer(make_task(), folder, train=train, **options)
@@ -79,14 +79,14 @@ def test_saved_weights_are_the_average_and_state_holds_the_raw_ones(tmp_path):
 
 
 def test_accumulation_equals_one_large_batch(tmp_path):
-    def halves(cursor):
+    def halves(cursor, *ranks):
         for batch, at in stream(cursor, count=6):
             for i, rows in enumerate((slice(0, 2), slice(2, 4))):
                 half = {k: (v[rows] if k != "wav" else None) for k, v in vars(batch).items()}
                 yield type(batch)(**half), (at[0], 2 * at[1] + i)
 
     task = [Regression(noise=0.0) for _ in range(2)]
-    make_trainer(task[0], tmp_path / "a", train=lambda c: stream(c, count=6), max_steps=6).run()
+    make_trainer(task[0], tmp_path / "a", train=lambda c, *r: stream(c, count=6), max_steps=6).run()
     make_trainer(task[1], tmp_path / "b", train=halves, max_steps=6, accumulation=2).run()
     for a, b in zip(task[0].net.parameters(), task[1].net.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -94,7 +94,7 @@ def test_accumulation_equals_one_large_batch(tmp_path):
 
 def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
     task = Regression()
-    trainer = make_trainer(task, tmp_path, train=lambda c: stream(c, lambda n: n in (2, 3)))
+    trainer = make_trainer(task, tmp_path, train=lambda c, *r: stream(c, poison=lambda n: n in (2, 3)))
     summary = trainer.run()
     assert summary["skipped_steps"] == 2
     assert all(bool(v.isfinite().all()) for v in task.state_dict().values())
@@ -105,7 +105,7 @@ def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
 
 
 def test_ten_skipped_steps_in_a_row_are_an_error_naming_utterances(tmp_path):
-    trainer = make_trainer(Regression(), tmp_path, train=lambda c: stream(c, lambda n: n >= 3),
+    trainer = make_trainer(Regression(), tmp_path, train=lambda c, *r: stream(c, poison=lambda n: n >= 3),
                            max_steps=100)
     with pytest.raises(UserError, match=r"10 steps in a row.*utt\d+-0"):
         trainer.run()

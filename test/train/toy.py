@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from e2etts.data.batch import Batch
-from e2etts.tasks.base import Losses, Task
 from e2etts.train.loop import TrainConfig, Trainer
+from e2etts.train.task import Losses, Task
 
 BANDS = 4
 
@@ -65,7 +65,7 @@ def epoch_of(seed: int, epoch: int, count: int = 5) -> list[Batch]:
     return [make_batch(seed + 100 * epoch + i) for i in range(count)]
 
 
-def stream(cursor, poison=lambda n: False, on_batch=lambda n: None, count: int = 5):
+def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: None, count: int = 5):
     """Random batches, five an epoch; ``poison(n)`` makes the n-th batch not a number."""
     epoch, position = cursor
     while True:

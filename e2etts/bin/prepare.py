@@ -1,0 +1,21 @@
+"""Text tokens, mel spectrograms, labels and scalars: data/<set> -> dump/<set> (stage 2)."""
+
+import argparse
+
+from e2etts.bin.main import add_recipe_arguments
+from e2etts.data.dump import prepare
+from e2etts.recipe import load_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.add_argument("--workers", type=int, default=2, metavar="N",
+                        help="processes that compute mel spectrograms (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    recipe = load_recipe(args.config, args.overrides)
+    corpus = recipe.corpus
+    prepare(corpus.data_dir, corpus.dump_dir, train=corpus.train,
+            sets=[corpus.train, corpus.dev, *corpus.tests, *corpus.sentences],
+            audio=recipe.audio, text=recipe.text, workers=args.workers)

@@ -1,0 +1,262 @@
+"""Stage 2: data directories -> ``dump/``: text tokens, mel spectrograms, labels and scalars."""
+
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import kaldiio
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from e2etts.audio import AudioConfig, load_wav, log_mel
+from e2etts.config import fingerprint, to_dict
+from e2etts.data.datadir import DataDir, read_table, write_table, write_text
+from e2etts.data.folders import replaced_folder
+from e2etts.data.vocab import Vocab
+from e2etts.errors import UserError
+from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
+
+FORMAT = 1
+_SPEECH_RANGE = 4.6  # natural log: frames within 40 dB of the loudest count as speech
+_STAMP = "stamp.json"
+
+
+@dataclass
+class _Set:
+    """One set on its way: what is kept, and why the rest is not."""
+
+    name: str
+    data: DataDir
+    stamp: str
+    texts: dict[str, str] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # count, sum, sum of squares
+
+    @property
+    def kept(self) -> list[str]:
+        return [u for u in self.data.utts if u not in self.skipped]
+
+
+def prepare(
+    data: str | Path, dump: str | Path, *, train: str, sets: list[str], audio: AudioConfig,
+    text: TextConfig, workers: int = 2,
+) -> None:
+    """Bring ``dump/<set>`` up to date for the train set and every other one of ``sets``.
+
+    The text model, the labels and the mel scalars come from the train set alone. A set whose
+    inputs and settings are unchanged is left alone. Raises UserError for missing or unreadable
+    input and for a set of which nothing is left; utterances without usable text or sound are
+    listed with the reason in ``dump/<set>/skipped``.
+    """
+    data, dump = Path(data), Path(dump)
+    builder = _Builder(data, dump, audio, text, workers)
+    model = builder.train_set(train)
+    Vocab(**builder.vocabulary(train, model)).save(dump)
+    for name in sets:
+        if name != train:
+            builder.other_set(name, model)
+
+
+class _Builder:
+    def __init__(self, data: Path, dump: Path, audio: AudioConfig, text: TextConfig,
+                 workers: int):
+        self.data, self.dump, self.audio, self.text = data, dump, audio, text
+        self.workers = workers
+
+    def train_set(self, name: str) -> TextTokenizer:
+        path = self.dump / "text.model"
+        one = self._load(name, "", need_wav=True)
+        if self._up_to_date(one) and path.is_file() and \
+                self._stamp(name)["text_model"] == _hash_of([path]):
+            return TextTokenizer.load(path)
+        with replaced_folder(self.dump / name) as part:
+            self._texts(one)
+            self._mels(one, part)
+            model = TextTokenizer.train([one.texts[u] for u in one.kept], self.text)
+            model.save(path)
+            self._tables(one, part, model)
+            mean, std = _mean_std(one)
+            self._finish(one, part, mel_mean=mean, mel_std=std, text_model=_hash_of([path]))
+        return model
+
+    def other_set(self, name: str, model: TextTokenizer) -> None:
+        one = self._load(name, _hash_of([self.dump / "text.model"]), need_wav=False)
+        if self._up_to_date(one):
+            return
+        model.unknown.clear()
+        with replaced_folder(self.dump / name) as part:
+            self._texts(one)
+            if one.data.wav:
+                self._mels(one, part)
+            self._tables(one, part, model)
+            self._finish(one, part)
+        if model.unknown:
+            print(f"{name}: symbols that the train set lacks, read as unknown: " +
+                  " ".join(f"{c} ({n})" for c, n in model.unknown.most_common()))
+
+    def vocabulary(self, train: str, model: TextTokenizer) -> dict[str, Any]:
+        folder = self.dump / train
+        stamp = self._stamp(train)
+        labels = {
+            kind: sorted(set(read_table(folder / file).values()))
+            if (folder / file).is_file() else []
+            for kind, file in (("speakers", "utt2spk"), ("languages", "utt2lang"),
+                               ("emotions", "utt2emo"))}
+        words = list(read_table(folder / "text_norm").values())
+        return {**labels, "mel_mean": stamp["mel_mean"], "mel_std": stamp["mel_std"],
+                "text_size": len(model), "space": space_between(model, words[0], words[-1])}
+
+    def _load(self, name: str, text_model: str, need_wav: bool) -> _Set:
+        data = DataDir.load(self.data / name, need_wav=need_wav)
+        files = sorted(p for p in (self.data / name).iterdir() if p.is_file())
+        wavs = []
+        for number, path in enumerate(data.wav.values(), start=1):
+            try:
+                status = Path(path).stat()
+            except OSError as e:
+                raise UserError(f"{self.data / name}/wav.scp:{number}: {path}: {e.strerror}: run "
+                                "the data stage again (--stage 1)") from e
+            wavs.append((path, status.st_size, status.st_mtime_ns))
+        return _Set(name, data, fingerprint({
+            "format": FORMAT, "audio": to_dict(self.audio), "text": to_dict(self.text),
+            "text_model": text_model, "files": _hash_of(files), "wavs": wavs}))
+
+    def _stamp(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.dump / name / _STAMP).read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def _up_to_date(self, one: _Set) -> bool:
+        stamp = self._stamp(one.name)
+        if stamp.get("stamp") != one.stamp:
+            return False
+        print(f"{one.name}: up to date: {stamp['summary']}")
+        return True
+
+    def _texts(self, one: _Set) -> None:
+        """Fills ``texts``; an utterance whose text has no words is skipped."""
+        languages: dict[str, list[str]] = {}
+        for utt in one.data.utts:
+            languages.setdefault(one.data.utt2lang[utt], []).append(utt)
+        for lang, utts in sorted(languages.items()):
+            found, wrong = _each(lambda u, lang=lang: [normalise(one.data.text[i], lang)
+                                                       for i in u], utts)
+            if self.text.phonemes:
+                utts = list(found)
+                found, silent = _each(lambda u, f=found, lang=lang: phonemise(
+                    [f[i] for i in u], lang), utts)
+                wrong |= silent
+            if wrong and not found:  # the language or its program, not the sentences
+                raise UserError(f"{self.data / one.name}/text: {next(iter(wrong.values()))}")
+            one.texts |= found
+            one.skipped |= {utt: f"text: {reason}" for utt, reason in wrong.items()}
+
+    def _mels(self, one: _Set, part: Path) -> None:
+        """Writes mel.ark and mel.scp; fills ``frames`` and the sums for mean and deviation."""
+        jobs = [(u, one.data.wav[u]) for u in one.kept]
+        with kaldiio.WriteHelper(f"ark,scp:{part}/mel.ark,{part}/mel.scp") as writer:
+            for utt, mel in tqdm(self._computed(jobs), desc=f"{one.name}: mel", total=len(jobs),
+                                 unit="utt"):
+                if len(mel) < self.audio.frames_per_token:
+                    one.skipped[utt] = f"audio: {len(mel)} frames, less than one token"
+                elif not np.isfinite(mel).all():
+                    one.skipped[utt] = "audio: samples that are not numbers"
+                else:
+                    writer(utt, mel)
+                    one.frames[utt] = len(mel)
+                    loud = mel.mean(axis=1)
+                    speech = mel[loud > loud.max() - _SPEECH_RANGE].astype(np.float64)
+                    one.sums += [speech.size, speech.sum(), np.square(speech).sum()]
+        final = self.dump / one.name / "mel.ark"
+        if one.frames:
+            write_table(part / "mel.scp", {
+                u: f"{final}:{v.rpartition(':')[2]}"
+                for u, v in read_table(part / "mel.scp").items()})
+
+    def _computed(self, jobs: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
+        work = partial(_mel, audio=self.audio)
+        if self.workers < 2 or len(jobs) < 50:
+            yield from map(work, jobs)
+            return
+        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+        with multiprocessing.get_context(method).Pool(self.workers, _start_worker) as pool:
+            yield from pool.imap(work, jobs, chunksize=8)
+
+    def _tables(self, one: _Set, part: Path, model: TextTokenizer) -> None:
+        if not one.kept:
+            reason = next(iter(one.skipped.values()))
+            raise UserError(f"{self.data / one.name}: none of its {len(one.data)} utterances can "
+                            f"be used, the first because of {reason}")
+        one.data.subset(one.kept).save(part)
+        texts = {u: one.texts[u] for u in one.kept}
+        write_table(part / "text_norm", texts)
+        write_table(part / "text_ids", {
+            u: " ".join(map(str, model.encode(t))) for u, t in texts.items()})
+        if one.data.wav:
+            write_table(part / "utt2num_frames", {u: str(one.frames[u]) for u in one.kept})
+        write_text(part / "skipped", "".join(f"{u} {r}\n" for u, r in sorted(one.skipped.items())))
+
+    def _finish(self, one: _Set, part: Path, **more: Any) -> None:
+        hours = sum(one.frames.values()) / self.audio.frame_rate_hz / 3600
+        length = f", {hours:.2f} h" if one.data.wav else ""
+        summary = f"{len(one.kept)} utterances{length}, {len(one.skipped)} skipped"
+        write_text(part / _STAMP, json.dumps(
+            {"stamp": one.stamp, "summary": summary, **more}, indent=1) + "\n")
+        print(f"{one.name}: {self.data / one.name} -> {self.dump / one.name}: {summary}")
+
+
+def space_between(model: TextTokenizer, first: str, second: str) -> list[int]:
+    """Token ids that stand between two texts when they are encoded as one."""
+    a, b, both = (model.encode(t) for t in (first, second, f"{first} {second}"))
+    between = both[len(a) : len(both) - len(b)]
+    return between if a + between + b == both else []
+
+
+def _each(convert: Any, utts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """``convert`` over a list, halved wherever it fails: results and reasons by utterance."""
+    if not utts:
+        return {}, {}
+    try:
+        return dict(zip(utts, convert(utts), strict=True)), {}
+    except UserError as e:
+        if len(utts) == 1:
+            return {}, {utts[0]: " ".join(str(e).split())}
+    middle = len(utts) // 2
+    parts = [_each(convert, half) for half in (utts[:middle], utts[middle:])]
+    return parts[0][0] | parts[1][0], parts[0][1] | parts[1][1]
+
+
+def _mel(job: tuple[str, str], audio: AudioConfig) -> tuple[str, np.ndarray]:
+    utt, path = job
+    wav = torch.from_numpy(load_wav(path, audio.sample_rate_hz))
+    if len(wav) < audio.hop_samples:
+        return utt, np.zeros((0, audio.mel_bands), np.float32)
+    return utt, log_mel(wav, audio).numpy()
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _mean_std(one: _Set) -> tuple[float, float]:
+    count, total, squares = one.sums
+    mean = total / count
+    return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-8)))
+
+
+def _hash_of(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
