@@ -47,6 +47,8 @@ def normalise(text: str, lang: str) -> str:
     """
     _known(lang)
     out = unicodedata.normalize("NFC", text).translate(_CHARACTERS_BUT_COLON).lower()
+    if lang == "fr":  # the t of "parle-t-il" is a sound, not the letter's name
+        out = re.sub(r"-t-(?=elles?\b|ils?\b|on\b)", " t'", out)
     for pattern, spoken in _ABBREVIATION_PATTERNS[lang]:
         out = pattern.sub(spoken, out)
     out = re.sub(r"\b(?:[^\W\d_]\.){2,}", lambda m: " ".join(m[0].replace(".", "")) + " ", out)

@@ -1,0 +1,36 @@
+"""Check data directories: each finding is printed with file, line and reason."""
+
+import argparse
+import sys
+
+from e2etts.data.validate import Limits, clean_directory, validate
+from e2etts.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``e2etts validate``."""
+    parser.add_argument("directories", nargs="+", metavar="DIR")
+    parser.add_argument("--policy", choices=("fail", "skip"), default="fail",
+                        help="fail: exit 2 on a finding; skip: write the set without the faulty "
+                             "utterances and list them in DIR/skipped.tsv (default: %(default)s)")
+    parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
+                        help="sample rate that the audio must have (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Validate every directory, then raise UserError if one has findings under policy fail."""
+    limits = Limits(sample_rate_hz=args.rate)
+    faulty = []
+    for directory in args.directories:
+        skip = args.policy == "skip"
+        findings = (clean_directory(directory, limits, "skip") if skip
+                    else validate(directory, limits))
+        for finding in findings:
+            print(finding, file=sys.stderr)
+        if findings and not skip:
+            faulty.append(f"{directory} ({len(findings)})")
+        elif not findings:
+            print(f"{directory}: good")
+    if faulty:
+        raise UserError(f"findings in {', '.join(faulty)}, listed above; correct them or use "
+                        "--policy skip")

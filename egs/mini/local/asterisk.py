@@ -1,0 +1,322 @@
+"""The Asterisk core prompts: fetch, check, decode, leave out what is not plain speech."""
+
+import gzip
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from settings import SAMPLE_RATE_HZ, CorpusConfig
+from tqdm import tqdm
+
+from e2etts.data.datadir import write_text
+from e2etts.errors import UserError
+from e2etts.text import normalise
+
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parents[2]
+VERSION = "1.6.1"
+CREDITS = {
+    "en": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
+    "es": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
+    "fr": "June Wallack (junewallack.com); translated by Clod Patry, Kristopher Lalletti, "
+          "June Wallack, CC BY-SA 3.0",
+    "it": "Carlo Flora (carloflora.com); translated by Silvia Petrin, CC BY 3.0",
+    "ru": "Maxim Topal (ivrvoice.ru), CC BY 3.0",
+}
+ATTRIBUTION = (
+    "Recordings: Asterisk core sounds {version} (https://downloads.asterisk.org/pub/telephony/"
+    "sounds/), with funding by Digium and others.\n{voices}\nChanges: decoded from G.722 to 16-bit "
+    "PCM at 16 kHz, silence at the edges cut to {silence} s.\nLicences: "
+    "https://creativecommons.org/licenses/by-sa/3.0/ and "
+    "https://creativecommons.org/licenses/by/3.0/\n")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One usable recording. ``wav`` is relative to the recipe folder."""
+
+    utt: str
+    lang: str
+    wav: str
+    text: str
+    key: str
+    seconds: float
+
+
+def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
+    """utils/fetch_deb.py; its one line of error becomes ours."""
+    command = [sys.executable, str(REPO / "utils" / "fetch_deb.py"), *options,
+               "--cache", str(folder / ".apt"), str(folder), *packages]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False)
+    lines = done.stderr.strip().splitlines()
+    if done.returncode:
+        raise UserError(lines[-1].removeprefix("fetch_deb: error: ") if lines
+                        else f"fetch_deb fails with status {done.returncode}")
+    for line in lines:
+        print(line, flush=True)
+
+
+def fetch_language(lang: str, download: Path, config: CorpusConfig) -> tuple[Path, Path]:
+    """(folder of .g722 files, transcript) of one language; from the release or from Debian."""
+    release = download / "release" / lang
+    transcript = release / f"core-sounds-{lang}.txt"
+    if not transcript.exists():
+        name = f"asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
+        try:
+            archive = fetch_resumable(f"{config.release_url}/{name}", download / name,
+                                      config.download_timeout_seconds)
+            unpack_release(archive, release)
+        except (OSError, urllib.error.URLError, tarfile.TarError, EOFError) as e:
+            return fetch_from_debian(lang, download, f"{config.release_url}: {e}")
+    if not transcript.exists():
+        return fetch_from_debian(lang, download, "the release holds no transcript")
+    return release, transcript
+
+
+def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
+    """Download to ``path``; a broken download goes on where it ended. Raises OSError."""
+    if path.exists():
+        return path
+    part = path.with_name(path.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
+        resumed = answer.status == 206
+        total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab" if resumed else "wb") as file, tqdm(
+                total=total, initial=have if resumed else 0, unit="B", unit_scale=True,
+                desc=path.name) as bar:
+            while block := answer.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size != total:
+        raise OSError(f"{url}: {part.stat().st_size} bytes of {total} arrived")
+    part.replace(path)
+    return path
+
+
+def unpack_release(archive: Path, folder: Path) -> None:
+    """Only .g722 and transcript files, with names inside ``folder``."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inside = Path(member.name)
+            wanted = member.isfile() and (inside.suffix == ".g722"
+                                          or inside.name.startswith("core-sounds-"))
+            if not wanted or inside.is_absolute() or ".." in inside.parts:
+                continue
+            target = part / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(tar.extractfile(member).read())
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+
+
+def fetch_from_debian(lang: str, download: Path, why: str) -> tuple[Path, Path]:
+    deb = download / "deb"
+    package = f"asterisk-core-sounds-{lang}"
+    if not (deb / "packages.json").exists() or package not in (deb / "packages.json").read_text():
+        print(f"data: {lang}: Debian packages instead of the release ({why})", flush=True)
+    try:
+        run_fetch_deb(deb, [package, f"{package}-g722"])
+    except UserError as e:
+        raise UserError(f"recordings ({lang}): neither the release ({why}) nor Debian's packages "
+                        f"could be had: {e}") from e
+    folders = sorted((deb / "usr/share/asterisk/sounds").glob(f"{lang}_*"))
+    transcript = deb / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"
+    if len(folders) != 1 or not transcript.exists():
+        raise UserError(f"{deb}: {package} lacks its sounds or transcript; remove the folder "
+                        "and run again")
+    return folders[0], transcript
+
+
+def read_transcript(path: Path) -> tuple[dict[str, str], str]:
+    """({name: text}, SHA-256 of the unpacked file). The lines are ``name: text``; ``;`` comments.
+
+    A name given twice keeps its first text.
+    """
+    raw = path.read_bytes()
+    raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    texts: dict[str, str] = {}
+    for line in io.StringIO(raw.decode("utf-8-sig")):
+        name, colon, text = line.strip().partition(":")
+        if colon and not line.lstrip("\ufeff").startswith(";"):
+            texts.setdefault(name.strip(), text.strip())
+    return texts, hashlib.sha256(raw).hexdigest()
+
+
+def check(lang: str, sounds: Path, transcript_sha: str, checksums: Path) -> dict[str, str]:
+    """{name: SHA-256} of the audio; one sum over all of it must equal the committed one."""
+    shas = {p.relative_to(sounds).with_suffix("").as_posix():
+            hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(sounds.rglob("*.g722"))}
+    total = hashlib.sha256()
+    for name in sorted(shas):
+        total.update(f"{shas[name]}  {name}\n".encode())
+    for line in checksums.read_text().splitlines():
+        kind, expected = line.split()
+        got = {f"{lang}.audio": total.hexdigest(), f"{lang}.text": transcript_sha}.get(kind)
+        if got is not None and got != expected:
+            raise UserError(f"{sounds}: checksum of {kind} is {got}, expected {expected} "
+                            f"({checksums.name}); remove data/download and run again")
+    return shas
+
+
+def decode(source: Path) -> np.ndarray:
+    """int16 samples of a raw G.722 file (64 kbit/s, 16 kHz)."""
+    with av.open(str(source), format="g722") as container:
+        frames = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+    return np.concatenate(frames) if frames else np.zeros(0, np.int16)
+
+
+def cut_edges(wav: np.ndarray, keep_seconds: float, floor: int = 24) -> np.ndarray:
+    """Leave at most ``keep_seconds`` of digital silence (peak below -62 dB) at either end."""
+    loud = np.flatnonzero(np.abs(wav.astype(np.int32)) > floor)
+    if not len(loud):
+        return wav[:0]
+    keep = round(keep_seconds * SAMPLE_RATE_HZ)
+    return wav[max(0, loud[0] - keep): loud[-1] + 1 + keep]
+
+
+def _decode_one(job: tuple[Path, Path, float]) -> str:
+    source, target, keep_seconds = job
+    wav = cut_edges(decode(source), keep_seconds)
+    if not len(wav):
+        return "silence"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    soundfile.write(str(part), wav, SAMPLE_RATE_HZ, "PCM_16", format="WAV")
+    part.replace(target)
+    return ""
+
+
+def prepare_prompts(root: Path, config: CorpusConfig) -> tuple[list[Prompt], list[tuple]]:
+    """Fetch, check and decode; returns usable prompts and (language, name, reason) of the rest."""
+    candidates, left_out, jobs = [], [], []
+    for lang in config.languages:
+        sounds, transcript = fetch_language(lang, root / "data/download", config)
+        texts, transcript_sha = read_transcript(transcript)
+        shas = check(lang, sounds, transcript_sha, HERE / "checksums.txt")
+        good, bad = select(lang, texts, shas)
+        candidates += good
+        left_out += bad
+        jobs += [(sounds / f"{name}.g722", root / wav_path(lang, name),
+                  config.edge_silence_seconds) for _, name, _ in good]
+    reasons = dict(zip((str(j[1]) for j in jobs), decode_all(jobs, config.workers), strict=True))
+    prompts = []
+    for lang, name, text in candidates:
+        target = root / wav_path(lang, name)
+        reason = reasons[str(target)]
+        spoken = normalise(text, lang)
+        seconds = 0.0 if reason else soundfile.info(str(target)).duration
+        reason = reason or judge(target, spoken, seconds, config)
+        if reason:
+            left_out.append((lang, name, reason))
+            continue
+        prompts.append(Prompt(utt_id(lang, name), lang, wav_path(lang, name), text,
+                              words_of(spoken), seconds))
+    credit = attribution(config)
+    write_text(root / "data/wav/asterisk/ATTRIBUTION", credit)
+    print(credit, flush=True)
+    return prompts, left_out
+
+
+def wav_path(lang: str, name: str) -> str:
+    return f"data/wav/asterisk/{lang}/{name}.wav"
+
+
+def utt_id(lang: str, name: str) -> str:
+    return f"asterisk-{lang}-" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+
+
+def words_of(spoken: str) -> str:
+    """Normalised text without punctuation: what decides whether two texts are the same."""
+    return " ".join(re.sub(r"[.,?!]", " ", spoken).split())
+
+
+def attribution(config: CorpusConfig) -> str:
+    voices = "\n".join(f"  {lang}: {CREDITS[lang]}" for lang in config.languages)
+    return ATTRIBUTION.format(version=VERSION, voices=voices, silence=config.edge_silence_seconds)
+
+
+def select(lang: str, texts: dict[str, str], shas: dict[str, str]) -> tuple[list, list]:
+    """Split the names into (language, name, text) to use and (language, name, reason)."""
+    good, bad, seen = [], [], {}
+    folded = {name.casefold(): text for name, text in texts.items()}
+    for name in sorted(shas):
+        text = texts.get(name) or folded.get(name.casefold(), "")
+        reason = text_reason(name, text, lang)
+        if not reason and shas[name] in seen:
+            reason = f"same audio as {seen[shas[name]]}"
+        if reason:
+            bad.append((lang, name, reason))
+        else:
+            seen[shas[name]] = name
+            good.append((lang, name, text))
+    spoken = {name.casefold() for name in shas}
+    bad += [(lang, name, "transcript without audio") for name in sorted(texts)
+            if name.casefold() not in spoken]
+    return good, bad
+
+
+def text_reason(name: str, text: str, lang: str) -> str:
+    """Why a prompt's text rules it out; empty when it does not."""
+    if name.startswith("silence/"):
+        return "silence"
+    if not text:
+        return "no transcript"
+    if re.search(r"[\[\]()]", text):
+        return "brackets in the transcript: not, or not only, speech"
+    alphabet = "а-яё" if lang == "ru" else "a-zà-öø-ÿœ"
+    if not re.search(f"[{alphabet}0-9]", text.lower()):
+        return "no letters of the language"
+    try:
+        normalise(text, lang)
+    except UserError as e:
+        return str(e)
+    return ""
+
+
+def judge(path: Path, spoken: str, seconds: float, config: CorpusConfig) -> str:
+    """Why a decoded prompt is left out; empty when it is good."""
+    wav, _ = soundfile.read(str(path), dtype="float32")
+    if float(np.sqrt(np.mean(wav ** 2))) < 1e-3:
+        return "nearly silent"
+    if seconds > config.longest_seconds:
+        return f"longer than {config.longest_seconds:g} s"
+    rate = len(spoken) / seconds
+    low, high = config.characters_per_second
+    if not low <= rate <= high:
+        return f"{rate:.1f} characters per second: text and audio do not match"
+    return ""
+
+
+def decode_all(jobs: list[tuple[Path, Path, float]], workers: int) -> list[str]:
+    """Decode what is not there yet; a reason for each job that gave no audio."""
+    reasons = [""] * len(jobs)
+    todo = [i for i, job in enumerate(jobs) if not job[1].exists()]
+    if not todo:
+        return reasons
+    started = time.time()
+    with ProcessPoolExecutor(workers) as pool:
+        answers = pool.map(_decode_one, [jobs[i] for i in todo], chunksize=16)
+        for i, reason in zip(todo, tqdm(answers, total=len(todo), desc="decode G.722"),
+                             strict=True):
+            reasons[i] = reason
+    print(f"data: decoded {len(todo)} prompts in {time.time() - started:.0f} s", flush=True)
+    return reasons

@@ -1,0 +1,225 @@
+"""Make data/<set> of egs/mini: recordings, synthetic speech, split, validation.
+
+    python local/prepare_data.py [--config conf/default.yaml] [corpus_data.KEY=VALUE ...]
+
+Run in the recipe folder. A second run redoes nothing that is there. See SOURCES.md.
+"""
+
+import argparse
+import collections
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import synthetic
+from asterisk import HERE, REPO, Prompt, prepare_prompts, run_fetch_deb, words_of
+from sentences import PACKAGES, voice_texts
+from settings import CorpusConfig
+
+from e2etts.config import build, merge, parse_overrides, read_yaml
+from e2etts.data.datadir import DataDir, write_text
+from e2etts.data.validate import Limits, clean_directory
+from e2etts.errors import UserError
+from e2etts.text import normalise
+
+PROGRAMS = ["flite", "espeak-ng"]
+
+
+def load_config(path: Path | None, overrides: list[str]) -> CorpusConfig:
+    """The ``corpus_data`` section; overrides of other sections are left to other stages."""
+    tree = read_yaml(path) if path else {}
+    tree = merge(tree, parse_overrides(overrides)).get("corpus_data") or {}
+    return build(CorpusConfig, tree, "corpus_data")
+
+
+def main(args: argparse.Namespace) -> None:
+    config = load_config(args.config, args.overrides)
+    root = Path.cwd()
+    clock = Clock()
+    fetch_programs(config)
+    clock.lap("programs")
+    prompts, left_out = prepare_prompts(root, config)
+    sentences = read_sentences(HERE / "sentences.txt", config)
+    clock.lap("recordings")
+    sets = split(prompts, sentences, config)
+    barred = {p.key for name, chosen in sets.items() if name != "train" for p in chosen}
+    barred |= {words_of(normalise(text, lang)) for lang, text in sentences}
+    spoken, failed = synthesise(sets["train"], barred, root, config)
+    left_out += failed
+    clock.lap("synthetic speech")
+    write_sets(root / "data", sets, sentences, spoken)
+    write_left_out(root / "data/left_out.tsv", left_out)
+    limits = Limits(sample_rate_hz=16000)
+    for name in sets:
+        clean_directory(root / "data" / name, limits, config.policy, root)
+    clock.lap("sets and validation")
+    print_table(root / "data", sets, spoken)
+    print(clock.line(), flush=True)
+
+
+class Clock:
+    """Seconds of each step, for the last line of the output."""
+
+    def __init__(self) -> None:
+        self.laps: list[tuple[str, float]] = []
+        self.last = time.time()
+
+    def lap(self, name: str) -> None:
+        now = time.time()
+        self.laps.append((name, now - self.last))
+        self.last = now
+
+    def line(self) -> str:
+        return "data: seconds: " + ", ".join(f"{n} {s:.0f}" for n, s in self.laps)
+
+
+def fetch_programs(config: CorpusConfig) -> None:
+    """flite and espeak-ng into tools/deb, unless the machine has them."""
+    from e2etts.programs import find_program
+
+    for name in PROGRAMS:
+        try:
+            find_program(name)
+        except UserError:
+            run_fetch_deb(REPO / "tools/deb", PROGRAMS, "--dependencies")
+            return
+
+
+def read_sentences(path: Path, config: CorpusConfig) -> list[tuple[str, str]]:
+    """(language, text) of the free sentences, in the file's order."""
+    out = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        lang, bar, text = line.partition("|")
+        if not bar or not text.strip():
+            raise UserError(f"{path}:{number}: expected 'language|text'")
+        normalise(text, lang)
+        if lang in config.languages:
+            out.append((lang, text.strip()))
+    return out
+
+
+def order(seed: int, lang: str, key: str) -> str:
+    """A place in the split that depends on the text alone."""
+    return hashlib.sha256(f"{seed} {lang} {key}".encode()).hexdigest()
+
+
+def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
+          config: CorpusConfig) -> dict[str, list[Prompt]]:
+    """Sets of real prompts by the hash of their normalised text.
+
+    Test and dev take texts that occur once, with at least ``test_least_words`` words and a
+    length in ``test_seconds``: shorter ones cannot be judged by a recogniser. Prompts whose text
+    is a free sentence are refused.
+    """
+    sets: dict[str, list[Prompt]] = {"train": [], "dev": []}
+    free = {(lang, words_of(normalise(text, lang))) for lang, text in sentences}
+    for lang in config.languages:
+        mine = [p for p in prompts if p.lang == lang]
+        for p in mine:
+            if (lang, p.key) in free:
+                raise UserError(f"local/sentences.txt: '{p.text}' is a prompt ({p.utt}); choose "
+                                "another sentence")
+        mine.sort(key=lambda p: (order(config.seed, p.lang, p.key), p.utt))
+        times = collections.Counter(p.key for p in mine)
+        low, high = config.test_seconds
+        judged = [p for p in mine if times[p.key] == 1 and low <= p.seconds <= high
+                  and len(p.key.split()) >= config.test_least_words]
+        tests, devs = config.test_utts.get(lang, 0), config.dev_utts
+        if len(judged) < tests + devs:
+            raise UserError(f"corpus_data.test_utts.{lang}={tests}, dev_utts={devs}: only "
+                            f"{len(judged)} prompts can be judged; lower the numbers")
+        sets[f"test_{lang}"] = judged[:tests]
+        sets["dev"] += judged[tests: tests + devs]
+        held = {p.utt for p in judged[: tests + devs]}
+        sets["train"] += [p for p in mine if p.utt not in held][:config.prompts_per_language]
+    return {name: chosen for name, chosen in sets.items() if chosen}
+
+
+def synthesise(train: list[Prompt], barred: set[str], root: Path,
+               config: CorpusConfig) -> tuple[list[synthetic.Spoken], list[tuple]]:
+    """Texts for every voice with hours, spoken."""
+    amounts: dict[str, dict[str, int]] = {}
+    for voice, hours in config.hours.items():
+        lang = synthetic.voice_language(voice)
+        if hours > 0 and lang in config.languages:
+            amounts.setdefault(lang, {})[voice] = synthetic.texts_needed(hours)
+    deb = root / "data/download/deb"
+    packages = [p for lang in amounts for p in PACKAGES[lang]]
+    if packages:
+        run_fetch_deb(deb, packages)
+    texts = {}
+    for lang, voices in amounts.items():
+        texts |= voice_texts(lang, voices, train, barred, deb, config)
+    spoken, failed = synthetic.speak_all(texts, config.hours, root, config)
+    return spoken, [(synthetic.voice_language(v), t, reason) for v, t, reason in failed]
+
+
+def write_sets(data: Path, sets: dict[str, list[Prompt]], sentences: list[tuple[str, str]],
+               spoken: list[synthetic.Spoken]) -> None:
+    for name, chosen in sets.items():
+        made = DataDir(text={p.utt: p.text for p in chosen},
+                       utt2lang={p.utt: p.lang for p in chosen},
+                       utt2spk={p.utt: f"asterisk-{p.lang}" for p in chosen},
+                       wav={p.utt: p.wav for p in chosen})
+        if name == "train":
+            made.text |= {s.utt: s.text for s in spoken}
+            made.utt2lang |= {s.utt: s.lang for s in spoken}
+            made.utt2spk |= {s.utt: s.voice for s in spoken}
+            made.wav |= {s.utt: s.wav for s in spoken}
+        made.save(data / name)
+    for lang in dict.fromkeys(lang for lang, _ in sentences):
+        texts = [text for other, text in sentences if other == lang]
+        utts = [f"sentence-{lang}-{i:02d}" for i in range(1, len(texts) + 1)]
+        DataDir(text=dict(zip(utts, texts, strict=True)), utt2lang=dict.fromkeys(utts, lang),
+                utt2spk=dict.fromkeys(utts, f"asterisk-{lang}")).save(data / f"sentences_{lang}")
+
+
+def write_left_out(path: Path, left_out: list[tuple]) -> None:
+    rows = sorted("\t".join(" ".join(str(c).split()) for c in row) for row in left_out)
+    write_text(path, "language\tname\treason\n" + "".join(f"{row}\n" for row in rows))
+    counts = collections.Counter(kind_of(row[2]) for row in left_out)
+    print(f"data: {len(left_out)} left out, listed in {path}:")
+    for reason, count in counts.most_common():
+        print(f"  {count:5d}  {reason}")
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its particulars, to count by."""
+    if "characters per second" in reason:
+        return "characters per second: text and audio do not match"
+    return "same audio as another" if reason.startswith("same audio") else reason
+
+
+def print_table(data: Path, sets: dict[str, list[Prompt]],
+                spoken: list[synthetic.Spoken]) -> None:
+    seconds = {p.utt: p.seconds for chosen in sets.values() for p in chosen}
+    seconds |= {s.utt: s.seconds for s in spoken}
+    print(f"{'set':14}{'utterances':>11}{'hours':>8}  speakers")
+    for name in sets:
+        made = DataDir.load(data / name, need_wav=True)
+        by_speaker: dict[str, float] = collections.Counter()
+        for utt in made.utts:
+            by_speaker[made.utt2spk[utt]] += seconds[utt] / 3600
+        told = ", ".join(f"{s} {h:.2f} h" for s, h in sorted(by_speaker.items()))
+        print(f"{name:14}{len(made):11d}{sum(by_speaker.values()):8.2f}  {told}")
+    for folder in sorted(data.glob("sentences_*")):
+        print(f"{folder.name:14}{len(DataDir.load(folder)):11d}{'':8}  text only")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="corpus_data.KEY=VALUE")
+    try:
+        main(parser.parse_args())
+    except UserError as error:
+        print(f"data: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"data: error: {error.filename or Path.cwd()}: {error.strerror}; free space or "
+              "correct the rights", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,139 @@
+"""Texts for the synthetic voices: open sentences, the train prompts, recombinations of them."""
+
+import gzip
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asterisk import Prompt, words_of
+from settings import CorpusConfig
+
+from e2etts.errors import UserError
+from e2etts.text import normalise
+
+PACKAGES = {
+    "en": ["wordnet-base"], "es": ["fortunes-es"], "fr": ["debian-faq-fr"],
+    "it": ["debian-faq-it", "fortunes-it"], "ru": ["debian-faq-ru", "fortunes-ru"]}
+# Of the fortunes only files of proverbs and thoughts: others hold jokes at people's cost.
+FORTUNES = {
+    "es": ("sabiduria.fortunes", "filosofia.fortunes", "ciencia.fortunes", "vida.fortunes",
+           "libertad.fortunes"),
+    "it": ("leggi",), "ru": ("knowledge", "success", "time", "future", "work", "happy")}
+LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 3, 18, 140
+_LETTERS = {"en": "a-z", "es": "a-záéíóúüñ", "fr": "a-zàâæçéèêëîïôœùûüÿ", "it": "a-zàèéìíîòóù",
+            "ru": "а-яё"}
+_UNSPOKEN = re.compile(r"[\[\](){}<>|\\/_*#@^~=+«»\"“”„0-9…]|--|\.\.|[A-ZА-Я]{2,}|[.]\w|https?")
+
+
+def open_sentences(lang: str, deb: Path) -> list[str]:
+    """Clean sentences of the packages of ``lang`` (see PACKAGES), in their order, no text twice."""
+    seen: dict[str, str] = {}
+    for text in _read(lang, deb):
+        if clean := clean_sentence(text, lang):
+            seen.setdefault(words_of(clean), clean)
+    if len(seen) < 100:
+        raise UserError(f"{deb}: only {len(seen)} clean sentences ({lang}) in "
+                        f"{', '.join(PACKAGES[lang])}; remove the folder and run again")
+    return list(seen.values())
+
+
+def _read(lang: str, deb: Path) -> Iterator[str]:
+    if lang == "en":
+        for part in ("noun", "verb", "adj", "adv"):
+            for line in _lines(deb / f"usr/share/wordnet/data.{part}"):
+                gloss = line.partition(" | ")[2]
+                yield from (m[1] for m in re.finditer(r'"([^"]+)"', gloss))
+        return
+    for name in FORTUNES.get(lang, ()):
+        for saying in "\n".join(_lines(deb / "usr/share/games/fortunes" / lang / name)).split("\n%"):
+            body = re.split(r"\n\s*(?:--|—|©|\()", saying.strip("\n%"))[0]
+            yield from split_sentences(body)
+    faq = deb / f"usr/share/doc/debian/FAQ/debian-faq.{lang}.txt.gz"
+    if f"debian-faq-{lang}" in PACKAGES[lang]:
+        for paragraph in re.split(r"\n\s*\n|\n\s+\* ", "\n".join(_lines(faq))):
+            yield from split_sentences(paragraph)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"{path}: cannot read: {e.strerror}; remove data/download/deb and run "
+                        "again") from e
+    raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    return raw.decode("utf-8", errors="replace").splitlines()
+
+
+def split_sentences(text: str) -> list[str]:
+    """Whole sentences of a paragraph; what has no end mark is not one."""
+    return [m[0].strip() for m in re.finditer(r"[^.!?]+[.!?]+(?=\s|$)", " ".join(text.split()))]
+
+
+def clean_sentence(text: str, lang: str) -> str:
+    """The normalised sentence, with an end mark; empty when it is not plain speech."""
+    text = text.strip().replace("’", "'")
+    if _UNSPOKEN.search(text) or text[:1] in "-—–'" or "\ufffd" in text:
+        return ""
+    spoken = re.sub(r"[¿¡:;,—–-]", " ", text.lower())
+    if not re.fullmatch(f"[{_LETTERS[lang]}' ]+[.?!]?", spoken):
+        return ""
+    words = spoken.split()
+    if not LEAST_WORDS <= len(words) <= MOST_WORDS or len(text) > MOST_CHARACTERS:
+        return ""
+    if any(len(w) > 20 for w in words):
+        return ""
+    return ended(normalise(text, lang))
+
+
+def ended(text: str) -> str:
+    """``text`` with a full stop if it ends without . ? !"""
+    text = text.rstrip(", ")
+    return text if text[-1] in ".?!" else text + "."
+
+
+def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
+    """New texts of two pieces of known ones each, seeded; pieces end at punctuation."""
+    pieces = sorted({p.strip() for t in texts for p in re.split(r"[.,?!]", t)
+                     if 1 <= len(p.split()) <= MOST_WORDS - 2})
+    out: dict[str, None] = {}
+    for _ in range(amount * 5 if len(pieces) > 1 else 0):
+        first, second = rng.sample(pieces, 2)
+        if LEAST_WORDS <= len(f"{first} {second}".split()) <= MOST_WORDS:
+            out.setdefault(f"{first}, {second}." if rng.random() < 0.5
+                           else f"{first}. {second}.")
+        if len(out) == amount:
+            break
+    return list(out)
+
+
+def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidden: set[str],
+                deb: Path, config: CorpusConfig) -> dict[str, list[str]]:
+    """Texts for every voice of a language, more than enough for ``amounts`` (voice: sentences).
+
+    Open sentences are dealt out, so that no two voices share one; each voice also says prompts
+    of the train set and recombinations, in the shares of ``config``. No text holds a text of
+    ``forbidden`` (word keys of dev, test and free sentences).
+    """
+    barred = [f" {key} " for key in forbidden]
+
+    def allowed(texts: list[str]) -> list[str]:
+        return [t for t in texts if not any(b in f" {words_of(t)} " for b in barred)]
+
+    rng = random.Random(f"{config.seed} {lang} texts")
+    prompts = [ended(normalise(p.text, lang)) for p in train if p.lang == lang]
+    spoken = [t for t in allowed(prompts) if LEAST_WORDS <= len(t.split()) <= MOST_WORDS]
+    free = allowed(open_sentences(lang, deb))
+    rng.shuffle(free)
+    out = {}
+    for voice, amount in amounts.items():
+        rng = random.Random(f"{config.seed} {voice} texts")
+        known = rng.sample(spoken, min(len(spoken), round(amount * config.prompt_share)))
+        mixed = allowed(recombine(prompts, round(amount * config.recombined_share), rng))
+        most = amount - len(known) - len(mixed)
+        mine, free = free[:most], free[most:]
+        mixed += allowed(recombine(prompts, max(0, most - len(mine)), rng))
+        texts = list(dict.fromkeys(known + mixed + mine))
+        rng.shuffle(texts)
+        out[voice] = texts
+    return out

@@ -1,0 +1,35 @@
+"""What of the corpus is a choice: the ``corpus_data`` section of the recipe's YAML file."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SAMPLE_RATE_HZ = 16000
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """``hours``: synthetic speech per voice. ``prompts_per_language``: real prompts used for
+    each language, None for all. Tests and dev are counted in utterances per language."""
+
+    seed: int = 1
+    workers: int = 2
+    languages: tuple[str, ...] = LANGUAGES
+    prompts_per_language: int | None = None
+    test_utts: dict[str, int] = field(default_factory=lambda: {
+        "en": 60, "es": 20, "fr": 20, "it": 20, "ru": 20})
+    dev_utts: int = 12
+    test_least_words: int = 4
+    test_seconds: tuple[float, float] = (1.2, 12.0)
+    longest_seconds: float = 16.0
+    characters_per_second: tuple[float, float] = (1.0, 23.5)
+    edge_silence_seconds: float = 0.3
+    hours: dict[str, float] = field(default_factory=lambda: {
+        "flite-slt": 1.5, "flite-rms": 1.0, "flite-awb": 0.5, "flite-kal16": 0.3,
+        "espeak-en": 0.0, "espeak-es": 0.4, "espeak-fr": 0.4, "espeak-it": 0.4,
+        "espeak-ru": 0.4})
+    prompt_share: float = 0.15
+    recombined_share: float = 0.15
+    policy: Literal["fail", "skip"] = "skip"
+    release_url: str = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
+    download_timeout_seconds: float = 8.0
