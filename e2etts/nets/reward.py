@@ -73,13 +73,20 @@ class RM(nn.Module):
         return self.ctc(F.gelu(self.split(h)).reshape(b, t * self.config.labels_per_token, d))
 
     def ctc_loss(
-        self, h: torch.Tensor, lens: torch.Tensor, text: torch.Tensor, text_lens: torch.Tensor
+        self,
+        h: torch.Tensor,
+        lens: torch.Tensor,
+        text: torch.Tensor,
+        text_lens: torch.Tensor,
+        impossible: float = 0.0,
     ) -> torch.Tensor:
-        """(B,) negative log-likelihood of the text a text token; a text that does not fit into
-        its frames gets 0, never infinity."""
+        """(B,) negative log-likelihood of the text, in nats a text token; ``impossible`` where
+        the text cannot fit into its frames (0: such a row does not train)."""
         log_p = self.ctc_logits(h).float().log_softmax(-1).transpose(0, 1)
         loss = F.ctc_loss(log_p, text, lens * self.config.labels_per_token, text_lens,
                           blank=self.blank, reduction="none", zero_infinity=True)
+        # A likelihood of exactly 1 does not occur: 0 is what zero_infinity makes of infinity.
+        loss = loss.masked_fill(loss == 0, impossible)
         return loss / text_lens.clamp_min(1)
 
     def losses(

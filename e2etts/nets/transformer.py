@@ -168,7 +168,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks and a final norm over (B, T, D)."""
 
-    def __init__(self, config: TransformerConfig, *, causal: bool, condition_dim: int | None = None):
+    def __init__(
+        self, config: TransformerConfig, *, causal: bool, condition_dim: int | None = None
+    ):
         super().__init__()
         self.config, self.causal = config, causal
         self.layers = nn.ModuleList(Block(config, condition_dim) for _ in range(config.layers))

@@ -1,0 +1,35 @@
+"""Settings of synthesis."""
+
+from dataclasses import dataclass, field
+
+from e2etts.nets.flow import FlowConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; values of arXiv
+    2412.10117). A pick that makes up ``repeat_share`` of the last ``repeat_window`` tokens is
+    drawn again from the whole distribution. Lengths are bounded to tokens a text token."""
+
+    temperature: float = 1.0
+    top_p: float = 0.8
+    top_k: int = 25
+    repeat_window: int = 10
+    repeat_share: float = 0.3
+    min_ratio: float = 0.5
+    max_ratio: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """candidates: samples of the LM for each text, of which the one that the RM's recogniser
+    finds most like the text is spoken; prompt_clips: clips of each test set that are also spoken
+    by voice prompt; flow: how the FM is solved."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    candidates: int = 4
+    batch: int = 16
+    prompt_clips: int = 4
+    prompt_max_seconds: float = 4.0
+    references: int = 20

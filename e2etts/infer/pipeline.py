@@ -1,0 +1,180 @@
+"""From text to wav with a trained system: text, LM, RM as judge of samples, FM, vocoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from e2etts.audio import AudioConfig, log_mel
+from e2etts.config import build
+from e2etts.data.vocab import Vocab
+from e2etts.errors import UserError
+from e2etts.infer.config import SynthesisConfig
+from e2etts.infer.sampling import sample_tokens
+from e2etts.nets.system import Sizes, System, SystemConfig
+from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
+from e2etts.train.checkpoint import load_checkpoint, restore
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A voice prompt: tokens (P,) and natural-log mel (F, M) of a recording, ids of its text."""
+
+    tokens: torch.Tensor
+    mel: torch.Tensor
+    text_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """wav: (S,) float samples; tokens: (T,); score: the RM's nats a text token, lower is better."""
+
+    wav: np.ndarray
+    tokens: torch.Tensor
+    score: float | None = None
+
+
+class Synthesizer:
+    """A trained system with its vocoder, text front end and labels."""
+
+    def __init__(
+        self, system: System, vocoder: Vocoder, audio: AudioConfig, text: TextConfig,
+        tokenizer: TextTokenizer, vocab: Vocab, config: SynthesisConfig,
+    ):
+        self.system, self.vocoder = system.eval(), vocoder.eval()
+        self.audio, self.text, self.tokenizer = audio, text, tokenizer
+        self.vocab, self.config = vocab, config
+
+    @classmethod
+    def load(
+        cls, system: str | Path, vocoder: str | Path, dump: str | Path, config: SynthesisConfig
+    ) -> "Synthesizer":
+        """From two checkpoint folders and the folder of text.model and vocab.json.
+
+        Raises UserError for a missing or damaged file, or one that does not fit the others.
+        """
+        tensors, meta = load_checkpoint(system)
+        voice_tensors, voice_meta = load_checkpoint(vocoder)
+        told = meta["config"]
+        if voice_meta["config"]["audio"] != told["audio"]:
+            raise UserError(f"{vocoder}: made for other audio settings than {system}: "
+                            "train both with one configuration")
+        audio = build(AudioConfig, told["audio"], "audio")
+        net = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
+        restore(net, tensors, str(system))
+        voc = Vocoder(build(VocoderConfig, voice_meta["config"]["vocoder"], "vocoder"))
+        restore(voc, voice_tensors, str(vocoder))
+        vocab = Vocab.load(dump)
+        if vocab.text_size != told["sizes"]["text_vocab"]:
+            raise UserError(f"{dump}/vocab.json: {vocab.text_size} text tokens, {system} was "
+                            f"trained with {told['sizes']['text_vocab']}: prepare and train again")
+        text = build(TextConfig, told["text"], "text")
+        return cls(net, voc, audio, text, TextTokenizer.load(Path(dump) / "text.model"), vocab,
+                   config)
+
+    def text_ids(self, text: str, lang: str) -> list[int]:
+        """Raw text -> text tokens, as the LM was trained. Raises UserError for empty text."""
+        spoken = normalise(text, lang)
+        return self.tokenizer.encode(phonemise([spoken], lang)[0] if self.text.phonemes
+                                     else spoken)
+
+    def mel(self, wav: np.ndarray) -> torch.Tensor:
+        """(S,) samples at the system's rate -> (F, M) natural-log mel of whole tokens."""
+        samples = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))
+        token = self.audio.hop_samples * self.audio.frames_per_token
+        samples = torch.nn.functional.pad(samples, (0, -len(samples) % token))
+        return log_mel(samples, self.audio)
+
+    @torch.no_grad()
+    def voice(self, wavs: list[np.ndarray]) -> torch.Tensor:
+        """Mean voice (X,) of recordings of one speaker, of length 1."""
+        mels = [self.mel(w) for w in wavs]
+        lens = torch.tensor([len(m) for m in mels])
+        voices = self.system.voice(pad_sequence(mels, batch_first=True), lens)
+        return torch.nn.functional.normalize(voices.mean(0), dim=0)
+
+    @torch.no_grad()
+    def encode(self, wavs: list[np.ndarray]) -> list[torch.Tensor]:
+        """Speech tokens (T,) of each recording."""
+        mels = [self.mel(w) for w in wavs]
+        lens = torch.tensor([len(m) for m in mels])
+        tokens = self.system.encode(pad_sequence(mels, batch_first=True), lens)
+        return [row[:n] for row, n in zip(tokens.index, tokens.lens.tolist(), strict=True)]
+
+    def prompt(self, wav: np.ndarray, text: str, lang: str) -> Prompt:
+        """A voice prompt from a recording and its text."""
+        return Prompt(self.encode([wav])[0], self.mel(wav), self.text_ids(text, lang))
+
+    def copy(
+        self, wavs: list[np.ndarray], voices: list[torch.Tensor], seed: int = 0
+    ) -> list[Speech]:
+        """Copy synthesis: the tokens of recordings through FM and vocoder."""
+        tokens = self.encode(wavs)
+        return [Speech(w, t) for w, t in zip(self.render(tokens, voices, seed=seed), tokens,
+                                             strict=True)]
+
+    @torch.no_grad()
+    def speak(
+        self, texts: list[list[int]], langs: list[str], voices: list[torch.Tensor], *,
+        prompt: Prompt | None = None, seed: int = 0,
+    ) -> list[Speech]:
+        """Text tokens -> speech; with a prompt, all go on in its voice (its own voice vector
+        should be among ``voices``). Of several candidates the RM's recogniser chooses."""
+        for lang in langs:
+            if lang not in self.vocab.languages:
+                raise UserError(f"language '{lang}' was not trained; "
+                                f"languages: {', '.join(self.vocab.languages)}")
+        generator = torch.Generator().manual_seed(seed)
+        n = self.config.candidates
+        told = prompt.text_ids + self.vocab.space if prompt else []
+        rows = [torch.tensor(told + t) for t in texts]
+        lens, spoken = (torch.tensor([len(r) for r in some]) for some in (rows, texts))
+        tokens = sample_tokens(
+            self.system, pad_sequence(rows, batch_first=True), lens,
+            torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(voices),
+            self.config.sampling, candidates=n, spoken_lens=spoken, generator=generator,
+            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None)
+        tokens = [t if len(t) else t.new_zeros(1) for t in tokens]
+        scores = self.score(tokens, [t for t in texts for _ in range(n)])
+        best = scores.view(len(texts), n).argmin(1).tolist()
+        chosen = [tokens[i * n + k] for i, k in enumerate(best)]
+        wavs = self.render(chosen, voices, prompt=prompt, seed=seed)
+        return [Speech(w, t, float(scores[i * n + k]))
+                for i, (w, t, k) in enumerate(zip(wavs, chosen, best, strict=True))]
+
+    @torch.no_grad()
+    def score(self, tokens: list[torch.Tensor], texts: list[list[int]]) -> torch.Tensor:
+        """How unlike its text the RM finds each token row: nats a text token; inf where the text
+        cannot fit into the tokens."""
+        lens = torch.tensor([len(t) for t in tokens])
+        text = pad_sequence([torch.tensor(t) for t in texts], batch_first=True)
+        text_lens = torch.tensor([len(t) for t in texts])
+        h = self.system.rm.encode(
+            self.system.tokenizer.embed(pad_sequence(tokens, batch_first=True)), lens)
+        return self.system.rm.ctc_loss(h, lens, text, text_lens, impossible=torch.inf)
+
+    @torch.no_grad()
+    def render(
+        self, tokens: list[torch.Tensor], voices: list[torch.Tensor], *,
+        prompt: Prompt | None = None, seed: int = 0,
+    ) -> list[np.ndarray]:
+        """Speech tokens and voices -> samples; a prompt's own part is cut off."""
+        generator = torch.Generator().manual_seed(seed)
+        before = len(prompt.tokens) if prompt else 0
+        rows = [torch.cat([prompt.tokens, t]) for t in tokens] if prompt else tokens
+        lens = torch.tensor([len(r) for r in rows])
+        known = None
+        if prompt:
+            known = self.system.normalise(prompt.mel).expand(len(rows), -1, -1)
+        mel = self.system.fm.sample(
+            self.system.tokenizer.embed(pad_sequence(rows, batch_first=True)), lens,
+            torch.stack(voices), known, flow=self.config.flow, generator=generator)
+        frames = self.audio.frames_per_token
+        mel = self.system.denormalise(mel)[:, before * frames :]
+        lens = (lens - before) * frames
+        wav = self.vocoder.synthesize(mel, lens)
+        hop = self.audio.hop_samples
+        return [w[: n * hop].numpy() for w, n in zip(wav, lens.tolist(), strict=True)]

@@ -1,0 +1,85 @@
+"""Decoding the LM: repetition-aware nucleus sampling, many rows in lockstep.
+
+Legend: R rows, L text tokens, V speech codes, Q size of q, X size of a voice.
+"""
+
+import torch
+
+from e2etts.infer.config import SamplingConfig
+from e2etts.nets.system import System
+
+
+def pick(
+    logits: torch.Tensor,
+    history: torch.Tensor,
+    config: SamplingConfig,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """One token a row from logits (R, C); history: (R, H) tokens so far. Returns (R,).
+
+    Nucleus sampling; a pick that is frequent in the last ``repeat_window`` tokens is banned and
+    drawn again from the whole distribution (arXiv 2406.05370, section 3.3).
+    """
+    p = (logits.float() / max(config.temperature, 1e-4)).softmax(-1)
+    top, ids = p.topk(min(config.top_k, p.shape[-1]), dim=-1)
+    top = top * (top.cumsum(-1) - top < config.top_p)
+    choice = ids.gather(1, torch.multinomial(top, 1, generator=generator))
+    window = history[:, -config.repeat_window :]
+    often = (window == choice).sum(1, keepdim=True) >= config.repeat_share * config.repeat_window
+    if bool(often.any()):
+        # What is banned may have been everything: the epsilon keeps the draw defined.
+        rest = p.scatter(1, choice, 0.0) + 1e-12
+        again = torch.multinomial(rest, 1, generator=generator)
+        choice = torch.where(often, again, choice)
+    return choice.squeeze(1)
+
+
+@torch.no_grad()
+def sample_tokens(
+    system: System,
+    text: torch.Tensor,
+    text_lens: torch.Tensor,
+    language: torch.Tensor,
+    voice: torch.Tensor,
+    config: SamplingConfig,
+    *,
+    candidates: int = 1,
+    prompt: torch.Tensor | None = None,
+    spoken_lens: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> list[torch.Tensor]:
+    """Speech tokens for R texts, ``candidates`` samples each: R * candidates tensors (T,), those
+    of one text next to each other, without the end token and without the prompt.
+
+    text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
+    prompt: (R, P) speech tokens of what comes before. Lengths are held between min_ratio and
+    max_ratio tokens a text token to be spoken; the end token ends a row.
+    """
+    lm, end = system.lm, system.lm.end
+    spoken = text_lens if spoken_lens is None else spoken_lens
+    shortest = (spoken * config.min_ratio).long().repeat_interleave(candidates)
+    longest = (spoken * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
+    prompt_q = None if prompt is None else system.tokenizer.embed(prompt)
+    steps = int(longest.max())
+    state = lm.start(text, text_lens, language, voice, prompt_q, steps)
+    rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
+    if candidates > 1:
+        state.select(rows)
+    out = torch.zeros(len(rows), steps, dtype=torch.long, device=text.device)
+    history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
+    lens = longest.clone()
+    done = torch.zeros(len(rows), dtype=torch.bool, device=text.device)
+    for t in range(steps):
+        logits = state.logits.float()
+        logits[:, end] = logits[:, end].masked_fill(t < shortest, -torch.inf)
+        token = pick(logits, history, config, generator)
+        ended = ~done & (token == end)
+        lens = torch.where(ended, t, lens)
+        done = done | ended | (t >= longest)
+        if bool(done.all()):
+            break
+        token = token.masked_fill(token == end, 0)
+        out[:, t] = token
+        history = torch.cat([history[:, 1:], token[:, None]], dim=1)
+        lm.step(state, system.tokenizer.embed(token))
+    return [row[:n] for row, n in zip(out, lens.tolist(), strict=True)]
