@@ -1,5 +1,6 @@
 """Text to token ids: normalisation per language, phonemes by espeak-ng, SentencePiece."""
 
+import contextlib
 import io
 import re
 import subprocess
@@ -258,7 +259,8 @@ class TextTokenizer:
             part.write_bytes(self._model)
             part.replace(path)
         except OSError as e:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise UserError(f"{path}: cannot write: {e.strerror}") from e
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """Kaldi-style data directories: files of ``id value`` lines, UTF-8, sorted by id."""
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def write_text(path: str | Path, content: str) -> None:
         part.write_text(content, encoding="utf-8")
         part.replace(path)
     except OSError as e:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(f"{path}: cannot write: {e.strerror}") from e
 
 

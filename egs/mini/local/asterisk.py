@@ -60,8 +60,7 @@ def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
     """utils/fetch_deb.py; its one line of error becomes ours."""
     command = [sys.executable, str(REPO / "utils" / "fetch_deb.py"), *options,
                "--cache", str(folder / ".apt"), str(folder), *packages]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.strip().splitlines()
     if done.returncode:
         raise UserError(lines[-1].removeprefix("fetch_deb: error: ") if lines

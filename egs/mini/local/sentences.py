@@ -46,7 +46,8 @@ def _read(lang: str, deb: Path) -> Iterator[str]:
                 yield from (m[1] for m in re.finditer(r'"([^"]+)"', gloss))
         return
     for name in FORTUNES.get(lang, ()):
-        for saying in "\n".join(_lines(deb / "usr/share/games/fortunes" / lang / name)).split("\n%"):
+        fortunes = "\n".join(_lines(deb / "usr/share/games/fortunes" / lang / name))
+        for saying in fortunes.split("\n%"):
             body = re.split(r"\n\s*(?:--|—|©|\()", saying.strip("\n%"))[0]
             yield from split_sentences(body)
     faq = deb / f"usr/share/doc/debian/FAQ/debian-faq.{lang}.txt.gz"

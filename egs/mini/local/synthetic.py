@@ -66,9 +66,9 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
     spoken: list[Spoken] = []
     failed: list[tuple] = []
     torch.set_num_threads(1)
+    total = round(sum(hours[v] for v in texts) * 3600)
     with ThreadPoolExecutor(config.workers) as pool, tqdm(
-            total=round(sum(hours[v] for v in texts) * 3600), desc="synthesise", bar_format=PROGRESS,
-            mininterval=2.0) as bar:
+            total=total, desc="synthesise", bar_format=PROGRESS, mininterval=2.0) as bar:
         for voice, lines in texts.items():
             have, start, chunk = 0.0, 0, 16 * config.workers
             while have < hours[voice] * 3600 and start < len(lines):
