@@ -70,16 +70,24 @@ parse_arguments() {
 
 # Sets `inputs` (each "stage that makes it:path") and `output` of stage number $1.
 declare_stage() {
+    local name=${names[$1]} from
     case $1 in
         1) inputs=("1:$config") output=$data_dir/ ;;
         2) inputs=("1:$data_dir/$train_set/wav.scp") output=$dump_dir/ ;;
-        3 | 4) inputs=("2:$dump_dir/vocab.json") output=$exp/${names[$1]}/ ;;
-        5 | 6 | 7) inputs=("4:$exp/tokenizer/best") output=$exp/${names[$1]}/ ;;
-        8) inputs=("5:$exp/lm/best" "6:$exp/fm/best" "7:$exp/rm/best") output=$exp/joint/ ;;
+        [3-8])
+            inputs=("2:$dump_dir/vocab.json") output=$exp/$name/
+            from=${init[$name]}
+            [ -z "$from" ] || inputs+=("$(stage_number "$from"):$exp/$from/best") ;;
         9) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/wavs/ ;;
         10) inputs=("9:$exp/wavs/tts") output="$exp/RESULTS.md and $exp/report.html" ;;
         11) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/pack/ ;;
     esac
+}
+stage_number() {
+    local number
+    for ((number = 1; number <= last_stage; number++)); do
+        [ "${names[number]}" != "$1" ] || echo "$number"
+    done
 }
 
 run_verb() { e2etts "$@" --config "$config" --tag "$tag" "${overrides[@]}"; }
@@ -102,6 +110,10 @@ stage_pack() { run_verb pack; }
 
 run_stage() {
     local number=$1 name=${names[$1]} inputs output input reads=() begin
+    if [[ $number = [3-8] ]] && [ ! -v "init[$name]" ]; then
+        echo "stage $number $name: $config has no such stage, nothing to do"
+        return
+    fi
     declare_stage "$number"
     for input in "${inputs[@]}"; do
         reads+=("${input#*:}")
@@ -113,7 +125,7 @@ run_stage() {
     begin=$(date +%s.%N)
     # Not in a condition: `set -e` would not hold inside the stage.
     case $number in
-        3 | 4 | 5 | 6 | 7 | 8) stage_train "$name" ;;
+        [3-8]) stage_train "$name" ;;
         *) "stage_$name" ;;
     esac
     python "$root/utils/stages.py" record "$exp/stages.json" "$number" "$name" \
@@ -147,7 +159,7 @@ recipe() {
     PATH=$("$root/tools/install.sh" --where)/bin:$PATH
     local facts number
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
-    eval "$facts" # data_dir, dump_dir, train_set
+    eval "$facts" # data_dir, dump_dir, train_set, init[stage]
     mkdir -p "$exp"
     for ((number = stage; number <= stop_stage; number++)); do run_stage "$number"; done
     local path

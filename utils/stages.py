@@ -16,15 +16,20 @@ from e2etts.errors import UserError
 
 
 def facts(config: str, overrides: list[str]) -> str:
-    """Shell assignments of data_dir, dump_dir and train_set; checks every key of the recipe.
+    """Shell assignments of data_dir, dump_dir, train_set and of the array init, which holds the
+    stage that each training stage starts from (empty for none). Checks every key of the recipe.
 
     Raises UserError for an unreadable configuration or an unknown key.
     """
-    from e2etts.recipe import load_recipe
+    from e2etts.recipe import load_recipe  # loads torch, which `record` need not
 
-    corpus = load_recipe(config, overrides).corpus
+    recipe = load_recipe(config, overrides)
+    corpus = recipe.corpus
     values = {"data_dir": corpus.data_dir, "dump_dir": corpus.dump_dir, "train_set": corpus.train}
-    return "\n".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
+    init = {name: stage.init or "" for name, stage in recipe.stages.items()}
+    pairs = " ".join(f"[{shlex.quote(k)}]={shlex.quote(v)}" for k, v in init.items())
+    return "\n".join([*(f"{k}={shlex.quote(v)}" for k, v in values.items()),
+                      f"declare -A init=({pairs})"])
 
 
 def record(path: Path, stage: int, name: str, seconds: float) -> None:
