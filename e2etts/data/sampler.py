@@ -66,7 +66,7 @@ class BatchSampler:
                 f"{len(long)} utterances are longer than a batch ({plan.budget_frames} frames): "
                 f"{', '.join(long[:10])}{', ...' if len(long) > 10 else ''}: raise "
                 "train.batch_seconds or leave them out of the data")
-        if not len(plan.utts):
+        if not sum(plan.repeats):
             raise UserError("the training set has no utterances: run the prepare stage again")
         self.plan, self.seed, self.rank, self.ranks = plan, seed, rank, ranks
         self.epoch = lru_cache(maxsize=2)(self._epoch)
@@ -88,6 +88,8 @@ class BatchSampler:
         """This process's batches of one epoch."""
         random = np.random.default_rng(mix(self.seed, "epoch", epoch))
         rows = self._rows(random)
+        while not rows:  # every utterance has a small weight and none was drawn
+            rows = self._rows(random)
         lengths = np.array([self.row_frames(row) for row in rows])
         # Jitter lets rows of similar length meet in other company every epoch.
         order = np.argsort(lengths * random.uniform(1, 1 + _LENGTH_JITTER, len(rows)),

@@ -38,6 +38,8 @@ class Vocab:
                             "(--stage 2)") from e
 
     def save(self, dump: str | Path) -> None:
-        """Write ``dump/vocab.json``."""
-        write_text(Path(dump) / "vocab.json",
-                   json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
+        """Write ``dump/vocab.json``; an unchanged one is left alone."""
+        path = Path(dump) / "vocab.json"
+        content = json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            write_text(path, content)

@@ -94,7 +94,8 @@ def test_accumulation_equals_one_large_batch(tmp_path):
 
 def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
     task = Regression()
-    trainer = make_trainer(task, tmp_path, train=lambda c, *r: stream(c, poison=lambda n: n in (2, 3)))
+    trainer = make_trainer(task, tmp_path,
+                           train=lambda c, *r: stream(c, poison=lambda n: n in (2, 3)))
     summary = trainer.run()
     assert summary["skipped_steps"] == 2
     assert all(bool(v.isfinite().all()) for v in task.state_dict().values())
@@ -105,8 +106,8 @@ def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
 
 
 def test_ten_skipped_steps_in_a_row_are_an_error_naming_utterances(tmp_path):
-    trainer = make_trainer(Regression(), tmp_path, train=lambda c, *r: stream(c, poison=lambda n: n >= 3),
-                           max_steps=100)
+    trainer = make_trainer(Regression(), tmp_path, max_steps=100,
+                           train=lambda c, *r: stream(c, poison=lambda n: n >= 3))
     with pytest.raises(UserError, match=r"10 steps in a row.*utt\d+-0"):
         trainer.run()
     assert trainer.skipped == 10

@@ -65,7 +65,7 @@ def epoch_of(seed: int, epoch: int, count: int = 5) -> list[Batch]:
     return [make_batch(seed + 100 * epoch + i) for i in range(count)]
 
 
-def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: None, count: int = 5):
+def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: None, count=5):
     """Random batches, five an epoch; ``poison(n)`` makes the n-th batch not a number."""
     epoch, position = cursor
     while True:
