@@ -111,15 +111,15 @@ def trained(tmp_path):
     """The files of a finished run: exp, dump, data."""
     exp, dump, data = tmp_path / "exp" / "toy", tmp_path / "dump", tmp_path / "data"
     for path, text in {
-        exp / "joint" / "config.yaml": "corpus:\n  languages: [en, ru]\n",
+        exp / "joint" / "config.yaml": "seed: 1\n",
         exp / "joint" / "best" / "model.safetensors": "weights",
         exp / "joint" / "best" / "meta.json": "{}",
         exp / "vocoder" / "best" / "model.safetensors": "vocoder weights",
         exp / "vocoder" / "best" / "meta.json": "{}",
         exp / "results.json": "{}",
         dump / "text.model": "pieces",
-        dump / "vocab.json": "{}",
-        data / "ATTRIBUTION.txt": "Recordings by a kind person, CC BY-SA 3.0.",
+        dump / "vocab.json": '{"languages": ["en", "ru"], "speakers": ["anna"]}',
+        data / "wav" / "ATTRIBUTION": "Recordings by a kind person, CC BY-SA 3.0.",
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -134,7 +134,7 @@ def test_pack_gathers_all_with_checksums(trained):
                      "results.json", "joint/model.safetensors", "joint/meta.json",
                      "vocoder/model.safetensors", "vocoder/meta.json"}
     card = (folder / "README.md").read_text()
-    assert "CC BY-SA 3.0" in card and "en, ru" in card
+    assert "CC BY-SA 3.0" in card and "en, ru" in card and "anna" in card
     done = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder)
     assert done.returncode == 0
 

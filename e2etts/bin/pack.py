@@ -12,6 +12,7 @@ model.safetensors and meta.json), results.json, README.md and SHA256SUMS, which
 import argparse
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -19,7 +20,6 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from e2etts.bin.main import add_recipe_arguments
-from e2etts.config import read_yaml
 from e2etts.errors import UserError
 
 SUMS = "SHA256SUMS"
@@ -76,29 +76,36 @@ def pack(exp: Path, dump: Path, data: Path) -> Path:
     sources = {name: source for name, (source, _) in needed.items()}
     if (exp / "results.json").is_file():
         sources["results.json"] = exp / "results.json"
-    attributions = sorted(data.glob("ATTRIBUTION*"))
+    attributions = sorted(data.rglob("ATTRIBUTION*"))
     with replaced_folder(exp / "pack") as part:
         for name, source in sources.items():
             (part / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, part / name)
-        (part / "README.md").write_text(model_card(exp, attributions), encoding="utf-8")
+        (part / "README.md").write_text(model_card(exp, dump, attributions), encoding="utf-8")
         write_sums(part)
     return exp / "pack"
 
 
-def model_card(exp: Path, attributions: list[Path]) -> str:
+def model_card(exp: Path, dump: Path, attributions: list[Path]) -> str:
     """The pack's README: what it is, how to use it, what it was trained on."""
-    corpus = read_yaml(exp / "joint" / "config.yaml").get("corpus", {})
-    languages = ", ".join(corpus.get("languages", []))
+    vocab = json.loads((dump / "vocab.json").read_text(encoding="utf-8"))
+    languages, voices = (", ".join(vocab[key]) for key in ("languages", "speakers"))
     scored = (exp / "results.json").is_file()
     credits = "\n\n".join(path.read_text(encoding="utf-8").strip() for path in attributions)
     return f"""# A text-to-speech system trained with e2etts
 
-Run `{exp.name}`, languages: {languages or "see config.yaml"}. Method: arXiv 2606.09234.
+Method: arXiv 2606.09234. Run: `{exp.name}`. Languages: {languages}. Voices: {voices}.
 
 - `config.yaml`: the full configuration; `text.model`, `vocab.json`: text tokens and labels
 - `joint/`: tokenizer, language model, flow matching and reward model; `vocoder/`: mel to waveform
 - `SHA256SUMS`: check the files with `sha256sum -c SHA256SUMS`
+
+```python
+from e2etts.infer.config import SynthesisConfig
+from e2etts.infer.pipeline import Synthesizer
+
+system = Synthesizer.load("joint", "vocoder", ".", SynthesisConfig())
+```
 
 {"Measured results are in `results.json`." if scored else "It has not been scored."}
 
