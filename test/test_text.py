@@ -9,7 +9,14 @@ from e2etts import text as text_module
 from e2etts.errors import UserError
 from e2etts.programs import find_program
 from e2etts.text import (
-    BEGIN, END, PAD, UNKNOWN, TextConfig, TextTokenizer, normalise, phonemise,
+    BEGIN,
+    END,
+    PAD,
+    UNKNOWN,
+    TextConfig,
+    TextTokenizer,
+    normalise,
+    phonemise,
 )
 
 
@@ -42,7 +49,8 @@ def test_text_as_it_is_read_aloud(lang, written, spoken):
 @pytest.mark.parametrize("lang", ["en", "es", "fr", "it", "ru"])
 @pytest.mark.parametrize("written", [
     "a 0 b", "a 1000000 b", "a 12345678901234567890 b", "a 3,5 b", "a 3.5.6 b", "a 99:99 b",
-    "a 1/2 b", "a #1 @2 %3 &4 *5 b", "a $1.50 b", "a 10% b", "a\tb\nc", "a 1st 2º 3e 4-й b", "a1b2c3"])
+    "a 1/2 b", "a #1 @2 %3 &4 *5 b", "a $1.50 b", "a 10% b", "a\tb\nc", "a 1st 2º 3e 4-й b",
+    "a1b2c3"])
 def test_nothing_but_letters_and_basic_punctuation_is_left(lang, written):
     out = normalise(written, lang)
     assert out and all(c.isalpha() or c in " '.,?!" for c in out)

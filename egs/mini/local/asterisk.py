@@ -4,13 +4,7 @@ import gzip
 import hashlib
 import io
 import re
-import shutil
-import subprocess
-import sys
-import tarfile
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+from fetch import VERSION, fetch_all
 from settings import SAMPLE_RATE_HZ, CorpusConfig
 from tqdm import tqdm
 
@@ -26,8 +21,6 @@ from e2etts.errors import UserError
 from e2etts.text import normalise
 
 HERE = Path(__file__).resolve().parent
-REPO = HERE.parents[2]
-VERSION = "1.6.1"
 CREDITS = {
     "en": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
     "es": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
@@ -54,95 +47,6 @@ class Prompt:
     text: str
     key: str
     seconds: float
-
-
-def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
-    """utils/fetch_deb.py; its one line of error becomes ours."""
-    command = [sys.executable, str(REPO / "utils" / "fetch_deb.py"), *options,
-               "--cache", str(folder / ".apt"), str(folder), *packages]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stderr.strip().splitlines()
-    if done.returncode:
-        raise UserError(lines[-1].removeprefix("fetch_deb: error: ") if lines
-                        else f"fetch_deb fails with status {done.returncode}")
-    for line in lines:
-        print(line, flush=True)
-
-
-def fetch_language(lang: str, download: Path, config: CorpusConfig) -> tuple[Path, Path]:
-    """(folder of .g722 files, transcript) of one language; from the release or from Debian."""
-    release = download / "release" / lang
-    transcript = release / f"core-sounds-{lang}.txt"
-    if not transcript.exists():
-        name = f"asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
-        try:
-            archive = fetch_resumable(f"{config.release_url}/{name}", download / name,
-                                      config.download_timeout_seconds)
-            unpack_release(archive, release)
-        except (OSError, urllib.error.URLError, tarfile.TarError, EOFError) as e:
-            return fetch_from_debian(lang, download, f"{config.release_url}: {e}")
-    if not transcript.exists():
-        return fetch_from_debian(lang, download, "the release holds no transcript")
-    return release, transcript
-
-
-def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
-    """Download to ``path``; a broken download goes on where it ended. Raises OSError."""
-    if path.exists():
-        return path
-    part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
-        resumed = answer.status == 206
-        total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab" if resumed else "wb") as file, tqdm(
-                total=total, initial=have if resumed else 0, unit="B", unit_scale=True,
-                desc=path.name) as bar:
-            while block := answer.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if total and part.stat().st_size != total:
-        raise OSError(f"{url}: {part.stat().st_size} bytes of {total} arrived")
-    part.replace(path)
-    return path
-
-
-def unpack_release(archive: Path, folder: Path) -> None:
-    """Only .g722 and transcript files, with names inside ``folder``."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            inside = Path(member.name)
-            wanted = member.isfile() and (inside.suffix == ".g722"
-                                          or inside.name.startswith("core-sounds-"))
-            if not wanted or inside.is_absolute() or ".." in inside.parts:
-                continue
-            target = part / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(tar.extractfile(member).read())
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
-
-
-def fetch_from_debian(lang: str, download: Path, why: str) -> tuple[Path, Path]:
-    deb = download / "deb"
-    package = f"asterisk-core-sounds-{lang}"
-    if not (deb / "packages.json").exists() or package not in (deb / "packages.json").read_text():
-        print(f"data: {lang}: Debian packages instead of the release ({why})", flush=True)
-    try:
-        run_fetch_deb(deb, [package, f"{package}-g722"])
-    except UserError as e:
-        raise UserError(f"recordings ({lang}): neither the release ({why}) nor Debian's packages "
-                        f"could be had: {e}") from e
-    folders = sorted((deb / "usr/share/asterisk/sounds").glob(f"{lang}_*"))
-    transcript = deb / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"
-    if len(folders) != 1 or not transcript.exists():
-        raise UserError(f"{deb}: {package} lacks its sounds or transcript; remove the folder "
-                        "and run again")
-    return folders[0], transcript
 
 
 def read_transcript(path: Path) -> tuple[dict[str, str], str]:
@@ -194,7 +98,10 @@ def cut_edges(wav: np.ndarray, keep_seconds: float, floor: int = 24) -> np.ndarr
 
 def _decode_one(job: tuple[Path, Path, float]) -> str:
     source, target, keep_seconds = job
-    wav = cut_edges(decode(source), keep_seconds)
+    try:
+        wav = cut_edges(decode(source), keep_seconds)
+    except (av.FFmpegError, ValueError) as e:
+        return f"not decodable: {e}"
     if not len(wav):
         return "silence"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -207,8 +114,7 @@ def _decode_one(job: tuple[Path, Path, float]) -> str:
 def prepare_prompts(root: Path, config: CorpusConfig) -> tuple[list[Prompt], list[tuple]]:
     """Fetch, check and decode; returns usable prompts and (language, name, reason) of the rest."""
     candidates, left_out, jobs = [], [], []
-    for lang in config.languages:
-        sounds, transcript = fetch_language(lang, root / "data/download", config)
+    for lang, (sounds, transcript) in fetch_all(root / "data/download", config).items():
         texts, transcript_sha = read_transcript(transcript)
         shas = check(lang, sounds, transcript_sha, HERE / "checksums.txt")
         good, bad = select(lang, texts, shas)

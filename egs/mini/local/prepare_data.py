@@ -13,14 +13,16 @@ import time
 from pathlib import Path
 
 import synthetic
-from asterisk import HERE, REPO, Prompt, prepare_prompts, run_fetch_deb, words_of
+from asterisk import HERE, Prompt, prepare_prompts, words_of
+from fetch import REPO, run_fetch_deb
 from sentences import PACKAGES, voice_texts
-from settings import CorpusConfig
+from settings import SAMPLE_RATE_HZ, CorpusConfig
 
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import DataDir, write_text
 from e2etts.data.validate import Limits, clean_directory
 from e2etts.errors import UserError
+from e2etts.programs import find_program
 from e2etts.text import normalise
 
 PROGRAMS = ["flite", "espeak-ng"]
@@ -50,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     clock.lap("synthetic speech")
     write_sets(root / "data", sets, sentences, spoken)
     write_left_out(root / "data/left_out.tsv", left_out)
-    limits = Limits(sample_rate_hz=16000)
+    limits = Limits(sample_rate_hz=SAMPLE_RATE_HZ)
     for name in sets:
         clean_directory(root / "data" / name, limits, config.policy, root)
     clock.lap("sets and validation")
@@ -76,8 +78,6 @@ class Clock:
 
 def fetch_programs(config: CorpusConfig) -> None:
     """flite and espeak-ng into tools/deb, unless the machine has them."""
-    from e2etts.programs import find_program
-
     for name in PROGRAMS:
         try:
             find_program(name)
