@@ -31,7 +31,9 @@ GET_WHISPER = """#!/usr/bin/env bash
 echo "no network" >&2; exit 2
 """
 DATA = """#!/usr/bin/env bash
+set -e
 echo "data.sh $*" >>calls
+"${PYTHON:-python3}" -c pass
 mkdir -p data/train && touch data/train/wav.scp
 """
 # Answers at once what utils/stages.py would take seconds to say, where a test left it in facts.sh.
@@ -117,7 +119,7 @@ TOY = ("--config", "conf/toy.yaml")
 
 def test_all_stages_in_order(recipe):
     (recipe / "facts.sh").unlink()
-    done = run(recipe, *TOY, "seed=7")
+    done = run(recipe, *TOY, "seed=7", PYTHON="another-python")
     assert done.returncode == 0, done.stderr
     shared = "--config conf/toy.yaml --tag toy seed=7"
     trained = ["vocoder", "tokenizer", "lm", "fm", "rm", "joint"]

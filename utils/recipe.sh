@@ -157,6 +157,7 @@ recipe() {
     trap 'exit 143' TERM
     "$root/tools/install.sh" --extras score
     PATH=$("$root/tools/install.sh" --where)/bin:$PATH
+    export PYTHON=python # whichever made the environment, its own runs local/ and tools/
     local facts number
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
     eval "$facts" # data_dir, dump_dir, train_set, init[stage]
