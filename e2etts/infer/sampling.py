@@ -20,15 +20,16 @@ def pick(
     Nucleus sampling; a pick that is frequent in the last ``repeat_window`` tokens is banned and
     drawn again from the whole distribution (arXiv 2406.05370, section 3.3).
     """
-    p = (logits.float() / max(config.temperature, 1e-4)).softmax(-1)
-    top, ids = p.topk(min(config.top_k, p.shape[-1]), dim=-1)
+    scaled = logits.float() / max(config.temperature, 1e-4)
+    top, ids = scaled.softmax(-1).topk(min(config.top_k, scaled.shape[-1]), dim=-1)
     top = top * (top.cumsum(-1) - top < config.top_p)
     choice = ids.gather(1, torch.multinomial(top, 1, generator=generator))
     window = history[:, -config.repeat_window :]
     often = (window == choice).sum(1, keepdim=True) >= config.repeat_share * config.repeat_window
     if bool(often.any()):
-        # What is banned may have been everything: the epsilon keeps the draw defined.
-        rest = p.scatter(1, choice, 0.0) + 1e-12
+        # Banned among the logits: where the pick had all of the probability, the rest keep their
+        # order, and what is impossible (an end before the minimal length) stays so.
+        rest = scaled.scatter(1, choice, -torch.inf).softmax(-1)
         again = torch.multinomial(rest, 1, generator=generator)
         choice = torch.where(often, again, choice)
     return choice.squeeze(1)

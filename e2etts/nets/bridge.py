@@ -31,6 +31,7 @@ def bridge(logits: torch.Tensor, codebook: torch.Tensor, config: BridgeConfig) -
     if not config.hard:
         return soft.to(codebook.dtype) @ codebook
     pick = codebook[score.argmax(-1)]
-    mixture = soft.to(codebook.dtype) @ codebook
-    # Written on q: equal to onehot + s - sg(s) times C, without a second (..., V) tensor.
-    return pick + mixture - mixture.detach()
+    mixture = soft.to(codebook.dtype) @ codebook.detach()
+    # Written on q: (onehot + s - sg(s)) C without a second (..., V) tensor. The bracket is exactly
+    # zero, so that what is read is exactly a row of the table, in any precision.
+    return pick + (mixture - mixture.detach())

@@ -85,8 +85,11 @@ class RM(nn.Module):
         log_p = self.ctc_logits(h).float().log_softmax(-1).transpose(0, 1)
         loss = F.ctc_loss(log_p, text, lens * self.config.labels_per_token, text_lens,
                           blank=self.blank, reduction="none", zero_infinity=True)
-        # A likelihood of exactly 1 does not occur: 0 is what zero_infinity makes of infinity.
-        loss = loss.masked_fill(loss == 0, impossible)
+        # Equal neighbours need a blank between them.
+        inside = length_mask(text_lens - 1, text.shape[1] - 1)
+        repeats = ((text[:, 1:] == text[:, :-1]) & inside).sum(1)
+        too_short = lens * self.config.labels_per_token < text_lens + repeats
+        loss = loss.masked_fill(too_short, impossible)
         return loss / text_lens.clamp_min(1)
 
     def losses(

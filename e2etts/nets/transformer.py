@@ -208,6 +208,9 @@ class Transformer(nn.Module):
         if not self.causal and lens is not None and int(lens.min()) < t:
             mask = torch.arange(t, device=x.device) < lens[:, None]
             mask = mask[:, None, None, :]
+        if self.causal and first is None and start and t > 1:
+            # The causal flag of the attention kernel lines up a later chunk with the cache's start.
+            first = torch.zeros(len(x), dtype=torch.long, device=x.device)
         if first is not None:
             mask = self._padded_before(first, start, t, x.device)
         for i, block in enumerate(self.layers):

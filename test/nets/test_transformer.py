@@ -1,0 +1,162 @@
+import math
+
+import pytest
+import torch
+from tiny import trunk, unreached, wake
+
+from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
+
+
+def make(causal=True, condition_dim=None, **changes):
+    torch.manual_seed(0)
+    return wake(Transformer(trunk(**changes), causal=causal, condition_dim=condition_dim)).eval()
+
+
+def test_parameter_names_are_those_of_qwen3():
+    names = {n for n, _ in make(layers=1).named_parameters()}
+    assert names == {"norm.weight"} | {f"layers.0.{n}.weight" for n in (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+        "input_layernorm", "post_attention_layernorm")}
+
+
+def qwen3_by_hand(net, x):
+    """One sequence (T, D), written out head by head and position by position."""
+    c, w = net.config, dict(net.named_parameters())
+
+    def norm(v, weight):
+        return v / torch.sqrt((v * v).mean(-1, keepdim=True) + c.norm_eps) * weight
+
+    def rope(v, position):
+        half = c.head_dim // 2
+        out = v.clone()
+        for i in range(half):
+            angle = position / c.rope_base ** (2 * i / c.head_dim)
+            a, b = v[i], v[i + half]
+            out[i] = a * math.cos(angle) - b * math.sin(angle)
+            out[i + half] = b * math.cos(angle) + a * math.sin(angle)
+        return out
+
+    kv, k_size = c.kv_heads or c.heads, c.head_dim
+    for layer in range(c.layers):
+        p = {n.split(f"layers.{layer}.")[1]: v for n, v in w.items() if f"layers.{layer}." in n}
+        h = norm(x, p["input_layernorm.weight"])
+        q, k, v = ((h @ p[f"self_attn.{n}_proj.weight"].T).view(len(x), -1, k_size) for n in "qkv")
+        heads = []
+        for head in range(c.heads):
+            g = head // (c.heads // kv)
+            rows = []
+            for t in range(len(x)):
+                query = rope(norm(q[t, head], p["self_attn.q_norm.weight"]), t)
+                keys = [rope(norm(k[s, g], p["self_attn.k_norm.weight"]), s) for s in range(t + 1)]
+                score = torch.stack([query @ key for key in keys]) / k_size**0.5
+                rows.append(score.softmax(0) @ v[: t + 1, g])
+            heads.append(torch.stack(rows))
+        x = x + torch.cat(heads, dim=-1) @ p["self_attn.o_proj.weight"].T
+        h = norm(x, p["post_attention_layernorm.weight"])
+        gate = h @ p["mlp.gate_proj.weight"].T
+        hidden = gate * torch.sigmoid(gate) * (h @ p["mlp.up_proj.weight"].T)
+        x = x + hidden @ p["mlp.down_proj.weight"].T
+    return norm(x, w["norm.weight"])
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, None])
+def test_arithmetic_is_that_of_qwen3(kv_heads):
+    net = make(heads=4, kv_heads=kv_heads, rope_base=1e6)
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        want = torch.stack([qwen3_by_hand(net, row) for row in x])
+        torch.testing.assert_close(net(x), want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("condition_dim", [None, 5])
+def test_padding_changes_nothing(causal, condition_dim):
+    net = make(causal, condition_dim)
+    lens = [7, 3, 5]
+    x = torch.randn(3, 7, 16) * 3
+    condition = torch.randn(3, 5) if condition_dim else None
+    batched = net(x, lens=torch.tensor(lens), condition=condition)
+    assert batched.shape == x.shape and batched.isfinite().all()
+    for b, n in enumerate(lens):
+        alone = net(x[b : b + 1, :n], condition=None if condition is None else condition[b : b + 1])
+        torch.testing.assert_close(batched[b, :n], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_causal_stack_does_not_look_ahead_and_the_other_does():
+    x = torch.randn(1, 8, 16)
+    other = x.clone()
+    other[:, 5:] += 1
+    for causal in (True, False):
+        net = make(causal)
+        same = torch.allclose(net(x)[:, :5], net(other)[:, :5], atol=1e-6)
+        assert same == causal
+
+
+@pytest.mark.parametrize("chunks", [(1,) * 9, (4, 1, 1, 1, 1, 1), (4, 3, 2), (1, 8)])
+def test_cache_gives_what_one_pass_gives(chunks):
+    net = make(heads=4, kv_heads=2)
+    x = torch.randn(2, 9, 16)
+    cache = KVCache(9)
+    parts = [net(part, cache=cache) for part in x.split(chunks, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), net(x), atol=1e-5, rtol=1e-5)
+    assert cache.length == 9
+    with pytest.raises(ValueError, match="full"):
+        net(x[:, :1], cache=cache)
+
+
+def test_left_padding_changes_nothing():
+    net = make()
+    lens, size = [6, 2, 4], 6
+    x = torch.randn(3, size, 16)
+    first = torch.tensor([size - n for n in lens])
+    positions = (torch.arange(size) - first[:, None]).clamp_min(0)
+    cache = KVCache(size + 2)
+    out = net(x, positions=positions, cache=cache, first=first)
+    more = torch.randn(3, 2, 16)
+    for step in range(2):
+        at = torch.tensor(lens)[:, None] + step
+        later = net(more[:, step : step + 1], positions=at, cache=cache, first=first)
+        for b, n in enumerate(lens):
+            whole = net(torch.cat([x[b : b + 1, size - n :], more[b : b + 1]], dim=1))
+            torch.testing.assert_close(out[b, size - n :], whole[0, :n], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(later[b, 0], whole[0, n + step], atol=1e-5, rtol=1e-5)
+
+
+def test_rotary_positions_may_be_fractional_and_only_differences_count():
+    net = make(causal=False)
+    x = torch.randn(1, 4, 16)
+    at = torch.tensor([[0.0, 1.5, 3.0, 4.5]])
+    torch.testing.assert_close(net(x, positions=at), net(x, positions=at + 7.25),
+                               atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(net(x, positions=at), net(x), atol=1e-3)
+
+
+def test_condition_starts_as_nothing_but_learns():
+    torch.manual_seed(0)
+    net = Transformer(trunk(), causal=False, condition_dim=5)
+    x = torch.randn(2, 4, 16)
+    torch.testing.assert_close(net(x, condition=torch.randn(2, 5)), net.norm(x))
+    wake(net)
+    net(x, condition=torch.randn(2, 5)).square().sum().backward()
+    assert not unreached(net)
+
+
+def test_every_parameter_is_reached():
+    net = make()
+    (net(torch.randn(2, 5, 16)) * torch.randn(16)).sum().backward()
+    assert not unreached(net)
+
+
+def test_wrong_sizes_are_refused():
+    with pytest.raises(ValueError, match="kv_heads"):
+        TransformerConfig(heads=4, kv_heads=3)
+    with pytest.raises(ValueError, match="even"):
+        TransformerConfig(head_dim=7)
+
+
+def test_bf16_autocast_stays_near_float32():
+    net, x = make(), torch.randn(2, 6, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = net(x)
+    assert (out.float() - net(x)).abs().mean() < 0.05
