@@ -26,10 +26,13 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means so far; starts anew."""
-        out = {name: float(total) / self.weights[name] for name, total in self.sums.items()
-               if self.weights[name]}
+        out = {name: float(value) for name, value in self.tensors().items()}
         self.__init__()
         return out
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The means so far, still on their device."""
+        return {k: v / self.weights[k] for k, v in self.sums.items() if self.weights[k]}
 
     def plain(self) -> tuple[dict[str, float], dict[str, float]]:
         """Sums and weights as numbers, to be sent to other processes."""

@@ -7,15 +7,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, reduce
-from torch import Tensor
 
 from e2etts.config import fingerprint, to_dict
 from e2etts.data.batch import Batch
@@ -28,56 +26,18 @@ from e2etts.train.checkpoint import (
     save_checkpoint,
     save_state,
 )
+from e2etts.train.config import TrainConfig
 from e2etts.train.logging import Means, RunLog
-from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
-from e2etts.train.task import Losses, Task
+from e2etts.train.step import Outcome, Stepper
+from e2etts.train.task import Task
+
+__all__ = ["TrainConfig", "Trainer"]
 
 MAX_SKIPPED_IN_A_ROW = 10
 # What a run may change when it is continued without becoming another run.
 _FREE = ("max_steps", "max_minutes", "log_every", "save_every", "validate_every", "workers")
 
 Cursor = tuple[int, int]  # (epoch, batches of it already used)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Optimisation of one stage. Progress is max(step / max_steps, elapsed / max_minutes);
-    the schedule follows it and training stops at 1.
-
-    batch_seconds: padded seconds of audio a batch may hold; accumulation: batches a step.
-    ema_decay, grad_clip: 0 is off. validate_every, save_every, log_every: in steps.
-    """
-
-    lr: float = 1e-3
-    warmup_steps: int = 100
-    final_lr_ratio: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    grad_clip: float = 1.0
-    accumulation: int = 1
-    batch_seconds: float = 60.0
-    precision: Literal["bf16", "fp16", "no"] = "bf16"
-    max_steps: int | None = None
-    max_minutes: float | None = None
-    ema_decay: float = 0.999
-    validate_every: int = 500
-    save_every: int = 500
-    log_every: int = 20
-    workers: int = 1
-
-    def __post_init__(self):
-        if self.max_steps is None and self.max_minutes is None:
-            raise ValueError("set max_steps, max_minutes or both")
-        for name in ("accumulation", "validate_every", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-
-    def progress(self, step: int, seconds: float) -> float:
-        """0 at the start, 1 or more when training is over."""
-        parts = [step / self.max_steps] if self.max_steps is not None else []
-        if self.max_minutes is not None:
-            parts.append(seconds / (60.0 * self.max_minutes))
-        return max(parts)
 
 
 class Trainer:
@@ -109,17 +69,8 @@ class Trainer:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
         self.ranks = self.accelerator.num_processes
         task.to(self.accelerator.device)
-        self.parameters = {phase: task.parameters_of(phase) for phase in task.phases}
-        if not all(self.parameters.values()):
-            raise UserError(f"{title}: a phase has no trainable parameters: check 'trainable'")
-        self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
-        self.optimizers = {
-            phase: self.accelerator.prepare_optimizer(
-                make_adamw(task, ps, lr=config.lr, betas=config.betas,
-                           weight_decay=config.weight_decay), device_placement=False)
-            for phase, ps in self.parameters.items()}
-        self.model = self.accelerator.prepare_model(task) if self.ranks > 1 else task
-        self.ema = Ema(self.trainable, config.ema_decay)
+        self.stepper = Stepper(task, config, weights, self.accelerator, title)
+        self.ema = self.stepper.ema
         self.step, self.cursor, self.seconds_before = 0, (0, 0), 0.0
         self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
         self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
@@ -157,11 +108,14 @@ class Trainer:
                 batch, self.cursor = next(stream)
                 batches.append(batch)
             audio = sum(float(b.mel_lens.sum()) for b in batches) / self.frame_rate_hz
-            values = self._one_step([b.to(self.accelerator.device) for b in batches], progress)
+            torch.manual_seed(mix(self.seed, self.step, rank))
+            outcome = self.stepper.step([b.to(self.accelerator.device) for b in batches],
+                                        self.step, progress)
+            self._note(outcome, batches)
             self.step += 1
             self.audio_seconds += audio * self.ranks
             window_audio += audio * self.ranks
-            means.add(values)
+            means.add(outcome.values)
             if self.step % self.config.log_every == 0:
                 seconds = time.perf_counter() - self.window_started
                 self._log_train(means.take(), window_audio / seconds)
@@ -177,70 +131,12 @@ class Trainer:
                 self._save()
             self.window_started += time.perf_counter() - pause
 
-    def _one_step(self, batches: list[Batch], progress: float) -> dict[str, Tensor | float]:
-        """One optimiser step in every phase. Non-finite losses or gradients change nothing."""
-        torch.manual_seed(mix(self.seed, self.step, self.accelerator.process_index))
-        self.task.progress = progress
-        ratio = learning_rate_ratio(self.step, progress, self.config.warmup_steps,
-                                    self.config.final_lr_ratio)
-        # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
-        buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
-        values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
-        for number, phase in enumerate(self.task.phases):
-            loss, norm = self._phase(phase, batches, values)
-            if loss is None:
-                continue
-            suffix = "" if number == 0 else f"_{phase}"
-            ok = bool(self._everywhere(torch.isfinite(loss) & torch.isfinite(norm)))
-            optimizer = self.optimizers[phase]
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.lr * ratio
-            if ok or self.accelerator.scaler is not None:  # the scaler skips and adapts by itself
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if not ok:
-                for buffer, before in buffers:
-                    buffer.copy_(before)
-                self._skip(phase, float(loss), float(norm), batches)
-                return {}
-            values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
-        self.skipped_in_a_row = 0
-        self.ema.update()
-        return values
-
-    def _phase(self, phase: str, batches: list[Batch],
-               values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of one phase; (mean loss, gradient norm), or Nones where it is not on."""
-        if len(self.task.phases) > 1:
-            mine = {id(p) for p in self.parameters[phase]}
-            for parameter in self.trainable:
-                parameter.requires_grad_(id(parameter) in mine)
-        share, total, means = 1.0 / len(batches), None, Means()
-        for number, batch in enumerate(batches):
-            last = number == len(batches) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    losses = self.model(batch, phase)
-                loss = self._weighted(losses)
-                if loss is None:
-                    return None, None
-                self.accelerator.backward(loss * share)
-            total = loss.detach() * share if total is None else total + loss.detach() * share
-            means.add({**losses.terms, **losses.metrics})
-        for name, total_value in means.sums.items():
-            values[name] = total_value / means.weights[name]
-        limit = self.config.grad_clip or float("inf")
-        return total, self.accelerator.clip_grad_norm_(self.parameters[phase], limit)
-
-    def _weighted(self, losses: Losses) -> Tensor | None:
-        missing = sorted(losses.terms.keys() - self.weights.keys())
-        if missing:
-            raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
-                            "stage's weights (0 switches it off)")
-        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
-        return sum(used[1:], used[0]) if used else None
-
-    def _skip(self, phase: str, loss: float, norm: float, batches: list[Batch]) -> None:
+    def _note(self, outcome: Outcome, batches: list[Batch]) -> None:
+        """Counts and reports a refused step. Raises UserError after ten in a row."""
+        if outcome.refused is None:
+            self.skipped_in_a_row = 0
+            return
+        phase, loss, norm = outcome.refused
         self.skipped += 1
         self.skipped_in_a_row += 1
         utts = [u for b in batches for u in b.utts]
@@ -293,12 +189,8 @@ class Trainer:
     def _save(self) -> None:
         """Everything needed to go on as if never interrupted, and the averaged weights."""
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state = {
-                "model": self.task.state_dict(), "ema": self.ema.state_dict(),
-                "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                **{k: getattr(self, k) for k in _COUNTERS}}
+            state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
+                     **{k: getattr(self, k) for k in _COUNTERS}}
             save_state(self.folder / "state", state, {
                 "step": self.step, "seconds": self._seconds(), "ranks": self.ranks,
                 "identity": self.identity})
@@ -316,11 +208,7 @@ class Trainer:
         state, meta = stored
         self._require_same_run(meta)
         restore(self.task, state["model"], f"{self.folder}/state")
-        self.ema.load_state_dict(state["ema"])
-        for phase, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][phase])
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.stepper.load_state_dict(state)
         for name in _COUNTERS:
             setattr(self, name, state[name])
         self.seconds_before = meta["seconds"]
@@ -352,7 +240,8 @@ class Trainer:
             "peak_gib": round(sum(usage) / scale, 3),
             "best_loss": self.best_loss if has_best else None,
             "best_step": self.best_step if has_best else None,
-            "parameters": sum(p.numel() for p in self.trainable), "skipped_steps": self.skipped}
+            "parameters": sum(p.numel() for p in self.stepper.trainable),
+            "skipped_steps": self.skipped}
         if self.accelerator.is_main_process:
             part = self.folder / "summary.json.part"
             part.write_text(json.dumps(summary, indent=1) + "\n")
@@ -381,9 +270,6 @@ class Trainer:
         # Every rank must leave the loop at the same step: the slowest clock is not asked.
         mine = torch.tensor(value, device=self.accelerator.device)
         return float(self.accelerator.gather(mine.reshape(1)).max())
-
-    def _everywhere(self, flag: Tensor) -> Tensor:
-        return flag if self.ranks == 1 else reduce(flag.float(), "sum") > self.ranks - 0.5
 
     def _asked_to_stop(self) -> bool:
         if self.ranks == 1:

@@ -1,0 +1,130 @@
+"""One optimiser step: losses of every phase, their gradients, and whether they may be used."""
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from torch import Tensor
+
+from e2etts.data.batch import Batch
+from e2etts.errors import UserError
+from e2etts.train.config import TrainConfig
+from e2etts.train.logging import Means
+from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
+from e2etts.train.task import Losses, Task
+
+
+@dataclass
+class Outcome:
+    """What came of a step. values: losses, metrics and gradient norms to log.
+
+    refused: (phase, loss, gradient norm) that were not finite; then nothing was changed.
+    """
+
+    values: dict[str, Tensor | float] = field(default_factory=dict)
+    refused: tuple[str, float, float] | None = None
+
+
+class Stepper:
+    """Optimisers of a task's phases, and the average of what they train."""
+
+    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float],
+                 accelerator: Accelerator, title: str):
+        self.task, self.config, self.weights = task, config, weights
+        self.accelerator, self.title = accelerator, title
+        self.parameters = {phase: task.parameters_of(phase) for phase in task.phases}
+        empty = [phase for phase, ps in self.parameters.items() if not ps]
+        if empty:
+            raise UserError(f"{title}: phase '{empty[0]}' has no trainable parameters: check the "
+                            "stage's 'trainable'")
+        self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
+        self.optimizers = {
+            phase: accelerator.prepare_optimizer(
+                make_adamw(task, ps, lr=config.lr, betas=config.betas,
+                           weight_decay=config.weight_decay), device_placement=False)
+            for phase, ps in self.parameters.items()}
+        self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
+        self.ema = Ema(self.trainable, config.ema_decay)
+
+    def step(self, batches: list[Batch], number: int, progress: float) -> Outcome:
+        """One step in every phase on ``batches`` (accumulated). The caller seeds torch.
+
+        Losses or gradients that are not finite change nothing that later steps see, except
+        what earlier phases of the same step have already learned.
+        """
+        self.task.progress = progress
+        ratio = learning_rate_ratio(number, progress, self.config.warmup_steps,
+                                    self.config.final_lr_ratio)
+        # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
+        buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
+        values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
+        for place, phase in enumerate(self.task.phases):
+            loss, norm = self._gradients(phase, batches, values)
+            if loss is None:
+                continue
+            optimizer = self.optimizers[phase]
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr * ratio
+            finite = self._everywhere(torch.isfinite(loss) & torch.isfinite(norm))
+            if finite or self.accelerator.scaler is not None:  # a scaler skips, and adapts
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if not finite:
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+                return Outcome(refused=(phase, float(loss), float(norm)))
+            suffix = "" if place == 0 else f"_{phase}"
+            values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
+        self.ema.update()
+        return Outcome(values)
+
+    def _gradients(self, phase: str, batches: list[Batch],
+                   values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+        """Mean loss and clipped gradient's norm of one phase; Nones where it is not on."""
+        if len(self.task.phases) > 1:
+            mine = {id(p) for p in self.parameters[phase]}
+            for parameter in self.trainable:
+                parameter.requires_grad_(id(parameter) in mine)
+        share, total, means = 1.0 / len(batches), torch.zeros(()), Means()
+        for place, batch in enumerate(batches):
+            whole = place == len(batches) - 1
+            with contextlib.nullcontext() if whole else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    losses = self.model(batch, phase)
+                loss = self._weighted(losses)
+                if loss is None:
+                    return None, None
+                self.accelerator.backward(loss * share)
+            total = total.to(loss.device) + loss.detach() * share
+            means.add({**losses.terms, **losses.metrics})
+        values |= means.tensors()
+        limit = self.config.grad_clip or float("inf")
+        return total, self.accelerator.clip_grad_norm_(self.parameters[phase], limit)
+
+    def _weighted(self, losses: Losses) -> Tensor | None:
+        missing = sorted(losses.terms.keys() - self.weights.keys())
+        if missing:
+            raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
+                            "stage's weights (0 switches it off)")
+        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
+        return sum(used[1:], used[0]) if used else None
+
+    def _everywhere(self, flag: Tensor) -> bool:
+        ranks = self.accelerator.num_processes
+        return bool(flag if ranks == 1 else reduce(flag.float(), "sum") > ranks - 0.5)
+
+    def state_dict(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {"optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+                "ema": self.ema.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ema.load_state_dict(state["ema"])
+        for phase, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][phase])
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
