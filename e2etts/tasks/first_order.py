@@ -38,12 +38,9 @@ class FirstOrderTask(Task):
     Options = FirstOrderOptions
 
     def __init__(self, system: System, options: FirstOrderOptions, losses: set[str]):
-        """Raises ValueError for a loss that this task does not have."""
+        """Raises ValueError for a loss that this task or this system does not have."""
         super().__init__()
-        known = {name for names in READERS.values() for name in names}
-        if losses - known:
-            raise ValueError(f"no such loss: {', '.join(sorted(losses - known))}; "
-                             f"losses: {', '.join(sorted(known))}")
+        check_losses(system, losses, {name for names in READERS.values() for name in names})
         self.system, self.options, self.losses = system, options, losses
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
@@ -78,6 +75,21 @@ class FirstOrderTask(Task):
     def state_to_save(self) -> dict[str, torch.Tensor]:
         """The whole system, frozen parts included: the next stage starts from one checkpoint."""
         return dict(self.system.state_dict())
+
+
+def check_losses(system: System, asked: set[str], known: set[str]) -> None:
+    """Raises ValueError for an asked loss that is not known or whose part of the net is absent:
+    it would be left out of training without a word."""
+    if asked - known:
+        raise ValueError(f"no such loss: {', '.join(sorted(asked - known))}; "
+                         f"losses: {', '.join(sorted(known))}")
+    absent = {"coarse": system.fm.coarse is None and "model.fm.coarse is off",
+              "attention": system.rm.decoder is None and "model.rm.decoder_layers is 0",
+              "speaker": "speaker" not in system.rm.heads and "the data have one speaker",
+              "emotion": "emotion" not in system.rm.heads and "the data have no emotion labels"}
+    for name in sorted(asked):
+        if absent.get(name):
+            raise ValueError(f"no loss '{name}' here, because {absent[name]}: set its weight to 0")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from e2etts.nets.bridge import BridgeConfig, bridge
 from e2etts.nets.lm import lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask, masked_mean
 from e2etts.nets.system import System
+from e2etts.tasks.first_order import check_losses
 from e2etts.train.task import Losses, Task
 
 LOSSES = {"ce", "kl", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
@@ -34,11 +35,9 @@ class SecondOrderTask(Task):
     Options = SecondOrderOptions
 
     def __init__(self, system: System, options: SecondOrderOptions, losses: set[str]):
-        """Raises ValueError for a loss that this task does not have."""
+        """Raises ValueError for a loss that this task or this system does not have."""
         super().__init__()
-        if losses - LOSSES:
-            raise ValueError(f"no such loss: {', '.join(sorted(losses - LOSSES))}; "
-                             f"losses: {', '.join(sorted(LOSSES))}")
+        check_losses(system, losses, LOSSES)
         self.system, self.options, self.losses = system, options, losses
         # The LM as it was when the stage began; build the task after loading its checkpoint.
         self.reference = copy.deepcopy(system.lm).requires_grad_(False).eval()

@@ -1,0 +1,151 @@
+import pytest
+import torch
+from tiny import make_batch, make_system, reached, unreached, wake
+
+from e2etts.nets.lm import lm_loss, lm_targets
+from e2etts.nets.system import PARTS
+from e2etts.nets.tokenizer import Tokens
+from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask, token_metrics
+
+ALL = {"lm", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
+REACH = {  # what each loss may and must teach
+    "lm": {"tokenizer", "lm"}, "fm": {"tokenizer", "fm", "speaker"},
+    "coarse": {"tokenizer", "fm", "speaker"}, "ctc": {"tokenizer", "rm"},
+    "attention": {"tokenizer", "rm"}, "speaker": {"tokenizer", "rm"},
+    "emotion": {"tokenizer", "rm"}}
+
+
+def make(losses=ALL, trainable=PARTS, lm_grad="inputs", **changes):
+    system = wake(make_system(**changes), std=0.1)
+    system.train_only(list(trainable))
+    return FirstOrderTask(system, FirstOrderOptions(lm_grad=lm_grad), set(losses)).train()
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_each_loss_reaches_what_it_should_and_nothing_else(name):
+    task = make()
+    task(make_batch()).terms[name].backward()
+    got = {part for part in PARTS if reached(getattr(task.system, part))}
+    assert got == REACH[name]
+    if name != "coarse":
+        assert not unreached(task.system.tokenizer)
+
+
+def test_lm_loss_can_be_kept_from_the_tokenizer():
+    task = make(lm_grad="none")
+    task(make_batch()).terms["lm"].backward()
+    assert {p for p in PARTS if reached(getattr(task.system, p))} == {"lm"}
+
+
+def test_lm_gradient_to_the_tokenizer_comes_through_its_inputs():
+    """q of the last token is read for the end token only: what it is cannot be a target's doing."""
+    task, batch = make(), make_batch()
+    seen = {}
+    task.system.tokenizer.register_forward_hook(
+        lambda m, i, out: seen.update(q=out.q, index=out.index) or out.q.retain_grad())
+    task(batch).terms["lm"].backward()
+    assert not seen["index"].requires_grad
+    q, system = seen["q"].detach().requires_grad_(), task.system
+    voice = system.voice(batch.voice_mel, batch.voice_lens).detach()
+    lens = batch.mel_lens // 2
+    logits = system.lm(batch.text, batch.text_lens, batch.language, voice, q, lens)
+    lm_loss(logits, lm_targets(seen["index"], lens, system.lm.end)).backward()
+    torch.testing.assert_close(seen["q"].grad, q.grad)
+
+
+@pytest.mark.parametrize("part", ["lm", "fm", "rm"])
+def test_a_readers_own_stage_teaches_it_alone_on_fixed_tokens(part):
+    losses = {"lm": {"lm"}, "fm": {"fm", "coarse"}, "rm": {"ctc", "speaker"}}[part]
+    task, batch = make(losses, [part]), make_batch()
+    statistics = {k: v.clone() for k, v in task.system.tokenizer.named_buffers()}
+    out = task(batch)
+    assert set(out.terms) == losses
+    sum(out.terms.values()).backward()
+    assert {p for p in PARTS if reached(getattr(task.system, p))} == {part}
+    for k, v in task.system.tokenizer.named_buffers():
+        assert torch.equal(v, statistics[k])
+    names = {n for n, p in task.named_parameters() if p.requires_grad}
+    assert all(n.startswith(f"system.{part}.") for n in names)
+    assert len(task.parameters_of("main")) == len(names)
+
+
+def test_readers_that_have_no_loss_are_not_run():
+    task = make({"lm"})
+    del task.system.fm, task.system.rm
+    assert set(task(make_batch()).terms) == {"lm"}
+
+
+def test_metrics():
+    task, batch = make(), make_batch()
+    metrics = task(batch).metrics
+    assert set(metrics) == {"token_entropy_bits", "used_codes", "saturated", "lm_accuracy"}
+    assert all(m.isfinite() and not m.requires_grad for m in metrics.values())
+    tokens = Tokens(torch.zeros(2, 4, 1), torch.tensor([[0, 0, 1, 1], [2, 3, 9, 9]]),
+                    torch.tensor([0.5, 0.99]).view(2, 1, 1).expand(2, 4, 1), torch.tensor([4, 2]))
+    got = token_metrics(tokens, 10)
+    p = torch.tensor([2, 2, 1, 1]) / 6
+    torch.testing.assert_close(got["token_entropy_bits"], -(p * p.log2()).sum())
+    assert got["used_codes"] == 4 and abs(got["saturated"] - 2 / 6) < 1e-6
+
+
+def test_padding_changes_no_loss():
+    task, batch = make().eval(), make_batch()
+    names = ("lm", "ctc", "attention", "speaker", "emotion")
+    want = task(batch).terms
+    for field, size in (("mel", 2), ("voice_mel", 2)):
+        lens = batch.mel_lens if field == "mel" else batch.voice_lens
+        x = getattr(batch, field)
+        for b, n in enumerate(lens.tolist()):
+            x[b, n:] = 1e3 * torch.randn(x.shape[1] - n, x.shape[size])
+    got = task(batch).terms
+    for name in names:
+        torch.testing.assert_close(got[name], want[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("changes", "missing"), [
+    ({"decoder_layers": 0}, "attention"), ({"coarse": False}, "coarse")])
+def test_a_loss_that_the_model_cannot_give_is_refused(changes, missing):
+    with pytest.raises(ValueError, match=missing):
+        make(**changes)
+    assert set(make(ALL - {missing}, **changes)(make_batch()).terms) == ALL - {missing}
+
+
+def test_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="ce.*losses: attention, coarse"):
+        make({"lm", "ce"})
+
+
+def test_state_is_the_whole_system():
+    task = make({"lm"}, ["lm"])
+    assert set(task.state_to_save()) == set(task.system.state_dict())
+
+
+def test_bf16_gives_finite_losses_and_gradients():
+    task = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = task(make_batch()).terms
+    sum(v.float() for v in terms.values()).backward()
+    assert all(v.isfinite() for v in terms.values())
+    assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+
+
+def test_one_batch_is_learnt_by_heart():
+    """Every first-order term falls clearly within 60 joint steps."""
+    system = make_system(text_stride=1.5)
+    weights = {"lm": 0.1, "fm": 1.0, "coarse": 1.0, "ctc": 1.0, "attention": 1.0, "speaker": 0.1,
+               "emotion": 0.1}
+    task, batch = FirstOrderTask(system, FirstOrderOptions(), set(weights)).train(), make_batch()
+    optimiser = torch.optim.AdamW(task.parameters(), lr=5e-3)
+    history = []
+    for _ in range(60):
+        terms = task(batch).terms
+        optimiser.zero_grad()
+        sum(weights[k] * v for k, v in terms.items()).backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+        optimiser.step()
+        history.append({k: float(v.detach()) for k, v in terms.items()})
+    first, last = ({k: sum(h[k] for h in some) / len(some) for k in weights}
+                   for some in (history[:5], history[-5:]))
+    fall = {k: round(last[k] / first[k], 2) for k in weights}
+    assert max(fall.values()) < 0.85, fall  # the mel is noise: flow and coarse mel fall slowly
+    assert max(fall[k] for k in ("ctc", "attention", "speaker", "emotion")) < 0.5, fall
