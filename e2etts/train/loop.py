@@ -246,6 +246,7 @@ class Trainer:
             part = self.folder / "summary.json.part"
             part.write_text(json.dumps(summary, indent=1) + "\n")
             part.rename(self.folder / "summary.json")
+        self.accelerator.wait_for_everyone()
         return summary
 
     def _log_train(self, values: dict[str, float], speed: float) -> None:

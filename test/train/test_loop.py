@@ -1,9 +1,21 @@
 import itertools
 import json
+import os
+import signal
+import socket
 
 import pytest
 import torch
-from toy import Regression, TwoPhases, make_batch, make_trainer, stream, tensors_equal
+from toy import (
+    Regression,
+    TwoPhases,
+    make_batch,
+    make_trainer,
+    shared_stream,
+    stream,
+    tensors_equal,
+    train_as_rank,
+)
 
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import load_checkpoint, load_state
@@ -165,3 +177,61 @@ def test_bf16_trains(tmp_path):
     losses = [r["loss"] for r in records(tmp_path, "train")]
     assert losses[-1] < losses[0]
     assert all(p.dtype == torch.float32 for p in trainer.task.parameters())
+
+
+def test_two_processes_equal_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(train_as_rank, (str(tmp_path), port), nprocs=2,
+                                          start_method="fork")
+    task = Regression(noise=0.0)
+    make_trainer(task, tmp_path / "alone", train=shared_stream).run()
+    together, meta = load_checkpoint(tmp_path / "one/last")
+    alone, alone_meta = load_checkpoint(tmp_path / "alone/last")
+    for name in ("net.0.weight", "net.2.bias"):
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-4, atol=1e-6)
+    assert meta["metrics"]["loss"] == pytest.approx(alone_meta["metrics"]["loss"], rel=1e-4)
+    summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "alone")]
+    assert summaries[0]["audio_seconds"] == summaries[1]["audio_seconds"]
+    assert records(tmp_path / "two", "train")[-1]["critic"] > 0
+
+
+def test_sigterm_saves_and_the_run_goes_on(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def train(cursor, *ranks):
+        return stream(cursor, on_batch=lambda n: n == 5 and os.kill(os.getpid(), signal.SIGTERM))
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(Regression(), tmp_path, train=train).run()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert load_state(tmp_path / "state")[1]["step"] == 6
+    assert load_checkpoint(tmp_path / "last")[1]["step"] == 6
+    assert not (tmp_path / "summary.json").exists()
+    assert make_trainer(Regression(), tmp_path).run()["steps"] == 12
+    assert "going on from step 6" in capsys.readouterr().out
+
+
+def test_run_killed_between_saves_repeats_the_lost_steps(tmp_path):
+    def train(cursor, *ranks):
+        return stream(cursor, on_batch=lambda n: 1 / (n != 8))
+
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(Regression(), tmp_path, train=train, save_every=5).run()
+    assert records(tmp_path, "train")[-1]["step"] == 8
+    make_trainer(Regression(), tmp_path, save_every=5).run()
+    assert [r["step"] for r in records(tmp_path, "train")] == list(range(1, 13))
+    assert [r["step"] for r in records(tmp_path, "dev")] == [4, 8, 12]
+
+
+def test_damaged_state_names_the_remedy(tmp_path):
+    make_trainer(Regression(), tmp_path).run()
+    (tmp_path / "state/state.pt").write_bytes(b"not a state")
+    with pytest.raises(UserError, match="state: cannot resume .*delete this folder"):
+        make_trainer(Regression(), tmp_path).run()
+
+
+def test_phase_without_parameters_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="phase 'main' has no trainable parameters"):
+        make_trainer(Regression().requires_grad_(False), tmp_path)

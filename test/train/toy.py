@@ -1,6 +1,9 @@
 """Tiny tasks and streams for the tests of the training loop."""
 
+import os
+
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from e2etts.data.batch import Batch
@@ -89,6 +92,26 @@ def make_trainer(task: Task, folder, *, train=stream, dev=True, weights=None, id
                    dev=(lambda: [make_batch(1000), make_batch(1001)]) if dev else None,
                    weights=weights or {"error": 1.0, "fool": 0.1, "critic": 1.0},
                    frame_rate_hz=50.0, seed=seed, identity=identity)
+
+
+def shared_stream(cursor, rank=0, ranks=1):
+    """``stream`` with each batch's rows shared between the ranks."""
+    for batch, after in stream(cursor):
+        rows = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
+        yield type(batch)(**{k: None if v is None else v[rows]
+                             for k, v in vars(batch).items()}), after
+
+
+def train_as_rank(rank: int, folder: str, port: int) -> None:
+    """One of two processes that train together on the CPU."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    AcceleratorState._reset_state(reset_partial_state=True)  # forked from a test that ran alone
+    make_trainer(Regression(noise=0.0), f"{folder}/one", train=shared_stream).run()
+    make_trainer(TwoPhases(), f"{folder}/two", train=shared_stream, accumulation=2).run()
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def tensors_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
