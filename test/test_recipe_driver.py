@@ -154,12 +154,35 @@ def test_stage_that_the_configuration_leaves_out(recipe):
     assert "stage 8 joint: reads dump/vocab.json exp/toy/fm/best ->" in done.stdout
 
 
-def test_stage_range_and_log_entries_are_replaced(recipe):
+def test_stage_range(recipe):
     assert run(recipe, *TOY, "--stop_stage", "4", "--tag", "other").returncode == 0
     assert len(calls(recipe)) == 4
     assert run(recipe, *TOY, "--stage", "4", "--stop_stage", "5", "--tag", "other").returncode == 0
     log = json.loads((recipe / "exp" / "other" / "stages.json").read_text())
     assert [e["stage"] for e in log] == [1, 2, 3, 4, 5]
+
+
+def test_log_of_stages_keeps_the_most_that_a_stage_took(tmp_path):
+    path = tmp_path / "exp" / "stages.json"
+    for stage, name, seconds in ((5, "lm", 300.04), (2, "prepare", 20.0), (5, "lm", 3.0)):
+        stages.record(path, stage, name, seconds)
+    assert json.loads(path.read_text()) == [
+        {"stage": 2, "name": "prepare", "seconds": 20.0},
+        {"stage": 5, "name": "lm", "seconds": 300.0}]
+    (path.parent / "lm").mkdir()
+    (path.parent / "lm" / "summary.json").write_text('{"seconds": 420.5}')
+    stages.record(path, 5, "lm", 120.0)  # the second half of a run that was interrupted
+    assert json.loads(path.read_text())[1]["seconds"] == 420.5
+    assert [p.name for p in path.parent.glob("stages*")] == ["stages.json"]
+
+
+def test_setup_counts_when_it_took_time(recipe):
+    write_program(recipe.parents[1] / "tools" / "install.sh",
+                  INSTALL + '[ "$1" = --where ] || sleep 2.1\n')
+    assert run(recipe, *TOY, "--stop_stage", "1").returncode == 0
+    log = json.loads((recipe / "exp" / "toy" / "stages.json").read_text())
+    assert [(e["stage"], e["name"]) for e in log] == [(0, "setup"), (1, "data")]
+    assert log[0]["seconds"] >= 2.1
 
 
 @pytest.mark.parametrize("stage, words", [

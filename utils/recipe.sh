@@ -108,8 +108,12 @@ stage_score() {
 }
 stage_pack() { run_verb pack; }
 
+start_clock() { clock_start=$(date +%s.%N); }
+clock() { echo "$clock_start $(date +%s.%N)" | awk '{print $2 - $1}'; }
+note_time() { python "$root/utils/stages.py" record "$exp/stages.json" "$1" "$2" --seconds "$3"; }
+
 run_stage() {
-    local number=$1 name=${names[$1]} inputs output input reads=() begin
+    local number=$1 name=${names[$1]} inputs output input reads=()
     if [[ $number = [3-8] ]] && [ ! -v "init[$name]" ]; then
         echo "stage $number $name: $config has no such stage, nothing to do"
         return
@@ -122,14 +126,13 @@ run_stage() {
     done
     echo "stage $number $name: reads ${reads[*]} -> writes $output"
     running="$number $name"
-    begin=$(date +%s.%N)
+    start_clock
     # Not in a condition: `set -e` would not hold inside the stage.
     case $number in
         [3-8]) stage_train "$name" ;;
         *) "stage_$name" ;;
     esac
-    python "$root/utils/stages.py" record "$exp/stages.json" "$number" "$name" \
-        --seconds "$(echo "$begin $(date +%s.%N)" | awk '{print $2 - $1}')"
+    note_time "$number" "$name" "$(clock)"
     running=
 }
 
@@ -155,13 +158,16 @@ recipe() {
     trap say_how_to_go_on EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    start_clock
     "$root/tools/install.sh" --extras score
+    setup_seconds=$(clock)
     PATH=$("$root/tools/install.sh" --where)/bin:$PATH
     export PYTHON=python # whichever made the environment, its own runs local/ and tools/
     local facts number
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
     eval "$facts" # data_dir, dump_dir, train_set, init[stage]
-    mkdir -p "$exp"
+    # An environment that was there is no part of what this experiment takes.
+    [ "${setup_seconds%.*}" -lt 2 ] || note_time 0 setup "$setup_seconds"
     for ((number = stage; number <= stop_stage; number++)); do run_stage "$number"; done
     local path
     for path in wavs RESULTS.md report.html pack; do

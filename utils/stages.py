@@ -33,14 +33,18 @@ def facts(config: str, overrides: list[str]) -> str:
 
 
 def record(path: Path, stage: int, name: str, seconds: float) -> None:
-    """Put one stage into the log of stages, in place of its earlier entry; sorted by stage."""
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    entries = [entry for entry in entries if entry["stage"] != stage]
-    entries.append({"stage": stage, "name": name, "seconds": round(seconds, 1)})
-    entries.sort(key=lambda entry: entry["stage"])
+    """Note in the log of stages what a stage takes: the most of this run, of earlier runs, and of
+    the training time in its summary. So a run that goes on, or finds its work done, hides none.
+    """
+    entries = {e["stage"]: e for e in json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    summary = path.parent / name / "summary.json"
+    trained = json.loads(summary.read_text("utf-8"))["seconds"] if summary.exists() else 0.0
+    before = entries.get(stage, {}).get("seconds", 0.0)
+    entries[stage] = {"stage": stage, "name": name,
+                      "seconds": round(max(seconds, trained, before), 1)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps([entries[n] for n in sorted(entries)], indent=1) + "\n", "utf-8")
     part.rename(path)
 
 
@@ -63,7 +67,7 @@ def main() -> int:
             print(facts(args.config, args.overrides))
         else:
             record(args.path, args.stage, args.name, args.seconds)
-            print(f"stage {args.stage} {args.name}: done in {args.seconds:.0f} s")
+            print(f"stage {args.stage} {args.name}: done in {args.seconds:.0f} s", flush=True)
     except UserError as e:
         return fail(None, str(e))
     return 0

@@ -16,7 +16,7 @@ VERBS = {
     "train": "train one stage: vocoder, tokenizer, lm, fm, rm or joint (stages 3 to 8)",
     "synthesize": "speak the test sets and sentences: copy synthesis and text-to-speech (stage 9)",
     "score": "error rates, speaker similarity and quality of the spoken sets (stage 10)",
-    "report": "write RESULTS.md and report.html (stage 10)",
+    "report": "write report.html, one page to look at and listen to (stage 10)",
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }
 
