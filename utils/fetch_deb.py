@@ -10,6 +10,7 @@ the versions. Only the standard library is used.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -46,19 +47,17 @@ def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path) ->
                              "this needs Debian or Ubuntu: elsewhere install the same programs "
                              "by hand and put them on PATH")
     try:
-        archives = cache / "archives"
-        for part in (archives / "partial", cache / "lists" / "partial"):
-            part.mkdir(parents=True, exist_ok=True)
+        for part in ("archives/partial", "lists/partial"):
+            (cache / part).mkdir(parents=True, exist_ok=True)
         update(cache)
         names = wanted + (missing_dependencies(wanted, cache) if dependencies else [])
         check_space(names, folder, cache)
-        files = download(list(dict.fromkeys(names)), archives, cache)
+        archives, files = download(list(dict.fromkeys(names)), cache)
         versions = unpack(files, folder)
         part = stamp.with_suffix(".part")
         part.write_text(json.dumps({**have, **versions}, indent=1, sort_keys=True) + "\n")
         part.replace(stamp)
-        for file in files:
-            file.unlink()
+        shutil.rmtree(archives)
     except OSError as e:
         raise FetchError(f"{e.filename or folder}: {e.strerror}; free space or choose "
                          "another folder") from e
@@ -79,7 +78,9 @@ def apt(args: list[str], cache: Path, cwd: Path | None = None) -> str:
     cache = cache.resolve()
     options = {"Dir::State": cache, "Dir::State::lists": cache / "lists",
                "Dir::State::status": "/var/lib/dpkg/status", "Dir::Cache": cache,
-               "Dir::Cache::archives": cache / "archives", "Debug::NoLocking": 1,
+               "Dir::Cache::archives": cache / "archives",
+               "Dir::Cache::pkgcache": "pkgcache.bin", "Dir::Cache::srcpkgcache": "",
+               "Debug::NoLocking": 1,
                "APT::Get::Assume-Yes": 1, "APT::Update::Error-Mode": "any",
                "Acquire::Languages": "none", "Acquire::Retries": 3, "Acquire::http::Timeout": 20,
                "Acquire::https::Timeout": 20, "APT::Install-Recommends": 0}
@@ -123,7 +124,16 @@ def missing_dependencies(packages: list[str], cache: Path) -> list[str]:
 
 
 def check_space(names: list[str], folder: Path, cache: Path) -> None:
-    shown = apt(["apt-cache", "show", "--no-all-versions", *names], cache)
+    try:
+        shown = apt(["apt-cache", "show", "--no-all-versions", *names], cache)
+    except FetchError as e:
+        if "No packages found" not in str(e):
+            raise
+        shown = ""
+    found = set(re.findall(r"^Package: (\S+)", shown, re.M))
+    if missing := [n for n in names if n.partition(":")[0] not in found]:
+        raise FetchError(f"{' '.join(missing)}: no such package in this machine's apt sources; "
+                         "correct the name or the sources")
     need_mb = sum(int(m[1]) for m in re.finditer(r"^Installed-Size: (\d+)", shown, re.M)) / 1024
     need_mb += sum(int(m[1]) for m in re.finditer(r"^Size: (\d+)", shown, re.M)) / 2**20
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,17 +143,17 @@ def check_space(names: list[str], folder: Path, cache: Path) -> None:
                          f"{free_mb:.0f} MB free; free some space")
 
 
-def download(names: list[str], archives: Path, cache: Path) -> list[Path]:
-    """Fetch archives one by one, so that a broken run goes on where it ended."""
-    for old in archives.glob("*.deb"):
-        old.unlink()
-    files = []
-    for number, name in enumerate(names, start=1):
-        print(f"fetch_deb: [{number}/{len(names)}] {name}", file=sys.stderr, flush=True)
-        before = set(archives.glob("*.deb"))
-        apt(["apt-get", "download", "-q", name], cache, cwd=archives)
-        files += sorted(set(archives.glob("*.deb")) - before)
-    return files
+def download(names: list[str], cache: Path) -> tuple[Path, list[Path]]:
+    """(folder, archives in it). A broken download goes on in the same folder: apt keeps parts."""
+    print(f"fetch_deb: fetching {len(names)} packages: {' '.join(names)}", file=sys.stderr,
+          flush=True)
+    folder = cache / "archives" / hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
+    folder.mkdir(exist_ok=True)
+    apt(["apt-get", "download", "-q", *names], cache, cwd=folder)
+    files = sorted(folder.glob("*.deb"))
+    if len(files) < len(names):
+        raise FetchError(f"{folder}: {len(files)} archives of {len(names)} arrived; run again")
+    return folder, files
 
 
 def unpack(files: list[Path], folder: Path) -> dict[str, str]:

@@ -36,9 +36,7 @@ def _lines(path: Path):
         raw = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path}: cannot read: {e.strerror}") from e
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if number == raw.count(b"\n") + 1 and not line:
-            return
+    for number, line in enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else [], start=1):
         try:
             yield number, line.decode("utf-8").replace("\t", " ")
         except UnicodeDecodeError as e:

@@ -118,6 +118,7 @@ def prepare_prompts(root: Path, config: CorpusConfig) -> tuple[list[Prompt], lis
         texts, transcript_sha = read_transcript(transcript)
         shas = check(lang, sounds, transcript_sha, HERE / "checksums.txt")
         good, bad = select(lang, texts, shas)
+        good = sorted(good, key=lambda g: order(config.seed, *g))[:config.prompts_per_language]
         candidates += good
         left_out += bad
         jobs += [(sounds / f"{name}.g722", root / wav_path(lang, name),
@@ -139,6 +140,11 @@ def prepare_prompts(root: Path, config: CorpusConfig) -> tuple[list[Prompt], lis
     write_text(root / "data/wav/asterisk/ATTRIBUTION", credit)
     print(credit, flush=True)
     return prompts, left_out
+
+
+def order(seed: int, *text: str) -> str:
+    """A place in a seeded order that depends on the text alone."""
+    return hashlib.sha256(" ".join((str(seed), *text)).encode()).hexdigest()
 
 
 def wav_path(lang: str, name: str) -> str:

@@ -7,13 +7,12 @@ Run in the recipe folder. A second run redoes nothing that is there. See SOURCES
 
 import argparse
 import collections
-import hashlib
 import sys
 import time
 from pathlib import Path
 
 import synthetic
-from asterisk import HERE, Prompt, prepare_prompts, words_of
+from asterisk import HERE, Prompt, order, prepare_prompts, words_of
 from fetch import REPO, run_fetch_deb
 from sentences import PACKAGES, voice_texts
 from settings import SAMPLE_RATE_HZ, CorpusConfig
@@ -99,11 +98,6 @@ def read_sentences(path: Path, config: CorpusConfig) -> list[tuple[str, str]]:
     return out
 
 
-def order(seed: int, lang: str, key: str) -> str:
-    """A place in the split that depends on the text alone."""
-    return hashlib.sha256(f"{seed} {lang} {key}".encode()).hexdigest()
-
-
 def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
           config: CorpusConfig) -> dict[str, list[Prompt]]:
     """Sets of real prompts by the hash of their normalised text.
@@ -132,7 +126,7 @@ def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
         sets[f"test_{lang}"] = judged[:tests]
         sets["dev"] += judged[tests: tests + devs]
         held = {p.utt for p in judged[: tests + devs]}
-        sets["train"] += [p for p in mine if p.utt not in held][:config.prompts_per_language]
+        sets["train"] += [p for p in mine if p.utt not in held]
     return {name: chosen for name, chosen in sets.items() if chosen}
 
 

@@ -119,7 +119,8 @@ def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidd
     barred = [f" {key} " for key in forbidden]
 
     def allowed(texts: list[str]) -> list[str]:
-        return [t for t in texts if not any(b in f" {words_of(t)} " for b in barred)]
+        keyed = ((t, f" {words_of(t)} ") for t in texts)
+        return [t for t, key in keyed if not any(b in key for b in barred)]
 
     rng = random.Random(f"{config.seed} {lang} texts")
     prompts = [ended(normalise(p.text, lang)) for p in train if p.lang == lang]

@@ -9,8 +9,11 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """``hours``: synthetic speech per voice. ``prompts_per_language``: real prompts used for
-    each language, None for all. Tests and dev are counted in utterances per language."""
+    """``hours``: synthetic speech per voice. ``prompts_per_language``: how many recordings
+    of each language are used at all (seeded choice), None for all. ``test_utts`` and
+    ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. The
+    shares are of the sentences of a synthetic voice.
+    """
 
     seed: int = 1
     workers: int = 2

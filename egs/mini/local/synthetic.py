@@ -22,7 +22,7 @@ FLITE = ("slt", "rms", "awb", "kal16")
 # Shortest mean length of a sentence heard in any voice: enough texts are prepared for the hours.
 LEAST_SECONDS_A_TEXT = 1.9
 
-PROGRESS = "{desc} {percentage:3.0f}% {n:.0f}/{total:.0f} s of speech [{elapsed}<{remaining}]"
+PROGRESS = "{desc} {percentage:3.0f}% {n:.0f}/{total_fmt} s of speech [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
                         failed.append((voice, text, reason))
                         continue
                     have += seconds
-                    bar.update(seconds)
+                    bar.update(min(seconds, bar.total - bar.n))
                     spoken.append(Spoken(utt, voice_language(voice), voice, path, text, seconds))
             if have < hours[voice] * 3600 * 0.95:
                 print(f"data: {voice}: {have / 3600:.2f} h instead of {hours[voice]:.2f} h: its "
