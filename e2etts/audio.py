@@ -1,5 +1,6 @@
 """Audio rates and log-mel: the only owner of sample rate, hop, window and band count."""
 
+import contextlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +26,16 @@ class AudioConfig:
     frames_per_token: int = 2
 
     def __post_init__(self):
+        if min(self.sample_rate_hz, self.hop_samples, self.mel_bands, self.frames_per_token) < 1:
+            raise ValueError("rates and sizes must be at least 1")
         if self.sample_rate_hz % (self.hop_samples * self.frames_per_token):
             raise ValueError("sample_rate_hz must be a multiple of hop_samples * frames_per_token")
         if self.mel_high_hz > self.sample_rate_hz / 2:
             raise ValueError("mel_high_hz is above half the sample rate")
+        if not 0 <= self.mel_low_hz < self.mel_high_hz:
+            raise ValueError("mel_low_hz must be at least 0 and below mel_high_hz")
+        if self.window_samples < self.hop_samples or (self.window_samples - self.hop_samples) % 2:
+            raise ValueError("window_samples must be hop_samples plus an even number")
 
     @property
     def frame_rate_hz(self) -> float:
@@ -95,9 +102,14 @@ def load_wav_as(path: str | Path, sample_rate_hz: int) -> np.ndarray:
 
 
 def save_wav(path: str | Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """Write 16-bit PCM under a temporary name and rename."""
+    """Write 16-bit PCM under a temporary name and rename. Raises UserError if it cannot."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    soundfile.write(str(part), np.clip(wav, -1.0, 1.0), sample_rate_hz, "PCM_16", format="WAV")
-    part.rename(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(str(part), np.clip(wav, -1.0, 1.0), sample_rate_hz, "PCM_16", format="WAV")
+        part.replace(path)
+    except (OSError, soundfile.SoundFileError) as e:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise UserError(f"{path}: cannot write: {e}") from e

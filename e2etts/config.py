@@ -17,22 +17,29 @@ from e2etts.errors import UserError
 T = TypeVar("T")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden.
 
-    Raises UserError for a missing file, bad YAML, or a document that is not a mapping.
+    above: the files that named this one as their base. Raises UserError for a missing file, bad
+    YAML, a document that is not a mapping, or a file that is its own base.
     """
     path = Path(path)
+    if path.resolve() in above:
+        raise UserError(f"{path}: is its own base: correct the line 'base:'")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{path}: cannot read the configuration: {e.strerror}") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
     base = tree.pop("base", None)
-    return merge(read_yaml(path.parent / base), tree) if base else tree
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: expected the name of a file, got {base!r}")
+    return merge(read_yaml(path.parent / base, (*above, path.resolve())), tree)
 
 
 def merge(tree: dict, other: dict) -> dict:
@@ -62,7 +69,7 @@ def _scalar(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise UserError(f"'{text}': not a YAML value: {' '.join(str(e).split())}") from e
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+    if isinstance(value, str) and value == text.strip():  # YAML 1.1 reads 1e-3 as a string
         try:
             return float(value)
         except ValueError:

@@ -1,5 +1,6 @@
 """The configuration of a recipe: one YAML shows the whole system."""
 
+import difflib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +78,15 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
 
     Raises UserError for anything unknown, missing or of the wrong type.
     """
-    recipe = build(RecipeConfig, merge(read_yaml(path), parse_overrides(overrides or [])))
+    tree, laid_over = read_yaml(path), parse_overrides(overrides or [])
+    stages, named = tree.get("stages"), laid_over.get("stages")
+    if isinstance(stages, dict) and isinstance(named, dict):
+        # The file says which stages there are: an override that names another is a slip.
+        for name in [n for n in named if n not in stages]:
+            near = difflib.get_close_matches(str(name), [str(s) for s in stages], n=1, cutoff=0.0)
+            raise UserError(f"unknown configuration key 'stages.{name}'; nearest known key: "
+                            f"'stages.{near[0] if near else ''}'")
+    recipe = build(RecipeConfig, merge(tree, laid_over))
     for name, stage in recipe.stages.items():
         if stage.init is not None and stage.init not in recipe.stages:
             raise UserError(f"stages.{name}.init: no stage '{stage.init}'; "

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2etts.config import build
+from e2etts.errors import UserError
+from e2etts.recipe import RecipeConfig, load_recipe, resolved
+from e2etts.tasks.build import TASKS
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "egs").glob("*/conf/*.yaml"))
+SMALL = """
+corpus: {tests: [test_en]}
+model: {lm: {trunk: {layers: 2}}}
+stages:
+  tokenizer:
+    task: first_order
+    trainable: [tokenizer, lm, fm, rm, speaker]
+    weights: {lm: 0.1, fm: 1.0}
+    train: {lr: 1e-3, max_steps: 5}
+  lm: {task: first_order, init: tokenizer, trainable: [lm], weights: {lm: 1}, train: {max_steps: 5}}
+  vocoder: {task: vocoder, weights: {mel: 1}, train: {max_steps: 5}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+def test_every_configuration_of_the_recipes_is_sound(path):
+    recipe = load_recipe(path)
+    again = build(RecipeConfig, yaml.safe_load(yaml.safe_dump(resolved(recipe))))
+    assert again == recipe
+    for name, stage in recipe.stages.items():
+        options = TASKS[stage.task].Options
+        build(options, stage.options, f"stages.{name}.options")
+        assert any(stage.weights.values())
+    order = list(recipe.stages)
+    for name, stage in recipe.stages.items():
+        assert stage.init is None or order.index(stage.init) < order.index(name)
+
+
+def test_resolved_writes_every_default_out(small):
+    tree = resolved(load_recipe(small))
+    assert tree["audio"]["sample_rate_hz"] == 16000
+    assert tree["model"]["lm"]["trunk"]["layers"] == 2
+    assert tree["stages"]["lm"]["train"]["max_steps"] == 5
+    assert list(tree)[0] == "seed"
+
+
+def test_overrides_reach_every_depth(small):
+    recipe = load_recipe(small, ["seed=7", "model.lm.trunk.layers=3", "stages.lm.train.lr=1e-4",
+                                 "stages.tokenizer.weights.ctc=0.5", "synthesis.flow.steps=2",
+                                 "corpus.tests=[a, b]", "model.rm.trunk.kv_heads=null"])
+    assert recipe.seed == 7 and recipe.model.lm.trunk.layers == 3
+    assert recipe.stage("lm").train.lr == 1e-4 and recipe.synthesis.flow.steps == 2
+    assert recipe.stage("tokenizer").weights == {"lm": 0.1, "fm": 1.0, "ctc": 0.5}
+    assert recipe.corpus.tests == ("a", "b")
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("modle.lm=1", "nearest known key: 'model'"),
+    ("model.lm.trunk.layer=3", "nearest known key: 'model.lm.trunk.layers'"),
+    ("stages.lm.train.max_step=1", "nearest known key: 'stages.lm.train.max_steps'"),
+    ("stages.tokenzier.train.lr=1", "'stages.tokenzier'; nearest known key: 'stages.tokenizer'"),
+    ("stages.lm.init=tokeniser", "stages.lm.init: no stage 'tokeniser'"),
+    ("stages.lm.trainable=[lmm]", "stages.lm.trainable: no part 'lmm'; parts: tokenizer"),
+    ("stages.lm.task=third_order", "'stages.lm.task'"), ("seed=many", "'seed'"),
+    ("stages.lm.train={max_steps: null}", "stages.lm.train"),
+    ("audio.hop_samples=321", "'audio'"), ("stages=5", "'stages'")])
+def test_wrong_override_is_one_line(small, override, message):
+    with pytest.raises(UserError) as e:
+        load_recipe(small, [override])
+    assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def test_unknown_stage_lists_those_there_are(small):
+    with pytest.raises(UserError, match="no stage 'fm'.*stages: tokenizer, lm, vocoder"):
+        load_recipe(small).stage("fm")
+    assert load_recipe(small).dump("train") == Path("dump/train")
