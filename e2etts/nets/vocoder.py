@@ -32,7 +32,7 @@ class VocoderConfig:
     fft_samples: int = 640
     spectrum: str = "harmonic"
     dim: int = 256
-    layers: int = 6
+    layers: int = 4
     kernel: int = 7
     hidden_multiplier: int = 3
 

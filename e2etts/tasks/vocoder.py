@@ -22,21 +22,22 @@ from e2etts.nets.discriminator import (
 from e2etts.nets.source import track_pitch
 from e2etts.nets.spectral import mel_loss, phase_loss, stft_loss, waveform_loss
 from e2etts.nets.vocoder import Vocoder, VocoderOutput
-from e2etts.tasks.base import Losses, Task
+from e2etts.train.task import Losses, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderOptions:
     """What a step looks at; how much each loss weighs is in the stage's ``weights``.
 
-    crops: training examples a step, each of crop_frames mel frames, drawn from the whole batch.
+    crop_frames: mel frames of a training example, from a random place of an utterance.
+    crops: examples a step; None takes one of each utterance, a number draws them by length.
     phase_terms: also compare phases and samples with the recording (only for the "phase"
         spectrum: a pulse train of its own has no reason to be in phase with the recording).
     adversarial_from: training progress, 0 to 1, at which the discriminator enters.
     """
 
-    crops: int = 16
     crop_frames: int = 50
+    crops: int | None = None
     fft_samples: tuple[int, ...] = (256, 512, 1024, 2048)
     mel_resolutions: tuple[tuple[int, int], ...] = ((512, 40), (1024, 80))
     phase_terms: bool = False
@@ -56,9 +57,9 @@ class VocoderTask(Task):
     """
 
     selection = ("convergence", "magnitude", "mel")
-    Config = VocoderOptions
+    Options = VocoderOptions
 
-    def __init__(self, vocoder: Vocoder, config: VocoderOptions, audio: AudioConfig):
+    def __init__(self, vocoder: Vocoder, audio: AudioConfig, options: VocoderOptions):
         """Raises UserError where the vocoder and the recordings disagree about rates."""
         super().__init__()
         for key in ("sample_rate_hz", "hop_samples", "mel_bands"):
@@ -66,11 +67,11 @@ class VocoderTask(Task):
                 raise UserError(
                     f"configuration key 'vocoder.{key}': {getattr(vocoder.config, key)} is not "
                     f"audio.{key} = {getattr(audio, key)}: set both alike")
-        self.vocoder, self.config, self.audio = vocoder, config, audio
-        self.phases = ("generator", "discriminator") if config.adversarial else ("generator",)
+        self.vocoder, self.audio, self.options = vocoder, audio, options
+        self.phases = ("generator", "discriminator") if options.adversarial else ("generator",)
         self.discriminator = None
-        if config.adversarial:
-            self.discriminator = SpectrogramDiscriminator(config.discriminator)
+        if options.adversarial:
+            self.discriminator = SpectrogramDiscriminator(options.discriminator)
 
     def forward(self, batch: Batch, phase: str = "generator") -> Losses:
         """Losses on crops; in evaluation on the middle of every utterance, adversary left out.
@@ -106,7 +107,7 @@ class VocoderTask(Task):
         return dict(self.vocoder.state_dict())
 
     def _adversary_is_on(self) -> bool:
-        c = self.config
+        c = self.options
         return c.adversarial and self.training and self.progress >= c.adversarial_from
 
     def _judge(self, batch: Batch) -> Losses:
@@ -119,19 +120,16 @@ class VocoderTask(Task):
             self.discriminator(wav), self.discriminator(fake))})
 
     def _crop(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(C, T, M) mel and (C, T * hop) samples; an utterance shorter than T goes on in silence.
-
-        Training draws utterances by length, so that every second of speech is equally likely.
-        """
-        frames, hop = self.config.crop_frames, self.audio.hop_samples
+        """(C, T, M) mel and (C, T * hop) samples; one shorter than T goes on in silence."""
+        frames, hop, crops = self.options.crop_frames, self.audio.hop_samples, self.options.crops
         lens = batch.mel_lens
-        spare = (lens - frames).clamp_min(0)
+        row = torch.arange(len(lens), device=lens.device)
+        if self.training and crops is not None:
+            row = torch.multinomial(lens.float(), crops, replacement=True)
+        spare = (lens[row] - frames).clamp_min(0)
+        start = spare // 2
         if self.training:
-            row = torch.multinomial(lens.float(), self.config.crops, replacement=True)
-            start = (torch.rand(len(row), device=lens.device) * (spare[row] + 1)).long()
-        else:
-            row = torch.arange(len(lens), device=lens.device)
-            start = spare // 2
+            start = (torch.rand(len(row), device=lens.device) * (spare + 1)).long()
         at = start[:, None] + torch.arange(frames, device=lens.device)
         inside = at < lens[row, None]
         at = at.clamp_max(batch.mel.shape[1] - 1)
@@ -152,11 +150,11 @@ class VocoderTask(Task):
         return self.vocoder(mel, pitch_hz=pitch_hz if self.training else None), pitch_hz
 
     def _spectral(self, out: VocoderOutput, wav: Tensor) -> dict[str, Tensor]:
-        convergence, magnitude = stft_loss(out.wav, wav, self.config.fft_samples)
+        convergence, magnitude = stft_loss(out.wav, wav, self.options.fft_samples)
         terms = {"convergence": convergence, "magnitude": magnitude,
                  "mel": mel_loss(out.wav, wav, self.audio.sample_rate_hz,
-                                 self.config.mel_resolutions)}
-        if self.config.phase_terms:
+                                 self.options.mel_resolutions)}
+        if self.options.phase_terms:
             terms |= phase_loss(out.wav, wav)
             terms["waveform"] = waveform_loss(out.wav, wav)
         return terms

@@ -39,7 +39,7 @@ def make_batch(frames: tuple[int, ...] = (60, 40, 10)) -> Batch:
 def make_task(spectrum: str = "harmonic", **options) -> VocoderTask:
     torch.manual_seed(0)
     vocoder = Vocoder(replace(SMALL, spectrum=spectrum))
-    return VocoderTask(vocoder, replace(OPTIONS, **options), AUDIO)
+    return VocoderTask(vocoder, AUDIO, replace(OPTIONS, **options))
 
 
 def test_terms_are_finite_scalars():
@@ -69,6 +69,12 @@ def test_crops_are_aligned_and_short_ones_go_on_in_silence():
     # frames whose window lies inside the crop have the mel of the crop's own samples
     torch.testing.assert_close(log_mel(wav, AUDIO)[:2, 2:-2], mel[:2, 2:-2], atol=1e-3, rtol=0)
     assert not wav[2, 10 * 320 :].any() and mel[2, 10:].max() < -11
+
+
+@pytest.mark.parametrize("crops, expected", [(None, 3), (7, 7)])
+def test_number_of_crops(crops, expected):
+    mel, wav = make_task(crops=crops)._crop(make_batch())
+    assert len(mel) == len(wav) == expected
 
 
 def test_evaluation_is_repeatable_and_training_is_seeded():
@@ -135,4 +141,4 @@ def test_bad_input():
     with pytest.raises(UserError, match="no recordings"):
         make_task()(replace(make_batch(), wav=None))
     with pytest.raises(UserError, match=r"vocoder\.hop_samples"):
-        VocoderTask(Vocoder(VocoderConfig(hop_samples=160, fft_samples=320)), OPTIONS, AUDIO)
+        VocoderTask(Vocoder(VocoderConfig(hop_samples=160, fft_samples=320)), AUDIO, OPTIONS)
