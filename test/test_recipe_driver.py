@@ -106,7 +106,7 @@ def configure(folder: Path, name: str, text: str) -> None:
 
 def run(folder, *arguments, **env):
     return subprocess.run([str(folder / "run.sh"), *arguments], capture_output=True, text=True,
-                          env={**os.environ, **env}, timeout=60)
+                          env={**os.environ, **env}, timeout=120)
 
 
 def calls(folder):
