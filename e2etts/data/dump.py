@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
 FORMAT = 1
 _SPEECH_RANGE = 4.6  # natural log: frames within 40 dB of the loudest count as speech
 _STAMP = "stamp.json"
+_TEXTS_AT_ONCE = 200
 
 
 @dataclass
@@ -147,18 +149,32 @@ class _Builder:
         languages: dict[str, list[str]] = {}
         for utt in one.data.utts:
             languages.setdefault(one.data.utt2lang[utt], []).append(utt)
-        for lang, utts in sorted(languages.items()):
-            found, wrong = _each(lambda u, lang=lang: [normalise(one.data.text[i], lang)
-                                                       for i in u], utts)
-            if self.text.phonemes:
-                utts = list(found)
-                found, silent = _each(lambda u, f=found, lang=lang: phonemise(
-                    [f[i] for i in u], lang), utts)
-                wrong |= silent
-            if wrong and not found:  # the language or its program, not the sentences
-                raise UserError(f"{self.data / one.name}/text: {next(iter(wrong.values()))}")
-            one.texts |= found
-            one.skipped |= {utt: f"text: {reason}" for utt, reason in wrong.items()}
+        chunks = [(lang, utts[i : i + _TEXTS_AT_ONCE]) for lang, utts in sorted(languages.items())
+                  for i in range(0, len(utts), _TEXTS_AT_ONCE)]
+        wrong: dict[str, str] = {}
+        # Threads are enough: phonemes come from a program that each of them starts.
+        with ThreadPool(self.workers) as pool:
+            bar = tqdm(pool.imap(lambda chunk: self._spoken(one, *chunk), chunks),
+                       desc=f"{one.name}: text", total=len(chunks), leave=False)
+            for (lang, _), (found, refused) in zip(chunks, bar, strict=True):
+                one.texts |= found
+                wrong |= refused
+                if found:
+                    languages.pop(lang, None)
+        if languages:  # nothing left of one: it is the language or its program, not the texts
+            utt = next(iter(languages.values()))[0]
+            raise UserError(f"{self.data / one.name}/text: {utt}: {wrong[utt]}")
+        one.skipped |= {utt: f"text: {reason}" for utt, reason in wrong.items()}
+
+    def _spoken(self, one: _Set, lang: str,
+                utts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What the tokens are made of, and reasons where there is nothing, by utterance."""
+        found, wrong = _each(lambda u: [normalise(one.data.text[i], lang) for i in u], utts)
+        if self.text.phonemes:
+            words = found
+            found, silent = _each(lambda u: phonemise([words[i] for i in u], lang), list(words))
+            wrong |= silent
+        return found, wrong
 
     def _mels(self, one: _Set, part: Path) -> None:
         """Writes mel.ark and mel.scp; fills ``frames`` and the sums for mean and deviation."""

@@ -68,7 +68,7 @@ def require_same(stored: dict, wanted: dict, where: str) -> None:
     wrong = differences(stored, json.loads(json.dumps(wanted)))
     if wrong:
         raise UserError(f"{where}: made with another configuration (stored != wanted): "
-                        f"{_first(wrong)}: use the stored values, or another --tag to start anew")
+                        f"{_first(wrong)}: use the stored values, or another --tag, or delete it")
 
 
 def restore(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
