@@ -97,6 +97,8 @@ def load_wav_as(path: str | Path, sample_rate_hz: int) -> np.ndarray:
         wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as e:
         raise UserError(f"{path}: cannot read audio: {e}") from e
+    if not len(wav):
+        raise UserError(f"{path}: no audio in it; give a recording with speech")
     mono = torch.from_numpy(wav.mean(axis=1))
     return torchaudio.functional.resample(mono, rate, sample_rate_hz).numpy()
 

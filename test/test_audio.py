@@ -89,5 +89,8 @@ def test_a_prompt_is_mixed_down_and_resampled(tmp_path):
     assert wav.shape == (16000,) and wav.dtype == np.float32
     want = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     assert np.abs(wav - want)[200:-200].max() < 0.01
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 24000)
+    with pytest.raises(UserError, match="empty.wav: no audio"):
+        load_wav_as(tmp_path / "empty.wav", 16000)
     with pytest.raises(UserError, match="q.wav"):
         load_wav_as(tmp_path / "q.wav", 16000)

@@ -9,7 +9,8 @@ from e2etts.nets.flow import FlowConfig
 class SamplingConfig:
     """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; values of arXiv
     2412.10117). A pick that makes up ``repeat_share`` of the last ``repeat_window`` tokens is
-    drawn again from the whole distribution. Lengths are bounded to tokens a text token."""
+    drawn again from the whole distribution (repeat_window 0: never). Lengths are bounded to
+    tokens a text token."""
 
     temperature: float = 1.0
     top_p: float = 0.8

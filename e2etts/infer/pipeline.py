@@ -82,7 +82,11 @@ class Synthesizer:
                                      else spoken)
 
     def mel(self, wav: np.ndarray) -> torch.Tensor:
-        """(S,) samples at the system's rate -> (F, M) natural-log mel of whole tokens."""
+        """(S,) samples at the system's rate -> (F, M) natural-log mel of whole tokens.
+
+        Raises UserError where there are none."""
+        if not len(wav):
+            raise UserError("a recording with no audio in it: give one with speech")
         samples = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))
         token = self.audio.hop_samples * self.audio.frames_per_token
         samples = torch.nn.functional.pad(samples, (0, -len(samples) % token))

@@ -24,6 +24,8 @@ def pick(
     top, ids = scaled.softmax(-1).topk(min(config.top_k, scaled.shape[-1]), dim=-1)
     top = top * (top.cumsum(-1) - top < config.top_p)
     choice = ids.gather(1, torch.multinomial(top, 1, generator=generator))
+    if config.repeat_window < 1:
+        return choice.squeeze(1)
     window = history[:, -config.repeat_window :]
     often = (window == choice).sum(1, keepdim=True) >= config.repeat_share * config.repeat_window
     if bool(often.any()):

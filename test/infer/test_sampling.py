@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import TEXT, VOICE, make_system, wake
+
+from e2etts.infer.config import SamplingConfig
+from e2etts.infer.sampling import pick, sample_tokens
+
+PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
+EMPTY = torch.full((1, 10), -1)
+
+
+def picks(logits, config, history=EMPTY, n=4000):
+    """Counts of n picks of the same row."""
+    rows = pick(logits.expand(n, -1), history.expand(n, -1), config,
+                torch.Generator().manual_seed(0))
+    return torch.bincount(rows, minlength=len(logits))
+
+
+def test_unbounded_picks_follow_softmax_at_a_temperature():
+    logits = torch.tensor([1.0, 0.0, -1.0, 0.5])
+    for temperature in (1.0, 0.5, 3.0):
+        p = (logits / temperature).softmax(-1)
+        counts = picks(logits, replace(PLAIN, temperature=temperature), n=20000)
+        assert ((counts - 20000 * p).square() / (20000 * p)).sum() < 16.3  # 3 degrees, 1 in 1000
+
+
+def test_zero_temperature_takes_the_most_likely():
+    assert picks(torch.tensor([0.0, 0.1, -0.1]), replace(PLAIN, temperature=0.0))[1] == 4000
+
+
+def test_top_k():
+    counts = picks(torch.tensor([0.0, 3.0, 1.0, 2.0, -1.0]), replace(PLAIN, top_k=3))
+    assert (counts > 0).tolist() == [False, True, True, True, False]
+    assert picks(torch.tensor([0.0, 0.5]), replace(PLAIN, top_k=1))[1] == 4000
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.4, 1), (0.5, 1), (0.51, 2), (0.8, 2), (0.85, 3),
+                                             (0.99, 4)])
+def test_top_p_keeps_the_fewest_that_reach_it(top_p, kept):
+    p = torch.tensor([0.05, 0.5, 0.15, 0.3])
+    counts = picks(p.log(), replace(PLAIN, top_p=top_p - 1e-4))
+    order = p.argsort(descending=True)
+    assert (counts[order] > 0).tolist() == [i < kept for i in range(4)]
+
+
+def test_frequent_token_is_banned_at_the_share_and_not_before():
+    logits = torch.tensor([5.0, 0.0, 0.0, 0.0])
+    config = SamplingConfig(top_p=0.5, repeat_window=10, repeat_share=0.3)
+    for count in (0, 1, 2, 3, 9):
+        history = torch.full((1, 10), -1)
+        history[0, 10 - count :] = 0
+        counts = picks(logits, config, history)
+        assert counts[0] == (4000 if count < 3 else 0), count
+        if count >= 3:  # drawn again from the whole distribution, not from the nucleus
+            assert (counts[1:] > 1000).all()
+    old = torch.full((1, 14), -1)
+    old[0, :4] = 0  # before the window
+    assert picks(logits, config, old)[0] == 4000
+
+
+def test_no_window_means_no_ban(system):
+    logits = torch.tensor([5.0, 0.0])
+    config = SamplingConfig(top_p=0.5, repeat_window=0)
+    assert picks(logits, config, torch.zeros(1, 0, dtype=torch.long))[0] == 4000
+    assert len(sample(system, config=config)) == 3
+
+
+def test_ban_leaves_what_is_impossible_impossible():
+    """All probability on the banned token, and the end token masked."""
+    logits = torch.tensor([200.0, 1.0, 3.0, -torch.inf])
+    config = SamplingConfig(repeat_share=0.1)
+    counts = picks(logits, config, torch.zeros(1, 10, dtype=torch.long))
+    assert counts[0] == 0 and counts[3] == 0 and counts[2] > counts[1] > 0
+
+
+def test_rows_are_judged_each_by_its_own_history():
+    logits = torch.tensor([[5.0, 0.0], [5.0, 0.0]])
+    history = torch.tensor([[-1] * 10, [0] * 10])
+    assert pick(logits, history, SamplingConfig(top_p=0.5)).tolist() == [0, 1]
+
+
+def given(rows=3):
+    g = torch.Generator().manual_seed(1)
+    return (torch.randint(0, TEXT, (rows, 6), generator=g), torch.tensor([4, 6, 2])[:rows],
+            torch.tensor([0, 1, 0])[:rows], torch.randn(rows, VOICE, generator=g))
+
+
+def sample(system, seed=0, given=given(), config=SamplingConfig(), **more):  # noqa: B008
+    return sample_tokens(system, *given, config, generator=torch.Generator().manual_seed(seed),
+                         **more)
+
+
+@pytest.fixture
+def system():
+    return wake(make_system(text_stride=1.5), std=0.05).eval()
+
+
+def force_end(system, value):
+    """Make the end token certain, or impossible."""
+    head = system.lm.head
+    head.register_forward_hook(lambda m, i, out: out.index_fill(
+        -1, torch.tensor([system.lm.end]), value))
+
+
+def test_tokens_are_codes_and_the_generator_decides(system):
+    a, b, c = (sample(system, seed) for seed in (0, 0, 1))
+    assert len(a) == 3
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert any(len(x) != len(y) or not torch.equal(x, y) for x, y in zip(a, c, strict=True))
+    for row in a:
+        assert row.dtype == torch.long and ((row >= 0) & (row < system.lm.end)).all()
+
+
+def test_lengths_are_held_between_the_ratios(system):
+    config = SamplingConfig(min_ratio=1.5, max_ratio=3.0)
+    for value, want in ((1e4, [6, 9, 3]), (-1e4, [12, 18, 6])):
+        forced = wake(make_system(), std=0.05).eval()
+        force_end(forced, value)
+        assert [len(t) for t in sample(forced, config=config)] == want
+    # What was told before is not counted.
+    forced_long = sample(forced, config=config, spoken_lens=torch.tensor([2, 3, 2]))
+    assert [len(t) for t in forced_long] == [6, 9, 6]
+
+
+def test_end_token_ends_its_row_and_is_cut(system):
+    ends = {0: 2, 1: 5, 2: 3}
+    calls = []
+
+    def head(module, inputs, out):
+        t = len(calls)
+        calls.append(t)
+        out = out.clone()
+        for row, at in ends.items():
+            out[row, system.lm.end] = 1e4 if t == at else -1e4
+        return out
+    system.lm.head.register_forward_hook(head)
+    rows = sample(system, config=SamplingConfig(min_ratio=0.0, max_ratio=4.0))
+    assert [len(r) for r in rows] == [2, 5, 3]
+    assert len(calls) == 6  # nothing is computed past the last end
+    assert all(((r >= 0) & (r < system.lm.end)).all() for r in rows)
+
+
+def test_what_is_sampled_is_what_the_lm_reads(system):
+    """Greedy sampling equals arg-max over teacher-forced logits of its own output."""
+    config = replace(PLAIN, temperature=0.0, min_ratio=3.0, max_ratio=3.0)
+    text, text_lens, language, voice = given()
+    prompt = torch.randint(0, system.lm.end, (3, 4))
+    for told in (None, prompt):
+        rows = sample(system, config=config, prompt=told)
+        for b, row in enumerate(rows):
+            before = torch.empty(0, dtype=torch.long) if told is None else told[b]
+            q = system.tokenizer.embed(torch.cat([before, row]))[None]
+            n = int(text_lens[b])
+            with torch.no_grad():
+                logits = system.lm(text[b : b + 1, :n], text_lens[b : b + 1], language[b : b + 1],
+                                   voice[b : b + 1], q, torch.tensor([q.shape[1]]))[0]
+            logits[:, system.lm.end] = -torch.inf
+            assert len(row) == 3 * n
+            assert torch.equal(logits[len(before) : -1].argmax(-1), row)
+
+
+def test_candidates_of_one_text_lie_next_to_each_other(system):
+    greedy = replace(PLAIN, temperature=0.0)
+    one, many = sample(system, config=greedy), sample(system, config=greedy, candidates=3)
+    assert len(many) == 9
+    assert all(torch.equal(many[3 * b + k], one[b]) for b in range(3) for k in range(3))
+    free = sample(system, candidates=4)
+    assert len({tuple(r.tolist()) for r in free[:4]}) > 1
+
+
+def test_very_short_text_still_gets_room(system):
+    force_end(system, -1e4)
+    text, _, language, voice = given(1)
+    rows = sample_tokens(system, text[:, :1], torch.tensor([1]), language, voice,
+                         SamplingConfig(max_ratio=1.0))
+    assert len(rows[0]) == 4
+
+
+def test_repetition_rule_breaks_a_loop(system):
+    """An LM that wants one token for ever must not get it more than its share."""
+    def head(module, inputs, out):
+        out = out.clone()
+        out[:, 3] += 20
+        out[:, system.lm.end] = -1e4
+        return out
+    system.lm.head.register_forward_hook(head)
+    config = SamplingConfig(max_ratio=10.0, repeat_window=10, repeat_share=0.3)
+    for row in sample(system, config=config):
+        counts = (row == 3).float().unfold(0, 10, 1).sum(-1)
+        assert counts.max() <= 3

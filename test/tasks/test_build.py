@@ -1,0 +1,102 @@
+import pytest
+import torch
+from tiny import BANDS, LEVELS, VOICE, Q, make_batch
+
+from e2etts.config import build
+from e2etts.data.vocab import Vocab
+from e2etts.errors import UserError
+from e2etts.recipe import RecipeConfig
+from e2etts.tasks.build import build_task, model_config, system_sizes
+from e2etts.tasks.first_order import FirstOrderTask
+from e2etts.tasks.second_order import SecondOrderTask
+from e2etts.tasks.vocoder import VocoderTask
+
+TRUNK = {"dim": 16, "layers": 1, "heads": 1, "head_dim": 8, "hidden_dim": 16}
+VOCAB = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=[], mel_mean=-4.0,
+              mel_std=2.0, text_size=9, space=[])
+
+
+def stage(task="first_order", **changes):
+    return {"task": task, "train": {"max_steps": 1}, **changes}
+
+
+def make_recipe(**stages):
+    stages = {
+        "tokenizer": stage(trainable=["tokenizer", "lm", "fm", "rm", "speaker"],
+                           weights={"lm": 0.1, "fm": 1, "ctc": 1, "speaker": 0}),
+        "lm": stage(init="tokenizer", trainable=["lm"], weights={"lm": 1},
+                    options={"lm_grad": "none"}),
+        "joint": stage("second_order", init="lm", trainable=["lm", "fm"],
+                       weights={"ce": 1, "kl": 0.1, "fm": 1}, options={"bridge": {"hard": False}}),
+        "vocoder": stage("vocoder", weights={"mel": 1}), **stages}
+    return build(RecipeConfig, {
+        "corpus": {}, "stages": stages, "audio": {"mel_bands": BANDS},
+        "vocoder": {"mel_bands": BANDS, "dim": 16, "layers": 1},
+        "model": {"tokenizer": {"trunk": TRUNK, "levels": LEVELS, "q_dim": Q},
+                  "lm": {"trunk": TRUNK}, "fm": {"trunk": TRUNK}, "rm": {"trunk": TRUNK},
+                  "speaker": {"voice_dim": VOICE, "dim": 8}}})
+
+
+def test_a_stage_is_the_task_that_its_configuration_says():
+    recipe = make_recipe()
+    task = build_task(recipe, "tokenizer", VOCAB)
+    assert isinstance(task, FirstOrderTask) and task.losses == {"lm", "fm", "ctc"}
+    assert task.options.lm_grad == "inputs" and "tokenizer" in task.system.trainable
+    assert set(task.train()(make_batch()).terms) == {"lm", "fm", "ctc"}
+    task = build_task(recipe, "lm", VOCAB)
+    assert task.options.lm_grad == "none" and task.system.trainable == ("lm",)
+    task = build_task(recipe, "joint", VOCAB)
+    assert isinstance(task, SecondOrderTask) and task.options.bridge.hard is False
+    assert isinstance(build_task(recipe, "vocoder", VOCAB), VocoderTask)
+
+
+def test_weights_come_from_the_seed_or_from_the_start():
+    recipe = make_recipe()
+    a, b = (build_task(recipe, "tokenizer", VOCAB).state_to_save() for _ in range(2))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    start = {k: v + 1 if v.is_floating_point() else v for k, v in a.items()}
+    task = build_task(recipe, "joint", VOCAB, start)
+    got = task.state_to_save()
+    assert all(torch.equal(got[k], start[k]) for k in start)
+    # The reference of the KL is the LM that the stage starts from, not one from the seed.
+    for name, value in task.reference.state_dict().items():
+        assert torch.equal(value, start[f"lm.{name}"])
+
+
+def test_vocoder_starts_from_a_checkpoint_too():
+    recipe = make_recipe()
+    start = {k: v + 1 if v.is_floating_point() else v for k, v in
+             build_task(recipe, "vocoder", VOCAB).vocoder.state_dict().items()}
+    got = build_task(recipe, "vocoder", VOCAB, start).vocoder.state_dict()
+    assert all(torch.equal(got[k], start[k]) for k in start)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"weights": {"lmm": 1}}, "stages.tokenizer.weights: no such loss: lmm"),
+    ({"weights": {"attention": 1}}, "model.rm.decoder_layers is 0: set its weight to 0"),
+    ({"weights": {"emotion": 1}}, "the data have no emotion labels"),
+    ({"options": {"lm_garb": "none"}}, "nearest known key: 'stages.tokenizer.options.lm_grad'"),
+    ({"options": {"lm_grad": "all"}}, "'stages.tokenizer.options.lm_grad'")])
+def test_what_the_task_does_not_have_is_refused(changes, message):
+    recipe = make_recipe(tokenizer=stage(**{"trainable": ["lm"], "weights": {"lm": 1}, **changes}))
+    with pytest.raises(UserError) as e:
+        build_task(recipe, "tokenizer", VOCAB)
+    assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def test_tensors_that_do_not_fit_are_refused():
+    recipe = make_recipe()
+    start = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    del start["lm.turn"]
+    with pytest.raises(UserError, match=r"stages\.lm\.init.*lm\.turn is missing"):
+        build_task(recipe, "lm", VOCAB, start)
+
+
+def test_sizes_and_model_config_are_what_data_and_recipe_decide():
+    recipe = make_recipe()
+    sizes = system_sizes(recipe, VOCAB)
+    assert (sizes.text_vocab, sizes.languages, sizes.speakers, sizes.emotions) == (9, 2, 3, 0)
+    assert sizes.mel_bands == BANDS and sizes.frames_per_token == 2
+    assert set(model_config(recipe, "lm", VOCAB)) == {"audio", "text", "model", "sizes"}
+    assert set(model_config(recipe, "vocoder", VOCAB)) == {"audio", "vocoder"}
+    assert model_config(recipe, "lm", VOCAB) == model_config(recipe, "joint", VOCAB)
