@@ -10,10 +10,12 @@ class TrainConfig:
     the schedule follows it and training stops at 1.
 
     batch_seconds: padded seconds of audio a batch may hold; accumulation: batches a step.
+    optimizer: "muon" gives the matrices inside transformers to Muon and the rest to AdamW.
     ema_decay, grad_clip: 0 is off. validate_every, save_every, log_every: in steps.
     workers: processes that load data; 0 loads in the training process.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
     warmup_steps: int = 100
     final_lr_ratio: float = 0.05

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from e2etts.nets.transformer import Transformer
+from e2etts.train.config import TrainConfig
+
 
 def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: float) -> float:
     """Factor on the peak rate: linear warm-up by steps, times a cosine by progress in [0, 1].
@@ -18,18 +21,32 @@ def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: fl
     return warm * (final + (1.0 - final) * cosine)
 
 
-def make_adamw(
-    module: nn.Module, parameters: list[nn.Parameter], *, lr: float,
-    betas: tuple[float, float], weight_decay: float,
-) -> torch.optim.AdamW:
-    """AdamW over ``parameters``; only matrices that are not embeddings decay."""
+def make_optimizers(
+    module: nn.Module, parameters: list[nn.Parameter], config: TrainConfig
+) -> list[torch.optim.Optimizer]:
+    """AdamW over ``parameters``; only matrices that are not embeddings decay. With "muon", the
+    matrices inside transformers are left to Muon (arXiv:2502.16982), whose step is scaled to the
+    size of AdamW's, so that one learning rate serves both.
+    """
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    decays = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
-    chosen = {id(p) for p in decays}
-    rest = [p for p in parameters if id(p) not in chosen]
-    groups = [{"params": decays, "weight_decay": weight_decay},
+    hidden = {id(p) for m in module.modules() if isinstance(m, Transformer)
+              for p in m.parameters() if p.ndim == 2}
+    muon, decay, rest = [], [], []
+    for p in parameters:
+        if config.optimizer == "muon" and id(p) in hidden:
+            muon.append(p)
+        else:
+            (decay if p.ndim >= 2 and id(p) not in tables else rest).append(p)
+    groups = [{"params": decay, "weight_decay": config.weight_decay},
               {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)
+    groups = [g for g in groups if g["params"]]
+    out: list[torch.optim.Optimizer] = []
+    if muon:
+        out.append(torch.optim.Muon(muon, lr=config.lr, weight_decay=config.weight_decay,
+                                    adjust_lr_fn="match_rms_adamw"))
+    if groups:
+        out.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+    return out
 
 
 class Ema:

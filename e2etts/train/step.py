@@ -13,7 +13,7 @@ from e2etts.data.batch import Batch
 from e2etts.errors import UserError
 from e2etts.train.config import TrainConfig
 from e2etts.train.logging import Means
-from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
+from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.task import Losses, Task
 
 
@@ -42,9 +42,8 @@ class Stepper:
                             "stage's 'trainable'")
         self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
         self.optimizers = {
-            phase: accelerator.prepare_optimizer(
-                make_adamw(task, ps, lr=config.lr, betas=config.betas,
-                           weight_decay=config.weight_decay), device_placement=False)
+            phase: [accelerator.prepare_optimizer(o, device_placement=False)
+                    for o in make_optimizers(task, ps, config)]
             for phase, ps in self.parameters.items()}
         self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
@@ -65,13 +64,13 @@ class Stepper:
             loss, norm = self._gradients(phase, batches, values)
             if loss is None:
                 continue
-            optimizer = self.optimizers[phase]
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.lr * ratio
             finite = self._everywhere(torch.isfinite(loss) & torch.isfinite(norm))
-            if finite or self.accelerator.scaler is not None:  # a scaler skips, and adapts
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in self.optimizers[phase]:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.config.lr * ratio
+                if finite or self.accelerator.scaler is not None:  # a scaler skips, and adapts
+                    optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             if not finite:
                 for buffer, before in buffers:
                     buffer.copy_(before)
@@ -118,13 +117,15 @@ class Stepper:
 
     def state_dict(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
-        return {"optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+        return {"optimizers": {phase: [o.state_dict() for o in optimizers]
+                               for phase, optimizers in self.optimizers.items()},
                 "ema": self.ema.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ema.load_state_dict(state["ema"])
-        for phase, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][phase])
+        for phase, optimizers in self.optimizers.items():
+            for optimizer, stored in zip(optimizers, state["optimizers"][phase], strict=True):
+                optimizer.load_state_dict(stored)
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -1,5 +1,10 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "data"))  # made_corpus
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from e2etts.nets.transformer import Transformer, TransformerConfig
 from e2etts.train.config import TrainConfig
-from e2etts.train.optim import Ema, learning_rate_ratio, make_adamw
+from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 
 
 def test_warm_up_then_cosine_to_the_final_ratio():
@@ -30,11 +31,23 @@ def test_progress_is_the_nearer_limit():
 def test_only_matrices_that_are_no_embeddings_decay():
     net = nn.ModuleDict({"table": nn.Embedding(5, 4), "linear": nn.Linear(4, 3),
                          "norm": nn.LayerNorm(3), "conv": nn.Conv1d(3, 3, 2)})
-    optimizer = make_adamw(net, list(net.parameters()), lr=1e-3, betas=(0.9, 0.99),
-                           weight_decay=0.2)
+    [optimizer] = make_optimizers(net, list(net.parameters()),
+                                  TrainConfig(max_steps=1, weight_decay=0.2))
     decays = {id(p) for g in optimizer.param_groups for p in g["params"] if g["weight_decay"]}
     assert decays == {id(net["linear"].weight), id(net["conv"].weight)}
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(net.parameters()))
+
+
+def test_muon_gets_the_matrices_inside_transformers_and_nothing_else():
+    trunk = Transformer(TransformerConfig(dim=8, layers=1, heads=1, head_dim=8, hidden_dim=8),
+                        causal=True)
+    net = nn.ModuleDict({"trunk": trunk, "linear": nn.Linear(4, 3), "table": nn.Embedding(5, 4)})
+    muon, adamw = make_optimizers(net, list(net.parameters()),
+                                  TrainConfig(max_steps=1, optimizer="muon"))
+    matrices = {id(p) for p in trunk.parameters() if p.ndim == 2}
+    assert {id(p) for g in muon.param_groups for p in g["params"]} == matrices
+    others = {id(p) for p in net.parameters()} - matrices
+    assert {id(p) for g in adamw.param_groups for p in g["params"]} == others
 
 
 def test_ema_follows_and_swaps_without_loss():

@@ -1,0 +1,110 @@
+"""``e2etts prepare`` and ``e2etts train`` on a made corpus and a tiny system."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from made_corpus import make_set
+
+from e2etts.bin.main import main
+from e2etts.train.checkpoint import load_checkpoint
+
+TRUNK = {"dim": 16, "layers": 1, "heads": 2, "hidden_dim": 32}
+STAGE = {"data": {"concat_probability": 0.5, "concat_max_seconds": 2},
+         "train": {"max_steps": 3, "batch_seconds": 6, "log_every": 1, "workers": 0}}
+CONFIG = {
+    "corpus": {"sentences": ["sentences"]},
+    "audio": {"mel_bands": 8},
+    "text": {"phonemes": False},
+    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
+              "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
+    "stages": {
+        "tokenizer": {"task": "first_order", "trainable": ["tokenizer", "lm", "fm", "rm"],
+                      "weights": {"lm": 0.1, "fm": 1.0, "ctc": 1.0}, **STAGE},
+        "lm": {"task": "first_order", "init": "tokenizer", "trainable": ["lm"],
+               "weights": {"lm": 1.0}, **STAGE}}}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe folder that is prepared and whose tokenizer is trained."""
+    folder = tmp_path_factory.mktemp("recipe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_set(folder, "train", 24)
+        make_set(folder, "dev", 4, seed=1)
+        make_set(folder, "sentences", 2, seed=2, wav=False)
+        (folder / "conf.yaml").write_text(yaml.safe_dump(CONFIG))
+        assert run("prepare") == 0
+        assert run("train", "tokenizer") == 0
+    return folder
+
+
+@pytest.fixture
+def here(recipe, tmp_path, monkeypatch):
+    shutil.copytree(recipe, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return main([*arguments, "--config", "conf.yaml", "--tag", "t"])
+
+
+def test_stage_leaves_its_files_and_the_next_starts_from_it(here):
+    folder = here / "exp/t/tokenizer"
+    assert {p.name for p in folder.iterdir()} == {
+        "best", "last", "state", "tb", "config.yaml", "log.jsonl", "summary.json"}
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["lm"]["trunk"]["dim"] == 16
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 3 and summary["parameters"] > 0
+    assert run("train", "lm") == 0
+    before, after = (load_checkpoint(here / f"exp/t/{s}/best")[0] for s in ("tokenizer", "lm"))
+    assert before.keys() == after.keys()
+    changed = {k.split(".")[0] for k in before if not before[k].equal(after[k])}
+    assert changed == {"lm"}
+
+
+def test_finished_stage_is_left_alone(here, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (here / "exp/t/tokenizer").rglob("*.*")
+              if p.name != "config.yaml"}
+    assert run("train", "tokenizer") == 0
+    assert "finished at step 3" in capsys.readouterr().out
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items())
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (("lm", "stages.tokenizer.train.lr=0.1", "model.lm.trunk.layers=2"),
+     "exp/t/tokenizer/best: made with another configuration (stored != wanted): "
+     "model.lm.trunk.layers: 1 != 2"),
+    (("tokenizer", "stages.tokenizer.train.lr=0.5"), "train.lr: 0.001 != 0.5"),
+    (("tokenizer", "stages.tokenizer.train.max_steps=2"), "train.max_steps: 3 != 2"),
+    (("tokenizer", "stages.tokenizer.data.speaker_weights={ghost: 2}"), "fits no speaker"),
+    (("vocoder",), "no stage 'vocoder'"),
+    (("lm", "stages.lm.train.batch_seconds=0.5"), "longer than a batch"),
+    (("lm", "corpus.dump_dir=absent"), "absent/vocab.json: no such file"),
+    (("lm", "corpus.dev=sentences"), "dump/sentences/mel.scp: no such file"),
+])
+def test_what_does_not_fit_is_refused_in_one_line(here, capsys, arguments, message):
+    config = (here / "exp/t/tokenizer/config.yaml").read_text()
+    capsys.readouterr()
+    assert run("train", *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("e2etts train: error: ") and "\n" not in said
+    assert message in said
+    assert not (here / "exp/t/lm").exists()
+    assert (here / "exp/t/tokenizer/config.yaml").read_text() == config
+
+
+def test_stage_before_its_input_names_the_missing_checkpoint(here, capsys):
+    shutil.rmtree(here / "exp/t/tokenizer")
+    assert run("train", "lm") == 2
+    assert "exp/t/tokenizer/best/model.safetensors: no such" in capsys.readouterr().err
+
+
+def test_retrained_start_is_noticed(here, capsys):
+    assert run("train", "lm") == 0
+    assert run("train", "tokenizer", "stages.tokenizer.train.max_steps=5") == 0
+    assert run("train", "lm") == 2
+    assert "start." in capsys.readouterr().err
