@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import trunk, unreached, wake
 
-from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
+from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig, attend
 
 
 def make(causal=True, condition_dim=None, **changes):
@@ -160,3 +161,19 @@ def test_bf16_autocast_stays_near_float32():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = net(x)
     assert (out.float() - net(x)).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize(("t", "s", "kind"), [
+    (5, 5, "causal"), (401, 401, "causal"), (5, 5, "mask"), (1, 6, "mask"), (401, 401, "mask"),
+    (1, 6, "free")])
+def test_written_out_attention_is_the_kernels(t, s, kind):
+    q, k, v = (torch.randn(2, 2, n, 8, requires_grad=True) for n in (t, s, s))
+    mask = None
+    if kind == "mask":
+        mask = (torch.arange(s) < torch.tensor([s, s // 2])[:, None])[:, None, None]
+    grads = []
+    for function in (attend, lambda q, k, v, mask, causal: F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal)):
+        out = function(q, k, v, mask, kind == "causal")
+        grads.append((out, *torch.autograd.grad((out * out.detach().cos()).sum(), (q, k, v))))
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-5, rtol=1e-4)
