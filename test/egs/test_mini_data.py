@@ -178,6 +178,16 @@ def test_prompts_that_are_not_plain_speech_are_left_out_with_their_reason():
     assert asterisk.text_reason("x", "hello", "ru") == "no letters of the language"
 
 
+def test_misspelt_transcripts_are_put_right():
+    spelling = asterisk.read_spelling(LOCAL / "spelling.tsv", "es")
+    assert asterisk.respell("Numero de extension; contrasena.", spelling) == (
+        "Número de extensión; contraseña.")
+    assert asterisk.respell("extensiones", spelling) == "extensiones"
+    for line in (LOCAL / "spelling.tsv").read_text(encoding="utf-8").splitlines():
+        lang, wrong, right = line.split("\t")
+        assert lang in CorpusConfig().languages and wrong != right and wrong == wrong.lower()
+
+
 def test_silence_at_the_edges_is_cut_to_what_was_asked():
     quiet = np.zeros(16000, np.int16)
     cut = asterisk.cut_edges(np.concatenate([quiet, tone(1), quiet]), 0.3)
@@ -254,7 +264,8 @@ def test_too_few_prompts_and_sentences_that_are_prompts_are_refused():
     ("Two words", "en", ""), ("See page 12 of it", "en", ""), ("- He runs home", "en", ""),
     ("the NATO members met", "en", ""), ("un été à la mer", "en", ""), ("a [b] c d", "en", ""),
     ("¡Qué bonita es la vida!", "es", "qué bonita es la vida!"),
-    ("это очень хорошо", "ru", "это очень хорошо."), ("this is english", "ru", ""),
+    ("Это очень хорошо", "ru", "это очень хорошо."), ("é finita la carta", "it", ""),
+    ("this is english", "ru", ""),
     ("word " * 19, "en", ""), ("he said: go home", "en", "he said, go home.")])
 def test_only_clean_sentences_pass(text, lang, clean):
     assert sentences.clean_sentence(text, lang) == clean
@@ -381,24 +392,25 @@ def test_a_failing_program_and_unknown_voices_are_reported(flite, tmp_path):
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch, flite):
-    """A recipe folder with forty recordings already fetched."""
+    """A recipe folder with 24 recordings already fetched."""
     root = tmp_path / "egs"
     sounds = root / "data/download/release/en"
     lines = ["; prompts"]
-    for n in range(40):
-        write_g722(sounds / f"set/p{n}.g722", tone(2.0 + n / 100))
+    for n in range(24):
+        write_g722(sounds / f"set/p{n}.g722", tone(1.5 + n / 100))
         lines.append(f"set/p{n}: Prompt {n} says several words.")
     write_g722(sounds / "beep.g722", tone(1.0))
     lines.append("beep: [tone]")
     (sounds / "core-sounds-en.txt").write_text("\n".join(lines))
     wordnet(root)
     (root / "checksums.txt").write_text("")
+    (root / "spelling.tsv").write_text("en\tprompt\tprompt\n")
     monkeypatch.chdir(root)
     monkeypatch.setattr(asterisk, "HERE", root)
     monkeypatch.setattr(prepare_data, "fetch_programs", lambda config: None)
     conf = root / "conf.yaml"
     conf.write_text("seed: 3\ncorpus_data: {languages: [en], test_utts: {en: 5}, dev_utts: 3,\n"
-                    "  hours: {flite-slt: 0.01, espeak-ru: 0.0}, workers: 1}\n")
+                    "  hours: {flite-slt: 0.003, espeak-ru: 0.0}, workers: 1}\n")
     return conf
 
 
@@ -423,6 +435,10 @@ def test_the_stage_makes_sets_that_validate_and_a_second_run_changes_nothing(rec
     assert "train" in shown and "Allison Smith" in shown
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns if p.suffix == ".wav" else 0)
               for p in data.rglob("*") if p.is_file()}
+    assert "nothing has changed" not in shown
+    run(recipe)
+    assert "nothing has changed" in capsys.readouterr().out
+    (data / "done.json").unlink()
     run(recipe)
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns if p.suffix == ".wav" else 0)
              for p in data.rglob("*") if p.is_file()}

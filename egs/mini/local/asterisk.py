@@ -167,10 +167,10 @@ def attribution(config: CorpusConfig) -> str:
 
 def select(lang: str, texts: dict[str, str], shas: dict[str, str]) -> tuple[list, list]:
     """Split the names into (language, name, text) to use and (language, name, reason)."""
-    good, bad, seen = [], [], {}
+    good, bad, seen, spelling = [], [], {}, read_spelling(HERE / "spelling.tsv", lang)
     folded = {name.casefold(): text for name, text in texts.items()}
     for name in sorted(shas):
-        text = texts.get(name) or folded.get(name.casefold(), "")
+        text = respell(texts.get(name) or folded.get(name.casefold(), ""), spelling)
         reason = text_reason(name, text, lang)
         if not reason and shas[name] in seen:
             reason = f"same audio as {seen[shas[name]]}"
@@ -183,6 +183,21 @@ def select(lang: str, texts: dict[str, str], shas: dict[str, str]) -> tuple[list
     bad += [(lang, name, "transcript without audio") for name in sorted(texts)
             if name.casefold() not in spoken]
     return good, bad
+
+
+def read_spelling(path: Path, lang: str) -> dict[str, str]:
+    """{wrong: right} words of the transcripts of ``lang``: mostly accents that they lack."""
+    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    return {wrong: right for other, wrong, right in rows if other == lang}
+
+
+def respell(text: str, spelling: dict[str, str]) -> str:
+    """``text`` with whole words put right; a capital letter stays."""
+    def right(match: re.Match) -> str:
+        word = spelling.get(match[0].lower(), match[0])
+        return word[0].upper() + word[1:] if match[0][0].isupper() else word
+
+    return re.sub(r"[^\W\d_]+", right, text)
 
 
 def text_reason(name: str, text: str, lang: str) -> str:

@@ -7,6 +7,8 @@ Run in the recipe folder. A second run redoes nothing that is there. See SOURCES
 
 import argparse
 import collections
+import hashlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -17,8 +19,8 @@ from fetch import REPO, run_fetch_deb
 from sentences import PACKAGES, voice_texts
 from settings import SAMPLE_RATE_HZ, CorpusConfig
 
-from e2etts.config import build, merge, parse_overrides, read_yaml
-from e2etts.data.datadir import DataDir, write_text
+from e2etts.config import build, fingerprint, merge, parse_overrides, read_yaml
+from e2etts.data.datadir import DataDir, read_table, write_text
 from e2etts.data.validate import Limits, clean_directory
 from e2etts.errors import UserError
 from e2etts.programs import find_program
@@ -37,6 +39,10 @@ def load_config(path: Path | None, overrides: list[str]) -> CorpusConfig:
 def main(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     root = Path.cwd()
+    if (done := Done(root, config)).unchanged():
+        print(f"{done.table()}\ndata: nothing has changed since data was made; remove "
+              f"{done.path.relative_to(root)} to check it anew", flush=True)
+        return
     clock = Clock()
     fetch_programs(config)
     clock.lap("programs")
@@ -55,8 +61,48 @@ def main(args: argparse.Namespace) -> None:
     for name in sets:
         clean_directory(root / "data" / name, limits, config.policy, root)
     clock.lap("sets and validation")
-    print_table(root / "data", sets, spoken)
-    print(clock.line(), flush=True)
+    table = set_table(root / "data", sets, spoken)
+    print(f"{table}\n{clock.line()}", flush=True)
+    done.write(table)
+
+
+class Done:
+    """``data/done.json``: what the data was made of and what it is, so that a second run can
+    tell in a second that nothing is to be done."""
+
+    def __init__(self, root: Path, config: CorpusConfig) -> None:
+        self.root, self.path = root, root / "data/done.json"
+        sources = [*sorted(HERE.glob("*.*")), *sorted((REPO / "e2etts").glob("*.py")),
+                   *sorted((REPO / "e2etts/data").glob("*.py"))]
+        self.inputs = fingerprint({"config": fingerprint(config), "sources": {
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}})
+
+    def unchanged(self) -> bool:
+        """Whether configuration, scripts and all files of the sets are as they were."""
+        try:
+            kept = json.loads(self.path.read_text())
+            return kept["inputs"] == self.inputs and kept["outputs"] == self.outputs()
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def outputs(self) -> str:
+        """Hash of all tables, and of the size of every wav they name."""
+        total = hashlib.sha256()
+        for path in sorted((self.root / "data").glob("*/*")):
+            if path.parent.name in ("wav", "download") or not path.is_file():
+                continue
+            total.update(path.relative_to(self.root).as_posix().encode() + path.read_bytes())
+            if path.name == "wav.scp":
+                for wav in read_table(path).values():
+                    total.update(str((self.root / wav).stat().st_size).encode())
+        return total.hexdigest()
+
+    def table(self) -> str:
+        return json.loads(self.path.read_text())["table"]
+
+    def write(self, table: str) -> None:
+        write_text(self.path, json.dumps({"inputs": self.inputs, "outputs": self.outputs(),
+                                          "table": table}))
 
 
 class Clock:
@@ -185,20 +231,22 @@ def kind_of(reason: str) -> str:
     return "same audio as another" if reason.startswith("same audio") else reason
 
 
-def print_table(data: Path, sets: dict[str, list[Prompt]],
-                spoken: list[synthetic.Spoken]) -> None:
+def set_table(data: Path, sets: dict[str, list[Prompt]],
+              spoken: list[synthetic.Spoken]) -> str:
+    """Utterances, hours and speakers of every set, as they are after validation."""
     seconds = {p.utt: p.seconds for chosen in sets.values() for p in chosen}
     seconds |= {s.utt: s.seconds for s in spoken}
-    print(f"{'set':14}{'utterances':>11}{'hours':>8}  speakers")
+    rows = [f"{'set':14}{'utterances':>11}{'hours':>8}  speakers"]
     for name in sets:
         made = DataDir.load(data / name, need_wav=True)
         by_speaker: dict[str, float] = collections.Counter()
         for utt in made.utts:
             by_speaker[made.utt2spk[utt]] += seconds[utt] / 3600
         told = ", ".join(f"{s} {h:.2f} h" for s, h in sorted(by_speaker.items()))
-        print(f"{name:14}{len(made):11d}{sum(by_speaker.values()):8.2f}  {told}")
+        rows.append(f"{name:14}{len(made):11d}{sum(by_speaker.values()):8.2f}  {told}")
     for folder in sorted(data.glob("sentences_*")):
-        print(f"{folder.name:14}{len(DataDir.load(folder)):11d}{'':8}  text only")
+        rows.append(f"{folder.name:14}{len(DataDir.load(folder)):11d}{'':8}  text only")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,10 @@ def split_sentences(text: str) -> list[str]:
 def clean_sentence(text: str, lang: str) -> str:
     """The normalised sentence, with an end mark; empty when it is not plain speech."""
     text = text.strip().replace("’", "'")
-    if _UNSPOKEN.search(text) or text[:1] in "-—–'" or "\ufffd" in text:
+    if not text or _UNSPOKEN.search(text) or text[0] in "-—–'" or "\ufffd" in text:
         return ""
+    if lang != "en" and not text.lstrip("¿¡")[:1].isupper():  # WordNet alone has whole clauses
+        return ""  # without a capital; elsewhere such a sentence lost its beginning
     spoken = re.sub(r"[¿¡:;,—–-]", " ", text.lower())
     if not re.fullmatch(f"[{_LETTERS[lang]}' ]+[.?!]?", spoken):
         return ""
@@ -96,7 +98,7 @@ def ended(text: str) -> str:
 def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
     """New texts of two pieces of known ones each, seeded; pieces end at punctuation."""
     pieces = sorted({p.strip() for t in texts for p in re.split(r"[.,?!]", t)
-                     if 1 <= len(p.split()) <= MOST_WORDS - 2})
+                     if len(p.strip()) > 3 and len(p.split()) <= MOST_WORDS - 2})
     out: dict[str, None] = {}
     for _ in range(amount * 5 if len(pieces) > 1 else 0):
         first, second = rng.sample(pieces, 2)
