@@ -1,0 +1,274 @@
+"""report.html: one self-contained page to look at and to listen to."""
+
+import json
+import math
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import soundfile
+from tqdm import tqdm
+
+from e2etts.errors import UserError
+from e2etts.score.charts import Points, histogram, line_chart
+from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, read_clips
+from e2etts.score.config import ScoreConfig
+from e2etts.score.media import audio_uri, read_wav, spectrogram_uri
+from e2etts.score.provenance import TRAINING_STAGES, read_json
+from e2etts.score.tables import ABSENT, NAMES, clock, percent, set_order
+from e2etts.score.wer import align
+
+SHOWN = (*SYSTEMS, PROMPT_SYSTEM)
+NO_TERMS = ("step", "seconds", "split", "loss", "utts", "audio_seconds_per_second")
+
+
+def read_results(exp: Path) -> dict[str, Any]:
+    """results.json of an experiment. Raises UserError when it is absent or damaged."""
+    results = read_json(exp / "results.json")
+    if not isinstance(results, dict) or "systems" not in results:
+        raise UserError(f"{exp / 'results.json'}: absent or not a result: run e2etts score first")
+    return results
+
+
+def report_html(exp: Path, config: ScoreConfig) -> str:
+    """The whole page. Raises UserError when the experiment has not been scored."""
+    results, clips = read_results(exp), read_clips(exp / "wavs")
+    scores = read_scores(exp / "scores.jsonl")
+    body = [_header(results), _numbers(results), _listen(clips, scores, results, config),
+            _curves(exp), _tokens(exp / "tokens.json"), _provenance(results)]
+    page = Template(files("e2etts.score").joinpath("report.html").read_text(encoding="utf-8"))
+    return page.substitute(title=escape(f"e2etts: {results.get('tag', exp.name)}"),
+                           body="\n".join(body))
+
+
+def read_scores(path: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """scores.jsonl by (system, set, utterance). Raises UserError naming file:line."""
+    scores: dict[tuple[str, str, str], dict[str, Any]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as e:
+        raise UserError(f"{path}: cannot read ({e.strerror}): run e2etts score first") from e
+    for n, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            scores[row["system"], row["set"], row["utt"]] = row
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path}:{n}: not a score: run e2etts score again") from e
+    return scores
+
+
+def _header(results: dict) -> str:
+    names = set_order(results)
+    first = names[0] if names else ""
+    tiles = [(percent(results["systems"].get(s, {}).get(first, {}).get("wer")) + " %",
+              f"WER {first}, {NAMES[s]}") for s in SYSTEMS]
+    tiles += [(clock(results.get("train_seconds")), "training"),
+              (f"{results.get('peak_gib', 0):.1f} GiB", "peak memory")]
+    boxes = "".join(f'<div class="tile"><b>{escape(v.replace(ABSENT + " %", ABSENT))}</b>'
+                    f'<span class="soft small">{escape(k)}</span></div>' for v, k in tiles)
+    listener = (results.get("recognizer") or {}).get("name", "none")
+    incomplete = "" if results.get("scored") == results.get("expected") else \
+        f" Only {results['scored']} of {results['expected']} expected clips could be scored."
+    return (f"<header><h1>{escape(str(results.get('tag', '')))}</h1>"
+            f'<p class="soft">Recordings, copy synthesis (tokens of the recording through flow '
+            f"matching and vocoder) and text-to-speech of unseen texts. Recogniser: "
+            f"{escape(listener)}.{escape(incomplete)}</p>"
+            '<nav aria-label="Sections"><a href="#numbers">Numbers</a><a href="#listen">Listen</a>'
+            '<a href="#training">Training</a><a href="#tokens">Tokens</a>'
+            f'<a href="#origin">Origin</a></nav></header><div class="tiles">{boxes}</div>')
+
+
+def _numbers(results: dict) -> str:
+    columns = [("WER, %", "wer", percent), ("CER, %", "cer", percent),
+               ("similarity", "sim", _fixed(3)), ("DNSMOS", "dnsmos", _fixed(2))]
+    systems = {**results["systems"], PROMPT_SYSTEM: results.get("voice_prompt", {})}
+    shown = [s for s in SHOWN if systems.get(s)]
+    head = "".join(f'<th scope="colgroup" class="group" colspan="{len(shown)}">{n}</th>'
+                   for n, _, _ in columns)
+    sub = "".join(f'<th scope="col"{_edge(i)}>{escape(NAMES[s])}</th>'
+                  for _ in columns for i, s in enumerate(shown))
+    rows = []
+    for name in set_order(results):
+        cells = "".join(
+            f"<td{_edge(i)}>{show(systems[s].get(name, {}).get(key))}</td>"
+            for _, key, show in columns for i, s in enumerate(shown))
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    missing = "".join(f"<li>{escape(r['metric'])}: {escape(r['reason'])}; "
+                      f"{escape(r['remedy'])}</li>" for r in results.get("not_run", []))
+    return ('<section id="numbers"><h2>Numbers</h2><div class="scroll" tabindex="0" '
+            'role="region" aria-label="Table of scores"><table><thead><tr>'
+            f'<th rowspan="2" scope="col">set</th>{head}</tr><tr>{sub}</tr></thead>'
+            f'<tbody>{"".join(rows)}</tbody></table></div>'
+            + (f"<p>Not run:</p><ul>{missing}</ul>" if missing else "") + "</section>")
+
+
+def _edge(i: int) -> str:
+    return ' class="group"' if i == 0 else ""
+
+
+def _fixed(digits: int):
+    return lambda value: ABSENT if value is None else f"{value:.{digits}f}"
+
+
+def chosen(clips: list[Clip], config: ScoreConfig) -> dict[str, list[str]]:
+    """Set -> utterances that the report shows: those with the most systems first, then evenly
+    spread over the set."""
+    systems: dict[str, dict[str, set[str]]] = {}
+    for c in clips:
+        if c.system in SHOWN:
+            systems.setdefault(c.set, {}).setdefault(c.utt, set()).add(c.system)
+    out = {}
+    for name, utts in systems.items():
+        limit = config.clips_of(name)
+        prompted = [u for u in utts if PROMPT_SYSTEM in utts[u]][:limit]
+        others = [u for u in utts if u not in prompted]
+        room = limit - len(prompted)
+        step = -(-len(others) // room) if room > 0 else 0
+        out[name] = sorted(prompted + (others[::step] if step else []))
+    return out
+
+
+def _listen(clips: list[Clip], scores: dict, results: dict, config: ScoreConfig) -> str:
+    by_key = {(c.system, c.set, c.utt): c for c in clips}
+    parts = ['<section id="listen"><h2>Listen</h2><p class="soft small">Below each player: what '
+             "the recogniser heard. <span class=\"heard\"><mark>wrong</mark> <del>left out</del> "
+             "<ins>added</ins></span></p>"]
+    picks = chosen(clips, config)
+    total = sum(map(len, picks.values()))
+    with tqdm(total=total, desc="report", unit="clip", mininterval=0.5) as bar:
+        for name in [n for n in set_order(results) if picks.get(n)]:
+            parts.append(f'<h2 class="set">{escape(name)} <small class="soft">{len(picks[name])} '
+                         f"of {len({c.utt for c in clips if c.set == name})}</small></h2>")
+            for utt in picks[name]:
+                row = [by_key[s, name, utt] for s in SHOWN if (s, name, utt) in by_key]
+                parts.append(_clip(row, scores))
+                bar.update()
+    return "\n".join([*parts, "</section>"])
+
+
+def _clip(row: list[Clip], scores: dict) -> str:
+    longest = max([c.seconds for c in row] + [0.1])
+    takes = "".join(_take(c, scores.get((c.system, c.set, c.utt), {}), longest) for c in row)
+    return (f'<article class="clip"><p class="said" lang="{escape(row[0].lang)}">'
+            f'{escape(row[0].text)} <small class="soft">{escape(row[0].utt)}</small></p>'
+            f'<div class="takes">{takes}</div></article>')
+
+
+def _take(clip: Clip, score: dict, longest: float) -> str:
+    name = NAMES[clip.system]
+    title = f"<h3>{escape(name)}</h3>"
+    try:
+        wav, rate = read_wav(clip.wav)
+    except (OSError, soundfile.SoundFileError) as e:
+        return f'<div class="take">{title}<p class="heard">No sound: {escape(str(e))}</p></div>'
+    if not len(wav):
+        return f'<div class="take">{title}<p class="heard">No sound: no samples</p></div>'
+    label = escape(f"{name} of {clip.utt}")
+    picture = ""
+    if clip.system != "copy":  # the recording and what the whole system makes of its text
+        seconds = len(wav) / rate
+        width = min(100.0, 100 * seconds / max(longest, seconds))
+        alt = f"Spectrogram: {label}, 0 to {rate / 2000:g} kHz, {seconds:.2f} s"
+        picture = (f'<figure><div><img src="{spectrogram_uri(wav, rate)}" '
+                   f'style="width:{width:.1f}%" alt="{alt}"></div><figcaption>'
+                   f"0 to {rate / 2000:g} kHz, {seconds:.2f} s</figcaption></figure>")
+    player = (f'<audio controls preload="metadata" aria-label="{label}" '
+              f'src="{audio_uri(wav, rate)}"></audio>')
+    return (f'<div class="take">{title}{picture}{player}'
+            f'<p class="heard" lang="{escape(clip.lang)}">{_heard(score)}</p></div>')
+
+
+def _heard(score: dict) -> str:
+    if score.get("heard") is None:
+        return '<span class="soft" lang="en">not recognised</span>'
+    errors = score.get("errors")
+    if not errors:
+        return escape(score["heard"])
+    words = []
+    for kind, said, got in align(errors["reference"], errors["heard"]):
+        if kind == "equal":
+            words.append(escape(got))
+        elif kind == "substitute":
+            words.append(f'<mark title="instead of: {escape(said)}">{escape(got)}</mark>')
+        else:
+            words.append(f"<del>{escape(said)}</del>" if kind == "delete"
+                         else f"<ins>{escape(got)}</ins>")
+    count = errors["substituted"] + errors["deleted"] + errors["inserted"]
+    return (" ".join(words) +
+            f' <span class="soft small" lang="en">{count} of {errors["words"]} words</span>')
+
+
+def read_curves(path: Path) -> dict[str, dict[str, Points]]:
+    """log.jsonl as name -> split -> [(step, value)]; null values and broken lines are left out."""
+    curves: dict[str, dict[str, Points]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return curves
+    for line in lines:
+        try:
+            row = json.loads(line)
+            step, split = float(row["step"]), str(row["split"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a run that was stopped may leave half a line
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) \
+                    and math.isfinite(value) and name not in ("step", "seconds"):
+                curves.setdefault(name, {}).setdefault(split, []).append((step, float(value)))
+    return curves
+
+
+def _chart(stage: str, name: str, splits: dict[str, Points]) -> str:
+    series = [(f"{split} {name}", split, splits.get(split, [])) for split in ("train", "dev")]
+    key = " ".join(f'<span class="small"><span class="key {split}"></span>{split}, last '
+                   f"{points[-1][1]:.3g}</span>" for _, split, points in series if points)
+    label = f"{name} of stage {stage} against training steps"
+    return (f'<div class="chart"><h3>{escape(stage if name == "loss" else name)}</h3>{key}'
+            f'{line_chart(series, label, "steps", name)}</div>')
+
+
+def _curves(exp: Path) -> str:
+    found = {stage: read_curves(exp / stage / "log.jsonl") for stage in TRAINING_STAGES}
+    charts = [_chart(s, "loss", c["loss"]) for s, c in found.items() if "loss" in c]
+    absent = [s for s, c in found.items() if "loss" not in c]
+    terms = "".join(
+        f"<details><summary>{escape(s)}: every term</summary><div class=\"charts\">"
+        + "".join(_chart(s, n, v) for n, v in c.items() if n not in NO_TERMS) + "</div></details>"
+        for s, c in found.items() if set(c) - set(NO_TERMS))
+    note = f'<p class="soft">No log of: {escape(", ".join(absent))}.</p>' if absent else ""
+    return ('<section id="training"><h2>Training: loss of every stage</h2>'
+            f'<div class="charts">{"".join(charts)}</div>{note}{terms}</section>')
+
+
+def _tokens(path: Path) -> str:
+    tokens = read_json(path)
+    head = '<section id="tokens"><h2>Token usage</h2>'
+    try:
+        counts = [int(c) for c in tokens["counts"]]
+        chart = histogram(counts, "Share of each speech token, most used first")
+        size = int(tokens.get("codebook_size", len(counts)))
+        facts = (f"{float(tokens['entropy_bits']):.2f} bits of {math.log2(max(size, 2)):.2f}; "
+                 f"{percent(float(tokens['used_share']))} % of {size} tokens used, "
+                 f"{sum(counts)} counted")
+    except (TypeError, KeyError, ValueError):
+        return head + '<p class="soft">No token counts: synthesis has not written tokens.json.' \
+                      "</p></section>"
+    return (f'{head}<div class="charts"><div class="chart"><p class="small">{facts}. Dashed: '
+            f"even use.</p>{chart}</div></div></section>")
+
+
+def _provenance(results: dict) -> str:
+    listener = results.get("recognizer") or {}
+    facts = {"command": results.get("command"), "commit": results.get("commit"),
+             "seed": results.get("seed"), "hardware": results.get("hardware"),
+             "recogniser": ", ".join(str(v) for v in listener.values()) or "none",
+             "training": clock(results.get("train_seconds")),
+             "all stages": clock(results.get("wall_seconds"))}
+    rows = "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
+    problems = "".join(f"<li>{escape(p['clip'])}: {escape(p['problem'])}</li>"
+                       for p in results.get("problems", []))
+    return (f'<section id="origin"><h2>Origin</h2><dl>{rows}</dl>'
+            + (f"<h3>Clips that could not be scored</h3><ul>{problems}</ul>" if problems else "")
+            + "</section>")
