@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, reduce
 
 from e2etts.config import fingerprint, to_dict
@@ -63,9 +62,8 @@ class Trainer:
         self.model_config = model_config or {}
         self.identity = {**(identity or {}), "seed": seed, "weights": dict(weights),
                          "train": to_dict(config)}
-        AcceleratorState._reset_state()  # global: an earlier stage may have had other precision
         self.accelerator = Accelerator(
-            mixed_precision=config.precision, cpu=not torch.cuda.is_available(),
+            mixed_precision="no", cpu=not torch.cuda.is_available(),  # autocast is the stepper's
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
         self.ranks = self.accelerator.num_processes
         task.to(self.accelerator.device)
@@ -160,7 +158,7 @@ class Trainer:
                 if number % self.ranks != self.accelerator.process_index:
                     continue
                 torch.manual_seed(mix(self.seed, "dev", number))
-                with self.accelerator.autocast():
+                with self.stepper.autocast():
                     losses = self.task(batch.to(device), self.task.phases[0])
                 chosen = {**losses.terms, **losses.metrics}
                 names = self.task.selection or losses.terms
@@ -251,6 +249,8 @@ class Trainer:
 
     def _log_train(self, values: dict[str, float], speed: float) -> None:
         seconds, progress = self._seconds(), self._progress()
+        if not values:  # every step since the last record was refused
+            return
         values |= {"audio_seconds_per_second": speed, "skipped": self.skipped}
         self.log.write(self.step, seconds, "train", values)
         done = max(progress - self.first_progress, 1e-9)

@@ -42,9 +42,10 @@ class Stepper:
                             "stage's 'trainable'")
         self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
         self.optimizers = {
-            phase: [accelerator.prepare_optimizer(o, device_placement=False)
-                    for o in make_optimizers(task, ps, config)]
-            for phase, ps in self.parameters.items()}
+            phase: make_optimizers(task, ps, config) for phase, ps in self.parameters.items()}
+        device = accelerator.device.type
+        # Scaled by hand: accelerate's wrapper unscales twice where a phase has two optimisers.
+        self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
 
@@ -68,9 +69,10 @@ class Stepper:
             for optimizer in self.optimizers[phase]:
                 for group in optimizer.param_groups:
                     group["lr"] = self.config.lr * ratio
-                if finite or self.accelerator.scaler is not None:  # a scaler skips, and adapts
-                    optimizer.step()
+                if finite:
+                    self.scaler.step(optimizer)
                 optimizer.zero_grad(set_to_none=True)
+            self.scaler.update()
             if not finite:
                 for buffer, before in buffers:
                     buffer.copy_(before)
@@ -91,17 +93,24 @@ class Stepper:
         for place, batch in enumerate(batches):
             whole = place == len(batches) - 1
             with contextlib.nullcontext() if whole else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
+                with self.autocast():
                     losses = self.model(batch, phase)
                 loss = self._weighted(losses)
                 if loss is None:
                     return None, None
-                self.accelerator.backward(loss * share)
+                self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
         values |= means.tensors()
+        for optimizer in self.optimizers[phase]:
+            self.scaler.unscale_(optimizer)
         limit = self.config.grad_clip or float("inf")
-        return total, self.accelerator.clip_grad_norm_(self.parameters[phase], limit)
+        return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the forward pass."""
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
+        return torch.autocast(self.accelerator.device.type, kind, enabled=kind is not None)
 
     def _weighted(self, losses: Losses) -> Tensor | None:
         missing = sorted(losses.terms.keys() - self.weights.keys())
@@ -116,16 +125,15 @@ class Stepper:
         return bool(flag if ranks == 1 else reduce(flag.float(), "sum") > ranks - 0.5)
 
     def state_dict(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
         return {"optimizers": {phase: [o.state_dict() for o in optimizers]
                                for phase, optimizers in self.optimizers.items()},
                 "ema": self.ema.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else None}
+                "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ema.load_state_dict(state["ema"])
         for phase, optimizers in self.optimizers.items():
             for optimizer, stored in zip(optimizers, state["optimizers"][phase], strict=True):
                 optimizer.load_state_dict(stored)
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])

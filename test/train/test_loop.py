@@ -170,12 +170,14 @@ def test_limit_is_required_and_loss_without_weight_is_an_error(tmp_path):
         make_trainer(Regression(), tmp_path, weights={"other": 1.0}).run()
 
 
-def test_bf16_trains(tmp_path):
-    trainer = make_trainer(Regression(noise=0.0), tmp_path, precision="bf16",
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("make_task", [Regression, TwoPhases])
+def test_half_precision_trains(tmp_path, precision, make_task):
+    trainer = make_trainer(make_task(), tmp_path, precision=precision,
                            train=constant_stream, max_steps=40)
     trainer.run()
     losses = [r["loss"] for r in records(tmp_path, "train")]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] and trainer.skipped < 10
     assert all(p.dtype == torch.float32 for p in trainer.task.parameters())
 
 
