@@ -65,12 +65,20 @@ def flow_sample(
     null: object,
     lens: torch.Tensor,
     generator: torch.Generator | None = None,
+    known: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Euler integration from noise to data in ``config.steps`` cosine-spaced steps, with
-    classifier-free guidance (arXiv 2207.12598) unless guidance is 0."""
-    x = torch.randn(shape, generator=generator, device=lens.device) * config.temperature
+    classifier-free guidance (arXiv 2207.12598) unless guidance is 0.
+
+    known: data (B, N, C) and mask (B, N), True where they are given: there x is held on the path
+    to the data, as in training, where the loss leaves these positions out."""
+    noise = torch.randn(shape, generator=generator, device=lens.device) * config.temperature
+    x = noise
     times = cosine_time(torch.linspace(0, 1, config.steps + 1, device=lens.device))
     for now, then in zip(times[:-1], times[1:], strict=True):
+        if known is not None:
+            path = (1 - (1 - config.sigma) * now) * noise + now * known[0]
+            x = torch.where(known[1].unsqueeze(-1), path, x)
         time = now.expand(shape[0])
         v = estimator(x, time, condition, lens).float()
         if config.guidance:

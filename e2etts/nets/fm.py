@@ -120,5 +120,5 @@ class FM(nn.Module):
         else:
             null = condition.dropped(torch.zeros(len(q), dtype=torch.bool, device=q.device))
             x = flow_sample(self.estimator, flow, (len(q), n, self.patch), condition, null, lens,
-                            generator)
+                            generator, (prompt, mask) if prompt_mel is not None else None)
         return x.reshape(len(q), n * self.config.patch_frames, -1)

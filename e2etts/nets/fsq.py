@@ -28,7 +28,7 @@ class FSQ(nn.Module):
     2 sigmoid(1.6 u) - 1, which fills the outer levels less (iFSQ, arXiv 2601.17124).
     """
 
-    def __init__(self, levels: tuple[int, ...], bound: str = "tanh", momentum: float = 0.01):
+    def __init__(self, levels: tuple[int, ...], bound: str = "tanh", momentum: float = 0.02):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError(f"FSQ needs at least 2 levels in each dimension, got {levels}")
@@ -41,6 +41,7 @@ class FSQ(nn.Module):
         self.register_buffer("_steps", torch.tensor(steps), persistent=False)
         self.register_buffer("mean", torch.zeros(len(levels)))
         self.register_buffer("var", torch.ones(len(levels)))
+        self.register_buffer("updates", torch.zeros(()))
 
     def forward(self, u: torch.Tensor, mask: torch.Tensor) -> FSQOutput:
         """u: (B, T, D) pre-quantisation values; mask: (B, T) bool, True on valid tokens."""
@@ -60,8 +61,11 @@ class FSQ(nn.Module):
             valid = u[mask]
             mean, var = valid.mean(0), valid.var(0, unbiased=False)
             with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.var.lerp_(var, self.momentum)
+                # The plain mean at first: a short run must not keep the initial values.
+                self.updates += 1
+                share = (1 / self.updates).clamp_min(self.momentum)
+                self.mean.lerp_(mean, share)
+                self.var.lerp_(var, share)
         else:
             mean, var = self.mean, self.var
         return (u - mean) * torch.rsqrt(var + 1e-5)

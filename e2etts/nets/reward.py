@@ -104,7 +104,9 @@ class RM(nn.Module):
         """Named losses of the heads; labels of -1 are masked, a head all of whose labels are
         missing gives 0."""
         h = self.encode(q, lens)
-        losses = {"ctc": self.ctc_loss(h, lens, text, text_lens).mean()}
+        ctc = self.ctc_loss(h, lens, text, text_lens)
+        # A row whose text cannot fit is exactly 0: it must not flatter the mean.
+        losses = {"ctc": ctc.sum() / (ctc != 0).sum().clamp_min(1)}
         if self.decoder is not None:
             losses["attention"] = self._attention_loss(h, lens, text, text_lens)
         for task, label in (("speaker", speaker), ("emotion", emotion)):
