@@ -387,6 +387,23 @@ def test_a_failing_program_and_unknown_voices_are_reported(flite, tmp_path):
         synthetic.voice_language("flite-bob")
 
 
+def test_a_full_disk_is_said_and_leaves_nothing(flite, tmp_path, monkeypatch):
+    full = asterisk.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(asterisk.shutil, "disk_usage", lambda path: full)
+    with pytest.raises(UserError, match="flite-slt: disk full; free some space"):
+        speak(["one two."], tmp_path, 1)
+
+    def refuse(*args, **kwargs):
+        Path(args[0]).write_bytes(b"half")
+        raise AssertionError
+
+    monkeypatch.setattr(asterisk.soundfile, "write", refuse)
+    with pytest.raises(UserError, match="a.wav: cannot write audio: disk full"):
+        asterisk.write_wav(tmp_path / "out/a.wav", tone(1.0))
+    left = [p.name for p in tmp_path.rglob("*") if p.suffix in (".part", ".wav")]
+    assert left == ["made.wav"]
+
+
 # The whole stage
 
 

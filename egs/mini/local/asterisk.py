@@ -1,9 +1,11 @@
 """The Asterisk core prompts: fetch, check, decode, leave out what is not plain speech."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import re
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -96,6 +98,22 @@ def cut_edges(wav: np.ndarray, keep_seconds: float, floor: int = 24) -> np.ndarr
     return wav[max(0, loud[0] - keep): loud[-1] + 1 + keep]
 
 
+def write_wav(target: Path, wav: np.ndarray) -> None:
+    """16 kHz 16-bit PCM under a temporary name, renamed. Raises UserError when it cannot."""
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(str(part), wav, SAMPLE_RATE_HZ, "PCM_16", format="WAV")
+        part.replace(target)
+    except (OSError, soundfile.SoundFileError, AssertionError) as e:
+        # libsndfile tells of a full disk only by writing too little, which soundfile asserts
+        with contextlib.suppress(OSError):
+            part.unlink()
+        full = shutil.disk_usage(target.parents[1]).free < 1 << 20
+        raise UserError(f"{target}: cannot write audio: {'disk full' if full else e}; free some "
+                        "space and run again") from e
+
+
 def _decode_one(job: tuple[Path, Path, float]) -> str:
     source, target, keep_seconds = job
     try:
@@ -104,10 +122,7 @@ def _decode_one(job: tuple[Path, Path, float]) -> str:
         return f"not decodable: {e}"
     if not len(wav):
         return "silence"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    soundfile.write(str(part), wav, SAMPLE_RATE_HZ, "PCM_16", format="WAV")
-    part.replace(target)
+    write_wav(target, wav)
     return ""
 
 

@@ -1,6 +1,7 @@
 """Speak texts with flite and espeak-ng: seeded, in parallel, resumable."""
 
 import hashlib
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from asterisk import write_wav
 from settings import SAMPLE_RATE_HZ, CorpusConfig
 from tqdm import tqdm
 
-from e2etts.audio import save_wav
 from e2etts.errors import UserError
 from e2etts.programs import Program, find_program
 
@@ -99,8 +100,10 @@ def speak(text: str, voice: str, root: Path,
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         raw = target.with_suffix(".spoken.wav")
-        _run(text, voice, raw, programs)
         try:
+            _run(text, voice, raw, programs)
+            if shutil.disk_usage(target.parent).free < 1 << 20:  # flite does not tell
+                raise UserError(f"{target.parent}: disk full; free some space and run again")
             wav, rate = soundfile.read(str(raw), dtype="float32")
         except soundfile.SoundFileError:
             return utt, path, 0.0, f"{voice} wrote no readable audio"
@@ -111,7 +114,8 @@ def speak(text: str, voice: str, root: Path,
         if rate != SAMPLE_RATE_HZ:
             wav = torchaudio.functional.resample(
                 torch.from_numpy(wav), rate, SAMPLE_RATE_HZ).numpy()
-        save_wav(target, wav * min(1.0, 0.98 / float(np.abs(wav).max())), SAMPLE_RATE_HZ)
+        write_wav(target, np.round(32767 * wav * min(1.0, 0.98 / float(np.abs(wav).max())))
+                  .astype(np.int16))
     return utt, path, soundfile.info(str(target)).duration, ""
 
 
