@@ -11,7 +11,8 @@ class ScoreConfig:
 
     recognizer: folder of a CTranslate2 Whisper model; None looks in the cache, on the hub, and
     falls back to PocketSphinx. metrics: which of wer, sim, dnsmos run. workers: processes of one
-    thread each. pad_seconds: silence before and after a clip that is recognised.
+    thread each. pad_seconds: silence before and after a clip that is recognised. window_seconds:
+    what Whisper encodes of shorter clips; its own window is 30, at twice the time.
     references_per_speaker: recordings averaged for a speaker's voice. report_clips: clips a set
     in the report, by set name or its longest matching beginning ("" matches every set).
     """
@@ -23,6 +24,7 @@ class ScoreConfig:
     seed: int = 0
     workers: int = 2
     pad_seconds: float = 0.5
+    window_seconds: float = 20.0
     references_per_speaker: int = 30
     report_clips: dict[str, int] = field(
         default_factory=lambda: {"test_en": 12, "sentences": 1000, "": 4})
@@ -34,6 +36,8 @@ class ScoreConfig:
         for name in ("beam", "bootstrap_samples", "workers", "references_per_speaker"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if not 5 <= self.window_seconds <= 30:
+            raise ValueError("window_seconds must be between 5 and 30")
         if self.pad_seconds < 0:
             raise ValueError("pad_seconds must not be negative")
 

@@ -7,9 +7,11 @@ import threading
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +48,12 @@ class WhisperMeter:
     source: str
     beam: int = 5
     pad_seconds: float = 0.5
+    window_seconds: float = 20.0
     name: str = "wer"
 
     def describe(self) -> dict[str, str]:
-        return {"name": f"Whisper ({Path(self.folder).name}, int8, beam {self.beam})",
+        return {"name": f"Whisper ({Path(self.folder).name}, int8, beam {self.beam}, "
+                        f"window {self.window_seconds:g} s)",
                 "source": self.source, "model_sha256": self.identity,
                 "version": f"faster-whisper {version('faster-whisper')}"}
 
@@ -58,16 +62,20 @@ class WhisperMeter:
 
     def key(self, lang: str) -> str:
         return (f"whisper {self.identity} {version('faster-whisper')} beam{self.beam} "
-                f"pad{self.pad_seconds} {lang}")
+                f"window{self.window_seconds} pad{self.pad_seconds} {lang}")
 
     def open(self) -> Measure:
         from faster_whisper import WhisperModel
 
         model = WhisperModel(self.folder, device="cpu", compute_type="int8", cpu_threads=1,
                              local_files_only=True)
+        frames = round(self.window_seconds * model.frames_per_second)
+        tokenizers = cache(partial(tokenizer_of, model))
 
         def measure(wav: np.ndarray, lang: str) -> str:
             wav = _padded(wav, self.pad_seconds)
+            if len(wav) < self.window_seconds * JUDGE_RATE_HZ:
+                return hear_short(model, tokenizers(lang), wav, frames, self.beam)
             segments, _ = model.transcribe(
                 wav, language=lang, beam_size=self.beam, temperature=0.0,
                 condition_on_previous_text=False, no_speech_threshold=None,
@@ -75,6 +83,30 @@ class WhisperMeter:
             return " ".join(s.text.strip() for s in segments)
 
         return measure
+
+
+def tokenizer_of(model: Any, lang: str) -> Any:
+    """Tokenizer of a faster-whisper model for transcribing ``lang``."""
+    from faster_whisper.tokenizer import Tokenizer
+
+    return Tokenizer(model.hf_tokenizer, model.model.is_multilingual, task="transcribe",
+                     language=lang)
+
+
+def hear_short(model: Any, tokenizer: Any, wav: np.ndarray, frames: int, beam: int) -> str:
+    """What ``model.transcribe`` hears without time stamps, with ``frames`` (of 10 ms) encoded.
+
+    Whisper encodes 3000 frames however short a clip is, and that is nearly all of its cost.
+    """
+    from faster_whisper.audio import pad_or_trim
+    from faster_whisper.transcribe import get_suppressed_tokens
+
+    heard = model.encode(pad_or_trim(model.feature_extractor(wav)[..., :-1], frames))
+    prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
+    found = model.model.generate(
+        heard, [prompt], beam_size=beam, max_length=model.max_length, suppress_blank=True,
+        suppress_tokens=list(get_suppressed_tokens(tokenizer, [-1])))[0]
+    return tokenizer.decode(found.sequences_ids[0]).strip()
 
 
 @dataclass(frozen=True)
@@ -159,7 +191,8 @@ def find_recognizer(config: ScoreConfig, warn: Callable[[str], None]
 
 def _whisper(folder: Path, source: str, config: ScoreConfig) -> WhisperMeter:
     return WhisperMeter(folder=str(folder), identity=content_hash(folder / "model.bin"),
-                        source=source, beam=config.beam, pad_seconds=config.pad_seconds)
+                        source=source, beam=config.beam, pad_seconds=config.pad_seconds,
+                        window_seconds=config.window_seconds)
 
 
 def hub_answers(seconds: float = HUB_SECONDS) -> bool:

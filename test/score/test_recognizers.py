@@ -1,0 +1,62 @@
+import time
+
+import numpy as np
+import pytest
+
+from e2etts.errors import UserError
+from e2etts.score import recognizers
+from e2etts.score.config import ScoreConfig
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """An empty cache and a hub that refuses the connection."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path
+
+
+def fake_model(folder):
+    folder.mkdir(parents=True)
+    for name in (*recognizers.WHISPER_FILES, "vocabulary.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_explicit_folder_then_cache(nowhere):
+    pytest.importorskip("faster_whisper")
+    given, cached = fake_model(nowhere / "given"), fake_model(recognizers.cache_folder())
+    said = []
+    found = recognizers.find_recognizer(ScoreConfig(recognizer=str(given)), said.append)
+    assert (found.folder, found.source) == (str(given), "given")
+    found = recognizers.find_recognizer(ScoreConfig(beam=2), said.append)
+    assert (found.folder, found.source, found.beam) == (str(cached), "cache", 2)
+    assert found.key("en") != found.key("es") and not said
+
+
+def test_a_wrong_explicit_folder_is_refused(nowhere):
+    with pytest.raises(UserError, match="is not a folder"):
+        recognizers.find_recognizer(ScoreConfig(recognizer="no/where"), print)
+    half = fake_model(nowhere / "half")
+    (half / "model.bin").unlink()
+    with pytest.raises(UserError, match=r"lacks model\.bin"):
+        recognizers.find_recognizer(ScoreConfig(recognizer=str(half)), print)
+
+
+def test_pocketsphinx_warns_plainly_and_soon(nowhere):
+    pytest.importorskip("pocketsphinx")
+    said, start = [], time.monotonic()
+    found = recognizers.find_recognizer(ScoreConfig(), said.append)
+    assert time.monotonic() - start < 30
+    assert isinstance(found, recognizers.SphinxMeter)
+    assert "NOT comparable" in said[0] and "English only" in said[0] and "get_whisper" in said[0]
+    assert found.understands("en") and not found.understands("fr")
+    noise = np.random.default_rng(0).normal(0, 0.01, 4000).astype(np.float32)
+    assert isinstance(found.open()(noise, "en"), str)
+
+
+def test_offline_is_not_asked(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked"))
+    assert not recognizers.hub_answers()
