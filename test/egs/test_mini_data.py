@@ -470,10 +470,12 @@ def test_overrides_reach_the_stage_and_wrong_keys_name_the_nearest(recipe):
 
 
 def test_prompts_per_language_limits_what_is_decoded(recipe):
-    run(recipe, "corpus_data.prompts_per_language=15")
+    run(recipe, "corpus_data.prompts_per_language=15", "corpus.data_dir=data_small")
     data = recipe.parent / "data"
+    assert not (data / "train").exists()
+    assert "Allison Smith" in Path("data_small/ATTRIBUTION").read_text()
     assert len(list((data / "wav/asterisk").rglob("*.wav"))) == 15
-    real = [s for s in DataDir.load(data / "train").utt2spk.values() if s == "asterisk-en"]
+    real = [s for s in DataDir.load("data_small/train").utt2spk.values() if s == "asterisk-en"]
     assert len(real) == 15 - 5 - 3
 
 

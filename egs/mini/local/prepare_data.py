@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import synthetic
-from asterisk import HERE, Prompt, order, prepare_prompts, words_of
+from asterisk import HERE, Prompt, attribution, order, prepare_prompts, words_of
 from fetch import REPO, run_fetch_deb
 from sentences import PACKAGES, voice_texts
 from settings import SAMPLE_RATE_HZ, CorpusConfig
@@ -29,19 +29,24 @@ from e2etts.text import normalise
 PROGRAMS = ["flite", "espeak-ng"]
 
 
-def load_config(path: Path | None, overrides: list[str]) -> CorpusConfig:
-    """The ``corpus_data`` section; overrides of other sections are left to other stages."""
-    tree = read_yaml(path) if path else {}
-    tree = merge(tree, parse_overrides(overrides)).get("corpus_data") or {}
-    return build(CorpusConfig, tree, "corpus_data")
+def load_config(path: Path | None, overrides: list[str]) -> tuple[CorpusConfig, Path]:
+    """The ``corpus_data`` section, and the folder for the sets (``corpus.data_dir``).
+
+    Overrides of other sections are left to other stages.
+    """
+    tree = merge(read_yaml(path) if path else {}, parse_overrides(overrides))
+    config = build(CorpusConfig, tree.get("corpus_data") or {}, "corpus_data")
+    return config, Path((tree.get("corpus") or {}).get("data_dir", "data"))
 
 
 def main(args: argparse.Namespace) -> None:
-    config = load_config(args.config, args.overrides)
+    """Recordings and synthetic speech go to data/, whatever the folder of the sets is: all
+    configurations share them."""
+    config, data = load_config(args.config, args.overrides)
     root = Path.cwd()
-    if (done := Done(root, config)).unchanged():
-        print(f"{done.table()}\ndata: nothing has changed since data was made; remove "
-              f"{done.path.relative_to(root)} to check it anew", flush=True)
+    if (done := Done(root, data, config)).unchanged():
+        print(f"{done.table()}\ndata: nothing has changed since {data} was made; remove "
+              f"{done.path} to check it anew", flush=True)
         return
     clock = Clock()
     fetch_programs(config)
@@ -55,23 +60,25 @@ def main(args: argparse.Namespace) -> None:
     spoken, failed = synthesise(sets["train"], barred, root, config)
     left_out += failed
     clock.lap("synthetic speech")
-    write_sets(root / "data", sets, sentences, spoken)
-    write_left_out(root / "data/left_out.tsv", left_out)
+    write_sets(data, sets, sentences, spoken)
+    write_left_out(data / "left_out.tsv", left_out)
+    if data != Path("data"):  # the credits stand beside the wavs, and with every set of tables
+        write_text(data / "ATTRIBUTION", attribution(config))
     limits = Limits(sample_rate_hz=SAMPLE_RATE_HZ)
     for name in sets:
-        clean_directory(root / "data" / name, limits, config.policy, root)
+        clean_directory(data / name, limits, config.policy, root)
     clock.lap("sets and validation")
-    table = set_table(root / "data", sets, spoken)
+    table = set_table(data, sets, spoken)
     print(f"{table}\n{clock.line()}", flush=True)
     done.write(table)
 
 
 class Done:
-    """``data/done.json``: what the data was made of and what it is, so that a second run can
-    tell in a second that nothing is to be done."""
+    """``done.json``: what the data was made of and what it is, so that a second run can tell in
+    a second that nothing is to be done."""
 
-    def __init__(self, root: Path, config: CorpusConfig) -> None:
-        self.root, self.path = root, root / "data/done.json"
+    def __init__(self, root: Path, data: Path, config: CorpusConfig) -> None:
+        self.root, self.data, self.path = root, data, data / "done.json"
         sources = [*sorted(HERE.glob("*.*")), *sorted((REPO / "e2etts").glob("*.py")),
                    *sorted((REPO / "e2etts/data").glob("*.py"))]
         self.inputs = fingerprint({"config": fingerprint(config), "sources": {
@@ -88,10 +95,10 @@ class Done:
     def outputs(self) -> str:
         """Hash of all tables, and of the size of every wav they name."""
         total = hashlib.sha256()
-        for path in sorted((self.root / "data").glob("*/*")):
+        for path in sorted(self.data.glob("*/*")):
             if path.parent.name in ("wav", "download") or not path.is_file():
                 continue
-            total.update(path.relative_to(self.root).as_posix().encode() + path.read_bytes())
+            total.update(path.as_posix().encode() + path.read_bytes())
             if path.name == "wav.scp":
                 for wav in read_table(path).values():
                     total.update(str((self.root / wav).stat().st_size).encode())
