@@ -76,7 +76,7 @@ def test_players_pictures_and_charts(browser, page_file):
     assert all(0.5 < d < 2 for d in durations), durations
     widths = page.evaluate("Promise.all([...document.images].map("
                            "i => i.decode().then(() => i.naturalWidth)))")
-    assert len(widths) == 5 and all(w > 50 for w in widths)  # recordings and syntheses
+    assert len(widths) == 7 and all(w > 50 for w in widths)
     assert page.locator("#training .charts > .chart").count() >= 2
     assert page.locator("#tokens svg path.area").count() == 1
     assert page.locator("audio:not([aria-label]), img:not([alt]), svg:not([aria-label])").count() \

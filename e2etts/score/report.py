@@ -21,6 +21,7 @@ from e2etts.score.tables import ABSENT, NAMES, clock, percent, set_order
 from e2etts.score.wer import align
 
 SHOWN = (*SYSTEMS, PROMPT_SYSTEM)
+SHORT = {"recording": "recording", "copy": "copy", "tts": "tts", "tts_prompt": "by prompt"}
 NO_TERMS = ("step", "seconds", "split", "loss", "utts", "audio_seconds_per_second")
 
 
@@ -87,7 +88,7 @@ def _numbers(results: dict) -> str:
     shown = [s for s in SHOWN if systems.get(s)]
     head = "".join(f'<th scope="colgroup" class="group" colspan="{len(shown)}">{n}</th>'
                    for n, _, _ in columns)
-    sub = "".join(f'<th scope="col"{_edge(i)}>{escape(NAMES[s])}</th>'
+    sub = "".join(f'<th scope="col"{_edge(i)}>{escape(SHORT[s])}</th>'
                   for _ in columns for i, s in enumerate(shown))
     rows = []
     for name in set_order(results):
@@ -166,14 +167,12 @@ def _take(clip: Clip, score: dict, longest: float) -> str:
     if not len(wav):
         return f'<div class="take">{title}<p class="heard">No sound: no samples</p></div>'
     label = escape(f"{name} of {clip.utt}")
-    picture = ""
-    if clip.system != "copy":  # the recording and what the whole system makes of its text
-        seconds = len(wav) / rate
-        width = min(100.0, 100 * seconds / max(longest, seconds))
-        alt = f"Spectrogram: {label}, 0 to {rate / 2000:g} kHz, {seconds:.2f} s"
-        picture = (f'<figure><div><img src="{spectrogram_uri(wav, rate)}" '
-                   f'style="width:{width:.1f}%" alt="{alt}"></div><figcaption>'
-                   f"0 to {rate / 2000:g} kHz, {seconds:.2f} s</figcaption></figure>")
+    seconds = len(wav) / rate
+    width = min(100.0, 100 * seconds / max(longest, seconds))  # one time scale for a row
+    alt = f"Spectrogram: {label}, 0 to {rate / 2000:g} kHz, {seconds:.2f} s"
+    picture = (f'<figure><div><img src="{spectrogram_uri(wav, rate)}" style="width:{width:.1f}%" '
+               f'alt="{alt}"></div><figcaption>0 to {rate / 2000:g} kHz, {seconds:.2f} s'
+               "</figcaption></figure>")
     player = (f'<audio controls preload="metadata" aria-label="{label}" '
               f'src="{audio_uri(wav, rate)}"></audio>')
     return (f'<div class="take">{title}{picture}{player}'
@@ -196,7 +195,7 @@ def _heard(score: dict) -> str:
             words.append(f"<del>{escape(said)}</del>" if kind == "delete"
                          else f"<ins>{escape(got)}</ins>")
     count = errors["substituted"] + errors["deleted"] + errors["inserted"]
-    return (" ".join(words) +
+    return (f'<span title="heard: {escape(score["heard"])}">{" ".join(words)}</span>'
             f' <span class="soft small" lang="en">{count} of {errors["words"]} words</span>')
 
 
