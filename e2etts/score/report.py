@@ -142,10 +142,14 @@ def _listen(clips: list[Clip], scores: dict, results: dict, config: ScoreConfig)
         for name in [n for n in set_order(results) if picks.get(n)]:
             parts.append(f'<h2 class="set">{escape(name)} <small class="soft">{len(picks[name])} '
                          f"of {len({c.utt for c in clips if c.set == name})}</small></h2>")
-            for utt in picks[name]:
-                row = [by_key[s, name, utt] for s in SHOWN if (s, name, utt) in by_key]
+            rows = [[by_key[s, name, utt] for s in SHOWN if (s, name, utt) in by_key]
+                    for utt in picks[name]]
+            single = all(len(row) == 1 for row in rows)
+            parts.append(f'<div class="{"singles" if single else "rows"}">')
+            for row in rows:
                 parts.append(_clip(row, scores))
                 bar.update()
+            parts.append("</div>")
     return "\n".join([*parts, "</section>"])
 
 
