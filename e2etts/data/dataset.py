@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -145,8 +146,9 @@ class MelDataset(Dataset):
     def _mel(self, i: int) -> np.ndarray:
         try:
             mel = kaldiio.load_mat(self.mels[i])
-        except (OSError, ValueError) as e:
-            raise UserError(f"{self.mels[i]}: cannot read '{self.utts[i]}' ({e}): delete "
+        except Exception as e:  # kaldiio has no error of its own for damaged files
+            what = " ".join(str(e).split()) or "damaged"
+            raise UserError(f"{self.mels[i]}: cannot read '{self.utts[i]}' ({what}): delete "
                             f"{self.folder} and run the prepare stage again") from e
         if mel.shape != (self.frames[i], self.audio.mel_bands):
             raise UserError(f"{self.mels[i]}: '{self.utts[i]}' has shape {mel.shape}, expected "
@@ -233,7 +235,10 @@ def training_stream(
     def stream(cursor: Cursor, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Batch, Cursor]]:
         sampler = BatchSampler(plan, seed=seed, rank=rank, ranks=ranks)
         loader = _loader(dataset, _From(sampler, cursor), workers)
-        return zip(loader, sampler.cursors_from(*cursor), strict=False)
+        try:
+            yield from zip(loader, sampler.cursors_from(*cursor), strict=False)
+        except UserError as e:  # a worker process wraps it into its traceback
+            raise UserError(str(e).rpartition("UserError: ")[2].strip()) from e
 
     return stream
 
@@ -273,4 +278,6 @@ def _loader(dataset: MelDataset, batches: Iterable[list[Element]], workers: int)
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
+    # The main process decides when to stop: requests to its whole group must not end a worker.
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

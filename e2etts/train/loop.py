@@ -92,7 +92,11 @@ class Trainer:
         try:
             with _signals_noted(self):
                 self._train()
-            return self._finish()
+                return self._finish()
+        except RuntimeError as e:
+            if self.stop_requested:  # the request has ended a data worker too: nothing to save
+                raise KeyboardInterrupt from e
+            raise
         finally:
             self.log.close()
 
@@ -100,6 +104,7 @@ class Trainer:
         means, window_audio, rank = Means(), 0.0, self.accelerator.process_index
         stream = self.train_batches(self.cursor, rank, self.ranks)
         self.task.train()
+        self._validate_if_due()  # a stop may have cut it off
         while (progress := self._progress()) < 1:
             batches = []
             for _ in range(self.config.accumulation):
@@ -119,8 +124,7 @@ class Trainer:
                 self._log_train(means.take(), window_audio / seconds)
                 self.window_started, window_audio = time.perf_counter(), 0.0
             pause = time.perf_counter()
-            if self.step % self.config.validate_every == 0:
-                self._validate()
+            self._validate_if_due()
             if self._asked_to_stop():
                 self._save()
                 self.log.say(f"{self.title}: stopped at step {self.step}; run again to go on")
@@ -146,9 +150,13 @@ class Trainer:
             raise UserError(f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the "
                             f"last on {' '.join(utts[:8])}: check these utterances, or lower lr")
 
+    def _validate_if_due(self) -> None:
+        due = self.step > 0 and self.step % self.config.validate_every == 0
+        if due and self.validated_step != self.step:
+            self._validate()
+
     def _validate(self) -> None:
         """Losses of the first phase on the dev set, with averaged weights and fixed noise."""
-        self.validated_step = self.step
         if self.dev_batches is None:
             return
         means, device = Means(), self.accelerator.device
@@ -157,6 +165,8 @@ class Trainer:
             for number, batch in enumerate(self.dev_batches()):
                 if number % self.ranks != self.accelerator.process_index:
                     continue
+                if self.stop_requested and self.ranks == 1:  # little time is left to save
+                    break
                 torch.manual_seed(mix(self.seed, "dev", number))
                 with self.stepper.autocast():
                     losses = self.task(batch.to(device), self.task.phases[0])
@@ -165,6 +175,9 @@ class Trainer:
                 loss = sum(self.weights.get(k, 1.0) * chosen[k].float() for k in names)
                 means.add({"loss": loss, **chosen}, float(batch.mel_lens.sum()))
         self.task.train()
+        if self.stop_requested and self.ranks == 1:
+            return
+        self.validated_step = self.step
         if self.ranks > 1:
             means = Means.joined(gather_object([means.plain()]))
         values = means.take()
@@ -226,8 +239,11 @@ class Trainer:
 
     def _finish(self) -> dict[str, Any]:
         if self.validated_step != self.step:
+            self._save()  # the last validation may be long, and cut off
             self._validate()
         self._save()
+        if self._asked_to_stop():
+            raise KeyboardInterrupt
         usage = [resource.getrusage(w).ru_maxrss
                  for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         scale = 2 ** 30 if sys.platform == "darwin" else 2 ** 20
@@ -288,11 +304,17 @@ _COUNTERS = ("step", "cursor", "audio_seconds", "skipped", "skipped_in_a_row", "
 
 @contextlib.contextmanager
 def _signals_noted(trainer: Trainer) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the current step; a second one ends it at once."""
+    """SIGINT and SIGTERM end the run after the current step; another one, later, at once."""
     def note(number: int, frame: object) -> None:
+        now = time.monotonic()
+        first.setdefault("time", now)
+        # timeout(1) and terminals send one request to a process and again to its group.
+        if now - first["time"] > 2.0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         trainer.stop_requested = True
-        signal.signal(number, signal.SIG_DFL)
 
+    first: dict[str, float] = {}
     try:
         before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread

@@ -183,3 +183,14 @@ def test_dump_may_be_moved(dump, tmp_path):
     data = dataset(tmp_path / "moved")
     assert str(tmp_path) in data.mels[0]
     assert torch.equal(data[Element((0,), 0)].mel, dataset(dump)[Element((0,), 0)].mel)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_ark_is_one_line_from_a_worker_too(dump, tmp_path, workers):
+    shutil.copytree(dump, tmp_path / "dump")
+    ark = tmp_path / "dump/train/mel.ark"
+    ark.write_bytes(ark.read_bytes()[:5000])
+    stream = training_stream(dataset(tmp_path / "dump"), 5.0, seed=0, workers=workers)
+    with pytest.raises(UserError, match=r"mel\.ark:\d+: cannot read 'voice-") as e:
+        list(islice(stream((0, 0)), 10))
+    assert "Traceback" not in str(e.value) and "\n" not in str(e.value)

@@ -203,7 +203,8 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path, capsys):
     before = signal.getsignal(signal.SIGTERM)
 
     def train(cursor, *ranks):
-        return stream(cursor, on_batch=lambda n: n == 5 and os.kill(os.getpid(), signal.SIGTERM))
+        return stream(cursor, on_batch=lambda n: n == 5 and [
+            os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)])  # as timeout(1) does
 
     with pytest.raises(KeyboardInterrupt):
         make_trainer(Regression(), tmp_path, train=train).run()
@@ -213,6 +214,26 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path, capsys):
     assert not (tmp_path / "summary.json").exists()
     assert make_trainer(Regression(), tmp_path).run()["steps"] == 12
     assert "going on from step 6" in capsys.readouterr().out
+
+
+def test_stop_during_validation_is_made_up_for(tmp_path):
+    def stopping():
+        yield make_batch(1000)
+        trainer.stop_requested = trainer.step == 8
+        yield make_batch(1001)
+
+    trainer = make_trainer(Regression(), tmp_path)
+    trainer.dev_batches = stopping
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert load_state(tmp_path / "state")[1]["step"] == 8
+    assert [r["step"] for r in records(tmp_path, "dev")] == [4]
+    make_trainer(Regression(), tmp_path).run()
+    assert [r["step"] for r in records(tmp_path, "dev")] == [4, 8, 12]
+    whole = tmp_path / "whole"
+    make_trainer(Regression(), whole).run()
+    assert [r["loss"] for r in records(whole, "dev")] == [
+        r["loss"] for r in records(tmp_path, "dev")]
 
 
 def test_run_killed_between_saves_repeats_the_lost_steps(tmp_path):
