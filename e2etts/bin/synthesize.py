@@ -129,19 +129,27 @@ class Job:
         self._speak("copy", name, table, lambda utts: self.synthesizer.copy(
             [wavs[u] for u in utts], self._voices_of(table, utts), self.recipe.seed))
         self._speak("tts", name, table, lambda utts: self._from_text(table, utts))
-        utts = list(wavs)[: config.prompt_clips]
-        if utts:
-            speaker = table["utt2spk"][utts[0]]
-            prompt_utt = self._prompt_of(speaker)
-            wav = load_wav(self.train_wavs[prompt_utt], rate)
-            prompt = self.synthesizer.prompt(wav, self.train_text[prompt_utt],
-                                             self.train_lang[prompt_utt])
-            voice = self.synthesizer.voice([wav])
-            only = {k: {u: v[u] for u in utts if table["utt2spk"][u] == speaker}
-                    for k, v in table.items()}
-            self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
-                *self._texts(only, some), [voice] * len(some), prompt=prompt,
-                seed=self.recipe.seed), prompt=self.train_wavs[prompt_utt])
+        self._by_prompt(name, table, list(wavs)[: config.prompt_clips])
+
+    def _by_prompt(self, name: str, table: dict, utts: list[str]) -> None:
+        """The same texts in the voice of one short recording; said plainly where none is."""
+        if not utts:
+            return
+        speaker = table["utt2spk"][utts[0]]
+        prompt_utt = self._prompt_of(speaker)
+        if prompt_utt is None:
+            print(f"tts_prompt {name}: left out: no recording of {speaker} is shorter than "
+                  f"synthesis.prompt_max_seconds")
+            return
+        wav = load_wav(self.train_wavs[prompt_utt], self.recipe.audio.sample_rate_hz)
+        prompt = self.synthesizer.prompt(wav, self.train_text[prompt_utt],
+                                         self.train_lang[prompt_utt])
+        voice = self.synthesizer.voice([wav])
+        only = {k: {u: v[u] for u in utts if table["utt2spk"][u] == speaker}
+                for k, v in table.items()}
+        self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
+            *self._texts(only, some), [voice] * len(some), prompt=prompt,
+            seed=self.recipe.seed), prompt=self.train_wavs[prompt_utt])
 
     def sentences(self, name: str) -> None:
         """Text-to-speech of a set that has texts only."""
@@ -164,15 +172,12 @@ class Job:
         return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
                                       seed=self.recipe.seed)
 
-    def _prompt_of(self, speaker: str) -> str:
+    def _prompt_of(self, speaker: str) -> str | None:
         """The longest training recording of a speaker that is short enough for a prompt."""
         limit = self.recipe.synthesis.prompt_max_seconds * self.recipe.audio.frame_rate_hz
         frames = read_table(self.recipe.dump(self.recipe.corpus.train) / "utt2num_frames")
         utts = [u for u in self.of_speaker[speaker] if int(frames[u]) <= limit]
-        if not utts:
-            raise UserError(f"speaker '{speaker}' has no recording short enough for a prompt: "
-                            "raise synthesis.prompt_max_seconds")
-        return max(utts, key=lambda u: (int(frames[u]), u))
+        return max(utts, key=lambda u: (int(frames[u]), u), default=None)
 
     def _speak(self, system: str, name: str, table: dict, speak, prompt: str | None = None) -> None:
         folder, rate = self.folder / system / name, self.recipe.audio.sample_rate_hz

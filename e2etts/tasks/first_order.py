@@ -27,9 +27,13 @@ READERS = {
 @dataclass(frozen=True, kw_only=True)
 class FirstOrderOptions:
     """lm_grad: "inputs" lets the LM loss reach the tokenizer through the q that the LM reads;
-    "none" cuts it. Its targets are indices and never carry gradient."""
+    "none" cuts it. Its targets are indices and never carry gradient.
+    lm_from: training progress, 0 to 1, at which the LM joins. Until then its loss is neither
+    computed nor trained on: the tokens are still moving fast, and the LM is half of a step.
+    """
 
     lm_grad: Literal["inputs", "none"] = "inputs"
+    lm_from: float = 0.0
 
 
 class FirstOrderTask(Task):
@@ -52,7 +56,8 @@ class FirstOrderTask(Task):
             tokens = system.encode(batch.mel, batch.mel_lens)
         voice = system.voice(batch.voice_mel, batch.voice_lens)
         terms, metrics = {}, token_metrics(tokens, system.tokenizer.codebook_size)
-        if self._wants("lm"):
+        # On the dev set always: the best checkpoint is chosen by the same sum throughout.
+        if self._wants("lm") and not (self.training and self.progress < self.options.lm_from):
             q = tokens.q if self.options.lm_grad == "inputs" else tokens.q.detach()
             # The voice is a fact to the LM: it must not turn the speaker encoder into a
             # carrier of what the LM would like to know.
