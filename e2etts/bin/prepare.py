@@ -1,4 +1,9 @@
-"""Text tokens, mel spectrograms, labels and scalars: data/<set> -> dump/<set> (stage 2)."""
+"""Text tokens, mel spectrograms, labels and scalars: data/<set> -> dump/<set> (stage 2).
+
+examples:
+  e2etts prepare --config conf/default.yaml
+  e2etts prepare --config conf/default.yaml text.phonemes=false
+"""
 
 import argparse
 

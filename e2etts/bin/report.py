@@ -2,6 +2,9 @@
 
 Reads exp/TAG/results.json and scores.jsonl (of e2etts score), the wavs, the logs of the training
 stages and tokens.json.
+
+example:
+  e2etts report --config conf/default.yaml
 """
 
 import argparse

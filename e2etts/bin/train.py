@@ -1,4 +1,9 @@
-"""Train one stage: dump/<train>, dump/<dev> -> exp/<tag>/<stage>; an unfinished run goes on."""
+"""Train one stage: dump/<train>, dump/<dev> -> exp/<tag>/<stage>; an unfinished run goes on.
+
+examples:
+  e2etts train lm --config conf/default.yaml
+  e2etts train tokenizer --tag mine stages.tokenizer.weights.lm=0
+"""
 
 import argparse
 import json

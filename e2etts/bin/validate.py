@@ -1,4 +1,9 @@
-"""Check data directories: each finding is printed with file, line and reason."""
+"""Check data directories: each finding is printed with file, line and reason.
+
+examples:
+  e2etts validate data/train data/dev
+  e2etts validate --policy skip data/train
+"""
 
 import argparse
 import sys
