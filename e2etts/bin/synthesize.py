@@ -72,11 +72,12 @@ def say(args: argparse.Namespace, job: "Job") -> None:
     if args.prompt:
         wav = load_wav_as(args.prompt, synthesizer.audio.sample_rate_hz)
         prompt = synthesizer.prompt(wav, args.prompt_text, args.lang)
-        voice = synthesizer.voice([wav])
+        voice = reader = synthesizer.voice([wav])
     else:
-        voice = job.voice(args.speaker or job.speaker_of(args.lang))
+        speaker = args.speaker or job.speaker_of(args.lang)
+        voice, reader = job.voice(speaker), job.reader(args.lang, speaker)
     speech = synthesizer.speak([synthesizer.text_ids(args.text, args.lang)], [args.lang], [voice],
-                               prompt=prompt, seed=job.recipe.seed)[0]
+                               readers=[reader], prompt=prompt, seed=job.recipe.seed)[0]
     save_wav(args.out, speech.wav, synthesizer.audio.sample_rate_hz)
     print(f"{args.out}: {len(speech.wav) / synthesizer.audio.sample_rate_hz:.2f} s")
 
@@ -168,9 +169,14 @@ class Job:
     def _voices_of(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
         return [self.voice(table["utt2spk"][u]) for u in utts]
 
+    def reader(self, lang: str, speaker: str) -> torch.Tensor:
+        """(X,) voice that the LM reads a language in for a speaker."""
+        return self.voice(self.recipe.synthesis.readers.get(lang, speaker))
+
     def _from_text(self, table: dict, utts: list[str]) -> list[Speech]:
+        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u]) for u in utts]
         return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
-                                      seed=self.recipe.seed)
+                                      readers=readers, seed=self.recipe.seed)
 
     def _prompt_of(self, speaker: str) -> str | None:
         """The longest training recording of a speaker that is short enough for a prompt."""

@@ -24,12 +24,16 @@ class SamplingConfig:
 @dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
     """candidates: samples of the LM for each text, of which the one that the RM's recogniser
-    finds most like the text is spoken; prompt_clips: clips of each test set that are also spoken
-    by voice prompt; flow: how the FM is solved."""
+    finds most like the text is spoken. readers: language -> speaker in whose manner the LM reads
+    its texts (default: the target speaker; one with more training text reads more surely, and
+    the FM gives the target's voice all the same). prompt_clips: clips of each test set that are
+    also spoken by voice prompt. flow: how the FM is solved. references: recordings of a speaker
+    that make up its mean voice."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     candidates: int = 4
+    readers: dict[str, str] = field(default_factory=dict)
     batch: int = 16
     prompt_clips: int = 4
     prompt_max_seconds: float = 4.0

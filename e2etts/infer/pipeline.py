@@ -123,10 +123,12 @@ class Synthesizer:
     @torch.no_grad()
     def speak(
         self, texts: list[list[int]], langs: list[str], voices: list[torch.Tensor], *,
-        prompt: Prompt | None = None, seed: int = 0,
+        readers: list[torch.Tensor] | None = None, prompt: Prompt | None = None, seed: int = 0,
     ) -> list[Speech]:
         """Text tokens -> speech; with a prompt, all go on in its voice (its own voice vector
-        should be among ``voices``). Of several candidates the RM's recogniser chooses."""
+        should be among ``voices``). Of several candidates the RM's recogniser chooses.
+
+        readers: voices that the LM reads in, while the FM speaks in ``voices`` (default: these)."""
         for lang in langs:
             if lang not in self.vocab.languages:
                 raise UserError(f"language '{lang}' was not trained; "
@@ -138,7 +140,8 @@ class Synthesizer:
         lens, spoken = (torch.tensor([len(r) for r in some]) for some in (rows, texts))
         tokens = sample_tokens(
             self.system, pad_sequence(rows, batch_first=True), lens,
-            torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(voices),
+            torch.tensor([self.vocab.languages.index(x) for x in langs]),
+            torch.stack(readers or voices),
             self.config.sampling, candidates=n, spoken_lens=spoken, generator=generator,
             prompt=prompt.tokens.expand(len(texts), -1) if prompt else None)
         tokens = [t if len(t) else t.new_zeros(1) for t in tokens]

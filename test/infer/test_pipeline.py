@@ -64,6 +64,24 @@ def test_text_becomes_speech_of_the_tokens_length(synthesizer):
     assert not all(torch.equal(a.tokens, b.tokens) for a, b in zip(speech, other, strict=True))
 
 
+def test_the_lm_may_read_in_another_voice_than_the_fm_speaks_in(synthesizer, monkeypatch):
+    texts = [synthesizer.text_ids("hello there", "en")]
+    target, reader = (torch.nn.functional.normalize(torch.randn(VOICE), dim=0) for _ in range(2))
+    spoken = {}
+    render = synthesizer.render
+
+    def watched(tokens, voices, **more):
+        spoken["voices"] = voices
+        return render(tokens, voices, **more)
+    monkeypatch.setattr(synthesizer, "render", watched)
+    [ours] = synthesizer.speak(texts, ["en"], [target], readers=[reader])
+    assert torch.equal(spoken["voices"][0], target)
+    [theirs] = synthesizer.speak(texts, ["en"], [reader])
+    [own] = synthesizer.speak(texts, ["en"], [target])
+    assert torch.equal(ours.tokens, theirs.tokens) and not torch.equal(ours.tokens, own.tokens)
+    assert not np.array_equal(ours.wav, theirs.wav)
+
+
 def test_the_candidate_that_reads_best_is_chosen(synthesizer, monkeypatch):
     texts = [synthesizer.text_ids(t, "en") for t in ("hello", "there")]
     voices = [torch.ones(VOICE)] * 2
