@@ -65,7 +65,9 @@ class Synthesizer:
         audio = build(AudioConfig, told["audio"], "audio")
         net = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
         restore(net, tensors, str(system))
-        voc = Vocoder(build(VocoderConfig, voice_meta["config"]["vocoder"], "vocoder"))
+        voc = Vocoder(build(VocoderConfig, voice_meta["config"]["vocoder"], "vocoder"),
+                      sample_rate_hz=audio.sample_rate_hz, hop_samples=audio.hop_samples,
+                      mel_bands=audio.mel_bands)
         restore(voc, voice_tensors, str(vocoder))
         vocab = Vocab.load(dump)
         if vocab.text_size != told["sizes"]["text_vocab"]:

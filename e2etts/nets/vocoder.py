@@ -25,9 +25,6 @@ MEL_MEAN, MEL_DEVIATION = 5.0, 2.5  # of minus the log-mel of speech, roughly
 class VocoderConfig:
     """``frame_split`` fine frames a mel frame; the inverse STFT hops by one fine frame."""
 
-    sample_rate_hz: int = 16000
-    mel_bands: int = 80
-    hop_samples: int = 320
     frame_split: int = 2
     fft_samples: int = 640
     spectrum: str = "harmonic"
@@ -37,20 +34,10 @@ class VocoderConfig:
     hidden_multiplier: int = 3
 
     def __post_init__(self):
-        if self.hop_samples % self.frame_split:
-            raise ValueError("hop_samples must be a multiple of frame_split")
-        if self.fft_samples % self.fine_hop_samples or self.fft_samples < self.fine_hop_samples * 2:
-            raise ValueError("fft_samples must be 2 or more times hop_samples / frame_split")
-        if (self.fft_samples - self.fine_hop_samples) % 2:
-            raise ValueError("fft_samples - hop_samples / frame_split must be even")
         if self.spectrum not in ("harmonic", "phase"):
             raise ValueError("spectrum must be 'harmonic' or 'phase'")
         if not self.kernel % 2:
             raise ValueError("kernel must be odd")
-
-    @property
-    def fine_hop_samples(self) -> int:
-        return self.hop_samples // self.frame_split
 
 
 class VocoderOutput(NamedTuple):
@@ -149,12 +136,22 @@ class Vocoder(nn.Module):
     alone: the noise of the "harmonic" spectrum is a fixed one outside of training.
     """
 
-    def __init__(self, config: VocoderConfig = VocoderConfig()):
+    def __init__(
+        self, config: VocoderConfig, *, sample_rate_hz: int, hop_samples: int, mel_bands: int
+    ):
+        """Raises ValueError where the sizes do not fit the hop."""
         super().__init__()
         self.config = c = config
-        self.stft = SameSTFT(c.fft_samples, c.fine_hop_samples)
+        hop = hop_samples // c.frame_split
+        if hop_samples % c.frame_split:
+            raise ValueError("audio.hop_samples must be a multiple of vocoder.frame_split")
+        if c.fft_samples % hop or c.fft_samples < hop * 2 or (c.fft_samples - hop) % 2:
+            raise ValueError("vocoder.fft_samples must be 2 or more times hop_samples / "
+                             "frame_split, their difference even")
+        self.fine_hop_samples = hop
+        self.stft = SameSTFT(c.fft_samples, hop)
         bins = c.fft_samples // 2 + 1
-        self.embed = nn.Conv1d(c.mel_bands, c.dim, c.kernel, padding=c.kernel // 2)
+        self.embed = nn.Conv1d(mel_bands, c.dim, c.kernel, padding=c.kernel // 2)
         self.norm_in = nn.LayerNorm(c.dim)
         self.split = nn.Linear(c.dim, c.dim * c.frame_split)
         self.blocks = nn.ModuleList(
@@ -163,25 +160,24 @@ class Vocoder(nn.Module):
         self.norm_out = nn.LayerNorm(c.dim)
         self.harmonic = c.spectrum == "harmonic"
         self.head = nn.Linear(c.dim, bins * (3 if self.harmonic else 2))
-        self.base = nn.Linear(c.mel_bands, bins)
-        self._start_from_mel(bins)
+        self.base = nn.Linear(mel_bands, bins)
+        self._start_from_mel(bins, sample_rate_hz)
         if self.harmonic:
             self.pitch_scale = PitchScale(PITCH_BINS)
             self.pitch_head = nn.Linear(c.dim, PITCH_BINS + 1)
-            self.source = Source(c.sample_rate_hz, c.fine_hop_samples)
+            self.source = Source(sample_rate_hz, hop)
 
-    def _start_from_mel(self, bins: int) -> None:
+    def _start_from_mel(self, bins: int, sample_rate_hz: int) -> None:
         """Before any training each bin has the log magnitude of the mel bands nearest to it."""
-        c = self.config
-        nyquist = c.sample_rate_hz / 2
-        hz = torch.linspace(0, nyquist, bins)
+        bands = self.base.in_features
+        hz = torch.linspace(0, sample_rate_hz / 2, bins)
         # Slaney mel: linear to 1 kHz, then logarithmic.
         mel = torch.where(hz < 1000, hz * 3 / 200,
                           15 + torch.log(hz.clamp_min(1.0) / 1000) / 0.06875177742094912)
-        place = mel / mel[-1] * (c.mel_bands + 1) - 1
-        weight = (1 - (place[:, None] - torch.arange(c.mel_bands)).abs()).clamp_min(0)
+        place = mel / mel[-1] * (bands + 1) - 1
+        weight = (1 - (place[:, None] - torch.arange(bands)).abs()).clamp_min(0)
         weight[place <= 0, 0] = 1
-        weight[place >= c.mel_bands - 1, -1] = 1
+        weight[place >= bands - 1, -1] = 1
         with torch.no_grad():
             self.base.weight.copy_(weight)
             # Measured from the level of a white noise: the source has it, the phase does not.

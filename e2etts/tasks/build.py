@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
+from e2etts.audio import AudioConfig
 from e2etts.config import build, to_dict
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.nets.system import Sizes, System
-from e2etts.nets.vocoder import Vocoder
+from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.recipe import RecipeConfig
 from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
@@ -37,6 +38,15 @@ def model_config(recipe: RecipeConfig, stage: str, vocab: Vocab) -> dict[str, An
             "sizes": to_dict(system_sizes(recipe, vocab))}
 
 
+def build_vocoder(config: VocoderConfig, audio: AudioConfig) -> Vocoder:
+    """A vocoder for mels of ``audio``. Raises UserError where their sizes do not fit."""
+    try:
+        return Vocoder(config, sample_rate_hz=audio.sample_rate_hz,
+                       hop_samples=audio.hop_samples, mel_bands=audio.mel_bands)
+    except ValueError as e:
+        raise UserError(f"configuration section 'vocoder': {e}") from e
+
+
 def build_task(
     recipe: RecipeConfig, stage: str, vocab: Vocab, start: dict[str, torch.Tensor] | None = None
 ) -> Task:
@@ -50,7 +60,7 @@ def build_task(
     options = build(cls.Options, config.options, f"stages.{stage}.options")
     torch.manual_seed(recipe.seed)
     if config.task == "vocoder":
-        task = cls(Vocoder(recipe.vocoder), recipe.audio, options)
+        task = cls(build_vocoder(recipe.vocoder, recipe.audio), recipe.audio, options)
         if start is not None:
             restore(task.vocoder, start, f"stages.{stage}.init")
         return task

@@ -60,13 +60,7 @@ class VocoderTask(Task):
     Options = VocoderOptions
 
     def __init__(self, vocoder: Vocoder, audio: AudioConfig, options: VocoderOptions):
-        """Raises UserError where the vocoder and the recordings disagree about rates."""
         super().__init__()
-        for key in ("sample_rate_hz", "hop_samples", "mel_bands"):
-            if getattr(vocoder.config, key) != getattr(audio, key):
-                raise UserError(
-                    f"configuration key 'vocoder.{key}': {getattr(vocoder.config, key)} is not "
-                    f"audio.{key} = {getattr(audio, key)}: set both alike")
         self.vocoder, self.audio, self.options = vocoder, audio, options
         self.phases = ("generator", "discriminator") if options.adversarial else ("generator",)
         self.discriminator = None
@@ -146,7 +140,7 @@ class VocoderTask(Task):
         """
         if not self.vocoder.harmonic:
             return self.vocoder(mel), None
-        pitch_hz = track_pitch(wav, self.audio.sample_rate_hz, self.vocoder.config.fine_hop_samples)
+        pitch_hz = track_pitch(wav, self.audio.sample_rate_hz, self.vocoder.fine_hop_samples)
         return self.vocoder(mel, pitch_hz=pitch_hz if self.training else None), pitch_hz
 
     def _spectral(self, out: VocoderOutput, wav: Tensor) -> dict[str, Tensor]:

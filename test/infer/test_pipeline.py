@@ -35,7 +35,8 @@ def parts(tokenizer):
                   mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer),
                   space=[tokenizer.encode("a")[0]])
     system = wake(System(system_config(text_stride=1.5), sizes(text_vocab=len(tokenizer))), std=0.1)
-    vocoder = Vocoder(VocoderConfig(mel_bands=BANDS, dim=16, layers=1))
+    vocoder = Vocoder(VocoderConfig(dim=16, layers=1), sample_rate_hz=16000, hop_samples=320,
+                      mel_bands=BANDS)
     return system, vocoder, vocab
 
 

@@ -9,6 +9,7 @@ from e2etts.audio import AudioConfig, log_mel
 from e2etts.nets.source import PitchScale, Source, track_pitch
 from e2etts.nets.vocoder import PITCH_BINS, SameSTFT, Vocoder, VocoderConfig
 
+RATES = {"sample_rate_hz": 16000, "hop_samples": 320, "mel_bands": 80}
 SMALL = VocoderConfig(dim=32, layers=2)
 
 
@@ -37,7 +38,7 @@ def test_stft_inverse_is_exact(fft, hop):
 @pytest.mark.parametrize("split", [1, 2])
 def test_shape(spectrum, split):
     config = replace(SMALL, spectrum=spectrum, frame_split=split, fft_samples=1280 // split)
-    out = Vocoder(config)(torch.randn(2, 9, 80))
+    out = Vocoder(config, **RATES)(torch.randn(2, 9, 80))
     assert out.wav.shape == (2, 9 * 320) and out.wav.dtype == torch.float32
     if spectrum == "harmonic":
         assert out.pitch_logits.shape == (2, 9 * split, PITCH_BINS)
@@ -48,7 +49,7 @@ def test_shape(spectrum, split):
 
 @pytest.mark.parametrize("spectrum", ["harmonic", "phase"])
 def test_padded_equals_single(spectrum):
-    vocoder = Vocoder(replace(SMALL, spectrum=spectrum)).eval()
+    vocoder = Vocoder(replace(SMALL, spectrum=spectrum), **RATES).eval()
     mel = torch.randn(2, 12, 80) - 5
     mel[1, 7:] = float("inf")
     lens = torch.tensor([12, 7])
@@ -62,7 +63,7 @@ def test_padded_equals_single(spectrum):
 
 @pytest.mark.parametrize("spectrum", ["harmonic", "phase"])
 def test_gradient_reaches_everything(spectrum):
-    vocoder = Vocoder(replace(SMALL, spectrum=spectrum))
+    vocoder = Vocoder(replace(SMALL, spectrum=spectrum), **RATES)
     mel = (torch.randn(1, 8, 80) - 5).requires_grad_()
     out = vocoder(mel, pitch_hz=torch.full((1, 16), 120.0) if vocoder.harmonic else None)
     loss = out.wav.square().sum()
@@ -76,7 +77,7 @@ def test_gradient_reaches_everything(spectrum):
 
 
 def test_autocast_leaves_samples_in_float32():
-    vocoder = Vocoder(SMALL).eval()
+    vocoder = Vocoder(SMALL, **RATES).eval()
     mel = torch.randn(1, 8, 80) - 5
     pitch = torch.full((1, 16), 120.0)
     with torch.no_grad():
@@ -88,7 +89,7 @@ def test_autocast_leaves_samples_in_float32():
 
 
 def test_evaluation_is_repeatable():
-    vocoder = Vocoder(SMALL).eval()
+    vocoder = Vocoder(SMALL, **RATES).eval()
     mel = torch.randn(1, 8, 80) - 5
     assert torch.equal(vocoder.synthesize(mel), vocoder.synthesize(mel))
 
@@ -97,7 +98,7 @@ def test_untrained_output_is_aligned_with_the_mel():
     """A burst in the mel of frame 20 comes out around sample 20.5 * 320."""
     wav = torch.zeros(1, 40 * 320)
     wav[:, 20 * 320 : 21 * 320] = 0.3 * torch.randn(320)
-    vocoder = Vocoder(SMALL).eval()
+    vocoder = Vocoder(SMALL, **RATES).eval()
     with torch.no_grad():
         out = vocoder(log_mel(wav, AudioConfig()), pitch_hz=torch.zeros(1, 80)).wav[0]
     energy = out.square()
@@ -107,7 +108,7 @@ def test_untrained_output_is_aligned_with_the_mel():
 
 def test_untrained_level_is_that_of_the_recording():
     wav = speech(1.0)
-    vocoder = Vocoder(SMALL).eval()
+    vocoder = Vocoder(SMALL, **RATES).eval()
     with torch.no_grad():
         pitch = track_pitch(wav, 16000, 160)
         out = vocoder(log_mel(wav, AudioConfig()), pitch_hz=pitch).wav
@@ -119,7 +120,7 @@ def test_untrained_level_is_that_of_the_recording():
     {"fft_samples": 160}])
 def test_impossible_sizes_are_refused(change):
     with pytest.raises(ValueError):
-        replace(SMALL, **change)
+        Vocoder(replace(SMALL, **change), **RATES)
 
 
 @pytest.mark.parametrize("hz", [75.0, 120.0, 210.0, 400.0])

@@ -31,7 +31,7 @@ def make_recipe(**stages):
         "vocoder": stage("vocoder", weights={"mel": 1}), **stages}
     return build(RecipeConfig, {
         "corpus": {}, "stages": stages, "audio": {"mel_bands": BANDS},
-        "vocoder": {"mel_bands": BANDS, "dim": 16, "layers": 1},
+        "vocoder": {"dim": 16, "layers": 1},
         "model": {"tokenizer": {"trunk": TRUNK, "levels": LEVELS, "q_dim": Q},
                   "lm": {"trunk": TRUNK}, "fm": {"trunk": TRUNK}, "rm": {"trunk": TRUNK},
                   "speaker": {"voice_dim": VOICE, "dim": 8}}})

@@ -10,9 +10,11 @@ from e2etts.data.batch import Batch
 from e2etts.errors import UserError
 from e2etts.nets.discriminator import DiscriminatorConfig
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.tasks.build import build_vocoder
 from e2etts.tasks.vocoder import VocoderOptions, VocoderTask
 
 AUDIO = AudioConfig()
+RATES = {"sample_rate_hz": 16000, "hop_samples": 320, "mel_bands": 80}
 SMALL = VocoderConfig(dim=48, layers=2)
 OPTIONS = VocoderOptions(crops=3, crop_frames=20)
 
@@ -38,7 +40,7 @@ def make_batch(frames: tuple[int, ...] = (60, 40, 10)) -> Batch:
 
 def make_task(spectrum: str = "harmonic", **options) -> VocoderTask:
     torch.manual_seed(0)
-    vocoder = Vocoder(replace(SMALL, spectrum=spectrum))
+    vocoder = Vocoder(replace(SMALL, spectrum=spectrum), **RATES)
     return VocoderTask(vocoder, AUDIO, replace(OPTIONS, **options))
 
 
@@ -113,7 +115,7 @@ def test_phases_and_parameters():
 
 def test_saves_the_vocoder_alone():
     task = make_task(adversarial=True)
-    Vocoder(SMALL).load_state_dict(task.state_to_save())
+    Vocoder(SMALL, **RATES).load_state_dict(task.state_to_save())
 
 
 def test_overfits_one_clip():
@@ -140,5 +142,5 @@ def test_overfits_one_clip():
 def test_bad_input():
     with pytest.raises(UserError, match="no recordings"):
         make_task()(replace(make_batch(), wav=None))
-    with pytest.raises(UserError, match=r"vocoder\.hop_samples"):
-        VocoderTask(Vocoder(VocoderConfig(hop_samples=160, fft_samples=320)), AUDIO, OPTIONS)
+    with pytest.raises(UserError, match=r"vocoder\.fft_samples"):
+        build_vocoder(SMALL, AudioConfig(hop_samples=400, window_samples=1200, frames_per_token=2))
