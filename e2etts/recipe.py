@@ -1,12 +1,12 @@
 """The configuration of a recipe: one YAML shows the whole system."""
 
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from e2etts.audio import AudioConfig
-from e2etts.config import build, merge, parse_overrides, read_yaml
+from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict
 from e2etts.data.dataset import DataConfig
 from e2etts.errors import UserError
 from e2etts.infer.config import SynthesisConfig
@@ -100,6 +100,4 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
 
 def resolved(recipe: RecipeConfig) -> dict[str, Any]:
     """The configuration as a plain mapping, every default written out."""
-    from e2etts.config import to_dict
-
-    return {f.name: to_dict(recipe)[f.name] for f in fields(recipe)}
+    return to_dict(recipe)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from e2etts.nets.sequence import length_mask
 from e2etts.nets.source import PitchScale, Source
 
 PITCH_BINS = 96
@@ -46,11 +47,6 @@ class VocoderOutput(NamedTuple):
     wav: Tensor
     pitch_logits: Tensor | None = None
     voicing_logits: Tensor | None = None
-
-
-def frame_mask(lens: Tensor, frames: int) -> Tensor:
-    """(B,) counts -> (B, frames, 1) bool, True where valid."""
-    return (torch.arange(frames, device=lens.device) < lens[:, None]).unsqueeze(-1)
 
 
 def _magnitude(log_magnitude: Tensor) -> Tensor:
@@ -192,7 +188,7 @@ class Vocoder(nn.Module):
         pitch_hz: (B, N) of the recording, 0 where unvoiced: used in place of the predicted one.
         """
         c = self.config
-        coarse = None if lens is None else frame_mask(lens, mel.shape[1])
+        coarse = None if lens is None else length_mask(lens, mel.shape[1]).unsqueeze(-1)
         mask = None if lens is None else coarse.repeat_interleave(c.frame_split, dim=1)
         mel = mel.float()
         if coarse is not None:  # not a product: padding may be anything, also inf
