@@ -21,9 +21,11 @@ from e2etts.train.checkpoint import load_checkpoint, restore
 
 @dataclass(frozen=True)
 class Prompt:
-    """A voice prompt: tokens (P,) and natural-log mel (F, M) of a recording, ids of its text."""
+    """A voice prompt: tokens (P,) and natural-log mel (F, M) of a recording, ids of its text, and
+    the place (P,) of each token in it where the LM reads aligned."""
 
     tokens: torch.Tensor
+    place: torch.Tensor | None
     mel: torch.Tensor
     text_ids: list[int]
 
@@ -110,9 +112,14 @@ class Synthesizer:
         tokens = self.system.encode(pad_sequence(mels, batch_first=True), lens)
         return [row[:n] for row, n in zip(tokens.index, tokens.lens.tolist(), strict=True)]
 
+    @torch.no_grad()
     def prompt(self, wav: np.ndarray, text: str, lang: str) -> Prompt:
         """A voice prompt from a recording and its text."""
-        return Prompt(self.encode([wav])[0], self.mel(wav), self.text_ids(text, lang))
+        tokens, ids = self.encode([wav])[0], self.text_ids(text, lang)
+        place = self.system.place(
+            self.system.tokenizer.embed(tokens[None]), torch.tensor([len(tokens)]),
+            torch.tensor([ids]), torch.tensor([len(ids)]))
+        return Prompt(tokens, None if place is None else place[0], self.mel(wav), ids)
 
     def copy(
         self, wavs: list[np.ndarray], voices: list[torch.Tensor], seed: int = 0
@@ -145,7 +152,9 @@ class Synthesizer:
             torch.tensor([self.vocab.languages.index(x) for x in langs]),
             torch.stack(readers or voices),
             self.config.sampling, candidates=n, spoken_lens=spoken, generator=generator,
-            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None)
+            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
+            prompt_place=(prompt.place.expand(len(texts), -1)
+                          if prompt and prompt.place is not None else None))
         tokens = [t if len(t) else t.new_zeros(1) for t in tokens]
         scores = self.score(tokens, [t for t in texts for _ in range(n)])
         best = scores.view(len(texts), n).argmin(1).tolist()

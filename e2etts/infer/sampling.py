@@ -37,6 +37,14 @@ def pick(
     return choice.squeeze(1)
 
 
+def advance(
+    logits: torch.Tensor, config: SamplingConfig, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """By how much each row's reading place moves, sampled from logits (R, A). Returns (R,)."""
+    p = (logits.float() / max(config.temperature, 1e-4)).softmax(-1)
+    return torch.multinomial(p, 1, generator=generator).squeeze(1)
+
+
 @torch.no_grad()
 def sample_tokens(
     system: System,
@@ -48,6 +56,7 @@ def sample_tokens(
     *,
     candidates: int = 1,
     prompt: torch.Tensor | None = None,
+    prompt_place: torch.Tensor | None = None,
     spoken_lens: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> list[torch.Tensor]:
@@ -55,8 +64,9 @@ def sample_tokens(
     of one text next to each other, without the end token and without the prompt.
 
     text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
-    prompt: (R, P) speech tokens of what comes before. Lengths are held between min_ratio and
-    max_ratio tokens a text token to be spoken; the end token ends a row.
+    prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
+    text, for an LM that reads aligned; it ends only when all text is read. Lengths are held
+    between min_ratio and max_ratio tokens a text token to be spoken; the end token ends a row.
     """
     lm, end = system.lm, system.lm.end
     spoken = text_lens if spoken_lens is None else spoken_lens
@@ -64,7 +74,8 @@ def sample_tokens(
     longest = (spoken * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
     prompt_q = None if prompt is None else system.tokenizer.embed(prompt)
     steps = int(longest.max())
-    state = lm.start(text, text_lens, language, voice, prompt_q, steps)
+    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place)
+    last = (text_lens - 1).repeat_interleave(candidates)
     rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
     if candidates > 1:
         state.select(rows)
@@ -73,8 +84,11 @@ def sample_tokens(
     lens = longest.clone()
     done = torch.zeros(len(rows), dtype=torch.bool, device=text.device)
     for t in range(steps):
-        logits = state.logits.float()
-        logits[:, end] = logits[:, end].masked_fill(t < shortest, -torch.inf)
+        logits = state.out.logits.float()
+        early = t < shortest
+        if lm.aligned:
+            early |= state.place < last
+        logits[:, end] = logits[:, end].masked_fill(early, -torch.inf)
         token = pick(logits, history, config, generator)
         ended = ~done & (token == end)
         lens = torch.where(ended, t, lens)
@@ -84,5 +98,8 @@ def sample_tokens(
         token = token.masked_fill(token == end, 0)
         out[:, t] = token
         history = torch.cat([history[:, 1:], token[:, None]], dim=1)
-        lm.step(state, system.tokenizer.embed(token))
+        place = None
+        if lm.aligned:
+            place = (state.place + advance(state.out.advance, config, generator)).minimum(last)
+        lm.step(state, system.tokenizer.embed(token), place)
     return [row[:n] for row, n in zip(out, lens.tolist(), strict=True)]

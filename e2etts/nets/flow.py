@@ -19,7 +19,9 @@ Estimator = Callable[..., torch.Tensor]
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
     """sigma: width left at t = 1; guidance: weight w in (1 + w) v_cond - w v_uncond;
-    drop: share of training samples without condition, for guidance; steps: Euler steps."""
+    drop: share of training samples without condition, for guidance; steps: Euler steps;
+    temperature: scale of the noise that sampling starts from; start: time in [0, 1) at which it
+    starts where there is a coarse prediction to start from."""
 
     sigma: float = 0.0
     loss: Literal["mse", "l1"] = "mse"
@@ -27,6 +29,11 @@ class FlowConfig:
     guidance: float = 0.7
     steps: int = 10
     temperature: float = 1.0
+    start: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.start < 1:
+            raise ValueError(f"start must be at least 0 and less than 1, got {self.start}")
 
 
 def cosine_time(u: torch.Tensor) -> torch.Tensor:
@@ -66,15 +73,21 @@ def flow_sample(
     lens: torch.Tensor,
     generator: torch.Generator | None = None,
     known: tuple[torch.Tensor, torch.Tensor] | None = None,
+    coarse: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Euler integration from noise to data in ``config.steps`` cosine-spaced steps, with
     classifier-free guidance (arXiv 2207.12598) unless guidance is 0.
 
     known: data (B, N, C) and mask (B, N), True where they are given: there x is held on the path
-    to the data, as in training, where the loss leaves these positions out."""
+    to the data, as in training, where the loss leaves these positions out.
+    coarse: a prediction (B, N, C) of the data; with ``config.start`` the integration begins at
+    that time, on the path from the noise to the prediction: what it already knows is not drawn
+    from noise again (shallow flow matching, arXiv 2505.12226)."""
     noise = torch.randn(shape, generator=generator, device=lens.device) * config.temperature
-    x = noise
+    start = config.start if coarse is not None else 0.0
+    x = noise if start == 0 else (1 - (1 - config.sigma) * start) * noise + start * coarse
     times = cosine_time(torch.linspace(0, 1, config.steps + 1, device=lens.device))
+    times = start + (1 - start) * times
     for now, then in zip(times[:-1], times[1:], strict=True):
         if known is not None:
             path = (1 - (1 - config.sigma) * now) * noise + now * known[0]

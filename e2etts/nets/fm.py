@@ -120,5 +120,6 @@ class FM(nn.Module):
         else:
             null = condition.dropped(torch.zeros(len(q), dtype=torch.bool, device=q.device))
             x = flow_sample(self.estimator, flow, (len(q), n, self.patch), condition, null, lens,
-                            generator, (prompt, mask) if prompt_mel is not None else None)
+                            generator, (prompt, mask) if prompt_mel is not None else None,
+                            None if coarse is None else coarse.float())
         return x.reshape(len(q), n * self.config.patch_frames, -1)

@@ -74,8 +74,11 @@ class FSQ(nn.Module):
         """(...,) indices -> (..., D) grid values in [-1, 1]. Raises IndexError out of range."""
         if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.codebook_size):
             raise IndexError(f"token index outside 0..{self.codebook_size - 1}")
-        digits = index.unsqueeze(-1) // self._steps % self._levels
-        return digits / ((self._levels - 1) / 2) - 1
+        return self.to_digits(index) / ((self._levels - 1) / 2) - 1
+
+    def to_digits(self, index: torch.Tensor) -> torch.Tensor:
+        """(...,) indices -> (..., D) level of each dimension, from 0."""
+        return index.unsqueeze(-1) // self._steps % self._levels
 
     def to_index(self, code: torch.Tensor) -> torch.Tensor:
         """(..., D) grid values -> (...,) indices."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchaudio.functional import forced_align
 
 from e2etts.nets.sequence import cut, join, length_mask
 from e2etts.nets.transformer import Transformer, TransformerConfig
@@ -91,6 +92,28 @@ class RM(nn.Module):
         too_short = lens * self.config.labels_per_token < text_lens + repeats
         loss = loss.masked_fill(too_short, impossible)
         return loss / text_lens.clamp_min(1)
+
+    @torch.no_grad()
+    def align(
+        self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor, text_lens: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, T) place in the text, 0..L-1, of the last text token that the best CTC path has
+        read by the end of each speech token; -1 before the first. A row whose text cannot fit is
+        spread evenly."""
+        size = self.config.labels_per_token
+        log_p = self.ctc_logits(self.encode(q, lens)).float().log_softmax(-1).cpu()
+        place = torch.full(q.shape[:2], -1)
+        for row, (t, n) in enumerate(zip(lens.tolist(), text_lens.tolist(), strict=True)):
+            labels = text[row, :n].cpu()
+            if t * size < n + int((labels[1:] == labels[:-1]).sum()):
+                place[row, :t] = torch.arange(1, t + 1) * n // t - 1
+                continue
+            # The library takes one row at a time.
+            path = forced_align(log_p[row : row + 1, : t * size], labels[None],
+                                blank=self.blank)[0][0]
+            begins = (path != self.blank) & (path != F.pad(path, (1, 0), value=self.blank)[:-1])
+            place[row, :t] = (begins.cumsum(0) - 1)[size - 1 :: size]
+        return place.to(q.device)
 
     def losses(
         self,

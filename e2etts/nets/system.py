@@ -53,9 +53,11 @@ class System(nn.Module):
         q_dim, voice_dim = config.tokenizer.q_dim, config.speaker.voice_dim
         self.tokenizer = Tokenizer(config.tokenizer, mel_bands=sizes.mel_bands,
                                    frames_per_token=sizes.frames_per_token)
+        fsq = self.tokenizer.fsq
+        # Two tokens hold at most so many labels of the RM, by which places in the text are found.
         self.lm = LM(config.lm, text_vocab=sizes.text_vocab, languages=sizes.languages,
-                     codebook_size=self.tokenizer.codebook_size, q_dim=q_dim,
-                     voice_dim=voice_dim)
+                     digits=fsq.to_digits(torch.arange(fsq.codebook_size)), q_dim=q_dim,
+                     voice_dim=voice_dim, advances=2 * config.rm.labels_per_token + 1)
         self.fm = FM(config.fm, q_dim=q_dim, voice_dim=voice_dim, mel_bands=sizes.mel_bands,
                      frames_per_token=sizes.frames_per_token)
         self.rm = RM(config.rm, q_dim=q_dim, text_vocab=sizes.text_vocab,
@@ -77,6 +79,12 @@ class System(nn.Module):
     def voice(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """Natural-log mel (B, F, M) of any speech of a speaker -> voice (B, X)."""
         return self.speaker(self.normalise(mel), lens)
+
+    def place(self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor,
+              text_lens: torch.Tensor) -> torch.Tensor | None:
+        """(B, T) where in its text each token is, as the RM hears it, for an LM that reads
+        aligned; None for one that does not."""
+        return self.rm.align(q, lens, text, text_lens) if self.lm.aligned else None
 
     def train_only(self, parts: list[str]) -> None:
         """Make ``parts`` trainable and freeze the others (no gradient, evaluation mode).

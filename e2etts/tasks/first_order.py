@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 
 from e2etts.data.batch import Batch
-from e2etts.nets.lm import lm_loss, lm_targets
+from e2etts.nets.lm import LMOutput, advance_targets, lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokens
 from e2etts.train.task import Losses, Task
 
 READERS = {
-    "lm": ("lm",),
+    "lm": ("lm", "advance"),
     "fm": ("fm", "coarse"),
     "rm": ("ctc", "attention", "speaker", "emotion"),
 }
@@ -61,12 +61,14 @@ class FirstOrderTask(Task):
             q = tokens.q if self.options.lm_grad == "inputs" else tokens.q.detach()
             # The voice is a fact to the LM: it must not turn the speaker encoder into a
             # carrier of what the LM would like to know.
-            logits = system.lm(batch.text, batch.text_lens, batch.language, voice.detach(),
-                               q, tokens.lens)
+            place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
+            out = system.lm(batch.text, batch.text_lens, batch.language, voice.detach(),
+                            q, tokens.lens, place)
             targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
-            terms["lm"] = lm_loss(logits, targets)
+            terms["lm"] = lm_loss(out.logits, targets)
+            terms |= advance_loss(out, place, tokens.lens, batch.text_lens)
             valid = targets >= 0
-            metrics["lm_accuracy"] = (logits.argmax(-1) == targets)[valid].float().mean()
+            metrics["lm_accuracy"] = (out.logits.argmax(-1) == targets)[valid].float().mean()
         if self._wants("fm"):
             terms |= system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice)
         if self._wants("rm"):
@@ -82,16 +84,29 @@ class FirstOrderTask(Task):
         return dict(self.system.state_dict())
 
 
+def advance_loss(out: LMOutput, place: torch.Tensor | None, lens: torch.Tensor,
+                 text_lens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """{"advance": cross-entropy of the move of the reading place}, {} for an LM without one."""
+    if place is None:
+        return {}
+    targets = advance_targets(place, lens, text_lens, out.advance.shape[-1])
+    return {"advance": lm_loss(out.advance, targets)}
+
+
 def check_losses(system: System, asked: set[str], known: set[str]) -> None:
     """Raises ValueError for an asked loss that is not known or whose part of the net is absent:
     it would be left out of training without a word."""
     if asked - known:
         raise ValueError(f"no such loss: {', '.join(sorted(asked - known))}; "
                          f"losses: {', '.join(sorted(known))}")
-    absent = {"coarse": system.fm.coarse is None and "model.fm.coarse is off",
+    absent = {"advance": not system.lm.aligned and "model.lm.reading is not aligned",
+              "coarse": system.fm.coarse is None and "model.fm.coarse is off",
               "attention": system.rm.decoder is None and "model.rm.decoder_layers is 0",
               "speaker": "speaker" not in system.rm.heads and "the data have one speaker",
               "emotion": "emotion" not in system.rm.heads and "the data have no emotion labels"}
+    if system.lm.aligned and asked & {"lm", "ce"} and "advance" not in asked:
+        raise ValueError("an LM that reads aligned cannot speak without the loss 'advance': give "
+                         "it a weight")
     for name in sorted(asked):
         if absent.get(name):
             raise ValueError(f"no loss '{name}' here, because {absent[name]}: set its weight to 0")

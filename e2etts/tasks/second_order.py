@@ -15,10 +15,10 @@ from e2etts.nets.bridge import BridgeConfig, bridge
 from e2etts.nets.lm import lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask, masked_mean
 from e2etts.nets.system import System
-from e2etts.tasks.first_order import check_losses
+from e2etts.tasks.first_order import advance_loss, check_losses
 from e2etts.train.task import Losses, Task
 
-LOSSES = {"ce", "kl", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
+LOSSES = {"ce", "kl", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class SecondOrderOptions:
 
 
 class SecondOrderTask(Task):
-    """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat, and "ce", "kl" on
+    """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat, and "ce", "kl",
+    "advance" (of an LM that reads aligned) on
     the LM. Tokenizer and RM should be frozen: a reward that learns, learns to read errors."""
 
     Options = SecondOrderOptions
@@ -55,17 +56,19 @@ class SecondOrderTask(Task):
         with torch.no_grad():
             tokens = system.encode(batch.mel, batch.mel_lens)
             voice = system.voice(batch.voice_mel, batch.voice_lens)
-        given = (batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
-        logits = system.lm(*given)
+            place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
+        given = (batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens, place)
+        out = system.lm(*given)
+        logits = out.logits
         targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
         log_p = logits.float().log_softmax(-1)
         valid = targets >= 0
-        terms = {}
+        terms = advance_loss(out, place, tokens.lens, batch.text_lens)
         if "ce" in self.losses:
             terms["ce"] = lm_loss(logits, targets)
         if "kl" in self.losses:
             with torch.no_grad():
-                log_ref = self.reference(*given).float().log_softmax(-1)
+                log_ref = self.reference(*given).logits.float().log_softmax(-1)
             terms["kl"] = masked_mean((log_p.exp() * (log_p - log_ref)).sum(-1), valid)
         # Only speech codes are sampled; the row past the last token says when to end.
         codebook = system.tokenizer.codebook()

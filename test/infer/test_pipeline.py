@@ -28,13 +28,14 @@ def tokenizer():
     return TextTokenizer.train(["hello there", "one two three"], TEXT)
 
 
-@pytest.fixture(scope="module")
-def parts(tokenizer):
+@pytest.fixture(scope="module", params=["prefix", "aligned"])
+def parts(request, tokenizer):
     torch.manual_seed(0)
     vocab = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["x", "y"],
                   mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer),
                   space=[tokenizer.encode("a")[0]])
-    system = wake(System(system_config(text_stride=1.5), sizes(text_vocab=len(tokenizer))), std=0.1)
+    system = wake(System(system_config(reading=request.param),
+                         sizes(text_vocab=len(tokenizer))), std=0.1)
     vocoder = Vocoder(VocoderConfig(dim=16, layers=1), sample_rate_hz=16000, hop_samples=320,
                       mel_bands=BANDS)
     return system, vocoder, vocab

@@ -5,7 +5,7 @@ import torch
 from tiny import TEXT, VOICE, make_system, wake
 
 from e2etts.infer.config import SamplingConfig
-from e2etts.infer.sampling import pick, sample_tokens
+from e2etts.infer.sampling import advance, pick, sample_tokens
 
 PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
 EMPTY = torch.full((1, 10), -1)
@@ -155,7 +155,7 @@ def test_what_is_sampled_is_what_the_lm_reads(system):
             n = int(text_lens[b])
             with torch.no_grad():
                 logits = system.lm(text[b : b + 1, :n], text_lens[b : b + 1], language[b : b + 1],
-                                   voice[b : b + 1], q, torch.tensor([q.shape[1]]))[0]
+                                   voice[b : b + 1], q, torch.tensor([q.shape[1]])).logits[0]
             logits[:, system.lm.end] = -torch.inf
             assert len(row) == 3 * n
             assert torch.equal(logits[len(before) : -1].argmax(-1), row)
@@ -190,3 +190,36 @@ def test_repetition_rule_breaks_a_loop(system):
     for row in sample(system, config=config):
         counts = (row == 3).float().unfold(0, 10, 1).sum(-1)
         assert counts.max() <= 3
+
+
+def aligned(move: int):
+    """A system that always moves its reading place by ``move``, and would end at once."""
+    system = wake(make_system(reading="aligned"), std=0.05).eval()
+    force_end(system, 1e4)
+    logits = torch.full((5,), -1e4).index_fill(0, torch.tensor([move]), 1e4)
+    system.lm.advance.register_forward_hook(lambda m, i, out: logits.expand_as(out))
+    return system
+
+
+def test_aligned_reading_ends_when_all_is_read_and_not_before():
+    config = SamplingConfig(min_ratio=0.0, max_ratio=4.0)
+    # Texts of 4, 6 and 2 tokens, read from place -1 to the last.
+    assert [len(t) for t in sample(aligned(1), config=config)] == [4, 6, 2]
+    assert [len(t) for t in sample(aligned(2), config=config)] == [2, 3, 1]
+    assert [len(t) for t in sample(aligned(0), config=config)] == [16, 24, 8]  # never read
+
+
+def test_aligned_reading_goes_on_from_the_place_of_the_prompt():
+    config = SamplingConfig(min_ratio=0.0, max_ratio=4.0)
+    rows = sample(aligned(1), config=config, prompt=torch.zeros(3, 2, dtype=torch.long),
+                  prompt_place=torch.tensor([[0, 1], [-1, 3], [0, 0]]))
+    assert [len(t) for t in rows] == [2, 2, 1]
+
+
+def test_advance_follows_softmax_at_a_temperature():
+    logits = torch.tensor([1.0, 0.0, -1.0])
+    rows = advance(logits.expand(20000, -1), replace(PLAIN, temperature=0.5),
+                   torch.Generator().manual_seed(0))
+    p = (logits / 0.5).softmax(-1)
+    counts = torch.bincount(rows, minlength=3)
+    assert ((counts - 20000 * p).square() / (20000 * p)).sum() < 13.8  # 2 degrees, 1 in 1000

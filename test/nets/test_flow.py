@@ -80,6 +80,28 @@ def test_sampling_is_decided_by_its_generator_and_temperature():
     assert not torch.equal(a, c)
 
 
+def test_sampling_may_start_on_the_way_to_a_coarse_prediction():
+    """Times begin at ``start``; where the velocity is 0, what comes out is the starting point."""
+    coarse, times = torch.randn(SHAPE), []
+
+    def still(x, time, condition, lens):
+        times.append(float(time[0]))
+        return torch.zeros_like(x)
+
+    def run(coarse, **changes):
+        times.clear()
+        return flow_sample(still, FlowConfig(guidance=0, steps=4, **changes), SHAPE, None, None,
+                           LENS, torch.Generator().manual_seed(0), coarse=coarse)
+    noise = run(None)
+    torch.testing.assert_close(run(coarse, start=0.6), 0.4 * noise + 0.6 * coarse)
+    assert times[0] == pytest.approx(0.6) and times == sorted(times) and times[-1] < 1
+    torch.testing.assert_close(run(coarse, start=0.6, sigma=0.5), 0.7 * noise + 0.6 * coarse)
+    torch.testing.assert_close(run(coarse), noise)
+    torch.testing.assert_close(run(None, start=0.6), noise)
+    with pytest.raises(ValueError, match="start"):
+        FlowConfig(start=1.0)
+
+
 @pytest.mark.parametrize("loss", ["mse", "l1"])
 @pytest.mark.parametrize("sigma", [0.0, 0.1])
 def test_loss_is_least_at_the_true_velocity(loss, sigma):

@@ -178,3 +178,37 @@ def test_pool_is_a_mean_over_valid_positions():
     with torch.no_grad():
         pool.score.weight.zero_()
     torch.testing.assert_close(pool(x, mask)[1], x[1, :2].mean(0))
+
+
+def test_alignment_is_the_best_ctc_path():
+    """Against all paths of six frames, for a text with a repeat."""
+    rm = make(labels_per_token=2)
+    q, lens, text = torch.randn(1, 3, Q), torch.tensor([3]), [2, 2, 4]
+    log_p = rm.ctc_logits(rm.encode(q, lens))[0].detach().log_softmax(-1)
+    best, read = -math.inf, None
+    for path in torch.cartesian_prod(*[torch.arange(TEXT + 1)] * 6).tolist():
+        begins = [k != rm.blank and (i == 0 or k != path[i - 1]) for i, k in enumerate(path)]
+        if [k for k, b in zip(path, begins, strict=True) if b] == text:
+            score = sum(float(log_p[i, k]) for i, k in enumerate(path))
+            if score > best:
+                best, read = score, [sum(begins[: 2 * t + 2]) - 1 for t in range(3)]
+    got = rm.align(q, lens, torch.tensor([text]), torch.tensor([3]))
+    assert got.tolist() == [read] and read[-1] == 2
+
+
+def test_alignment_of_a_padded_row_is_that_of_the_row_alone():
+    rm, batch = make(), given()
+    keys = ("q", "lens", "text", "text_lens")
+    got = rm.align(*[batch[k] for k in keys])
+    for b, t in enumerate(batch["lens"].tolist()):
+        alone = rm.align(*[one(batch, b)[k] for k in keys])
+        assert got[b, :t].tolist() == alone[0].tolist()
+        moves = alone[0].diff(prepend=torch.tensor([-1]))
+        assert (moves >= 0).all() and (moves <= 2).all()
+        assert alone[0, -1] == batch["text_lens"][b] - 1
+
+
+def test_alignment_of_a_text_that_cannot_fit_is_even():
+    got = make().align(torch.randn(1, 2, Q), torch.tensor([2]), torch.tensor([[1, 2, 3, 4, 5, 1]]),
+                       torch.tensor([6]))
+    assert got.tolist() == [[2, 5]]

@@ -18,8 +18,8 @@ def test_parts_fit_each_other():
     tokens = system.encode(batch.mel, batch.mel_lens)
     voice = system.voice(batch.voice_mel, batch.voice_lens)
     assert tokens.q.shape == (3, 12, Q) and voice.shape == (3, VOICE)
-    logits = system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
-    assert logits.shape == (3, 13, system.tokenizer.codebook_size + 1)
+    out = system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
+    assert out.logits.shape == (3, 13, system.tokenizer.codebook_size + 1)
     assert system.lm.end == system.tokenizer.codebook_size
     assert system.fm.sample(tokens.q, tokens.lens, voice).shape == batch.mel.shape
     assert system.rm.blank == TEXT
@@ -66,8 +66,8 @@ def test_weights_come_from_the_seed_and_the_state_restores_them():
 
 
 @pytest.mark.parametrize("changes", [
-    {"text_stride": 1.5}, {"voice": False}, {"coarse": False}, {"patch_frames": 1},
-    {"decoder_layers": 0}, {"causal": True}])
+    {"text_stride": 1.5}, {"reading": "aligned"}, {"voice": False}, {"coarse": False},
+    {"patch_frames": 1}, {"decoder_layers": 0}, {"causal": True}])
 def test_every_option_builds(changes):
     system, batch = make_system(**changes).eval(), make_batch()
     tokens = system.encode(batch.mel, batch.mel_lens)

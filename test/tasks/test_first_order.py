@@ -7,15 +7,16 @@ from e2etts.nets.system import PARTS
 from e2etts.nets.tokenizer import Tokens
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask, token_metrics
 
-ALL = {"lm", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
+ALL = {"lm", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
 REACH = {  # what each loss may and must teach
-    "lm": {"tokenizer", "lm"}, "fm": {"tokenizer", "fm", "speaker"},
+    "lm": {"tokenizer", "lm"}, "advance": {"tokenizer", "lm"}, "fm": {"tokenizer", "fm", "speaker"},
     "coarse": {"tokenizer", "fm", "speaker"}, "ctc": {"tokenizer", "rm"},
     "attention": {"tokenizer", "rm"}, "speaker": {"tokenizer", "rm"},
     "emotion": {"tokenizer", "rm"}}
 
 
 def make(losses=ALL, trainable=PARTS, lm_grad="inputs", **changes):
+    changes.setdefault("reading", "aligned" if "advance" in losses else "prefix")
     system = wake(make_system(**changes), std=0.1)
     system.train_only(list(trainable))
     return FirstOrderTask(system, FirstOrderOptions(lm_grad=lm_grad), set(losses)).train()
@@ -48,14 +49,15 @@ def test_lm_gradient_to_the_tokenizer_comes_through_its_inputs():
     q, system = seen["q"].detach().requires_grad_(), task.system
     voice = system.voice(batch.voice_mel, batch.voice_lens).detach()
     lens = batch.mel_lens // 2
-    logits = system.lm(batch.text, batch.text_lens, batch.language, voice, q, lens)
-    lm_loss(logits, lm_targets(seen["index"], lens, system.lm.end)).backward()
+    place = system.place(q, lens, batch.text, batch.text_lens)
+    out = system.lm(batch.text, batch.text_lens, batch.language, voice, q, lens, place)
+    lm_loss(out.logits, lm_targets(seen["index"], lens, system.lm.end)).backward()
     torch.testing.assert_close(seen["q"].grad, q.grad)
 
 
 @pytest.mark.parametrize("part", ["lm", "fm", "rm"])
 def test_a_readers_own_stage_teaches_it_alone_on_fixed_tokens(part):
-    losses = {"lm": {"lm"}, "fm": {"fm", "coarse"}, "rm": {"ctc", "speaker"}}[part]
+    losses = {"lm": {"lm", "advance"}, "fm": {"fm", "coarse"}, "rm": {"ctc", "speaker"}}[part]
     task, batch = make(losses, [part]), make_batch()
     statistics = {k: v.clone() for k, v in task.system.tokenizer.named_buffers()}
     out = task(batch)
@@ -90,7 +92,7 @@ def test_metrics():
 
 def test_padding_changes_no_loss():
     task, batch = make().eval(), make_batch()
-    names = ("lm", "ctc", "attention", "speaker", "emotion")
+    names = ("lm", "advance", "ctc", "attention", "speaker", "emotion")
     want = task(batch).terms
     for field, size in (("mel", 2), ("voice_mel", 2)):
         lens = batch.mel_lens if field == "mel" else batch.voice_lens
@@ -103,15 +105,21 @@ def test_padding_changes_no_loss():
 
 
 @pytest.mark.parametrize(("changes", "missing"), [
-    ({"decoder_layers": 0}, "attention"), ({"coarse": False}, "coarse")])
+    ({"decoder_layers": 0}, "attention"), ({"coarse": False}, "coarse"),
+    ({"reading": "prefix"}, "advance")])
 def test_a_loss_that_the_model_cannot_give_is_refused(changes, missing):
     with pytest.raises(ValueError, match=missing):
         make(**changes)
     assert set(make(ALL - {missing}, **changes)(make_batch()).terms) == ALL - {missing}
 
 
+def test_aligned_reading_without_its_own_loss_is_refused():
+    with pytest.raises(ValueError, match="advance"):
+        make({"lm"}, reading="aligned")
+
+
 def test_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="ce.*losses: attention, coarse"):
+    with pytest.raises(ValueError, match="ce.*losses: advance, attention, coarse"):
         make({"lm", "ce"})
 
 
@@ -131,9 +139,9 @@ def test_bf16_gives_finite_losses_and_gradients():
 
 def test_one_batch_is_learnt_by_heart():
     """Every first-order term falls clearly within 60 joint steps."""
-    system = make_system(text_stride=1.5)
-    weights = {"lm": 0.1, "fm": 1.0, "coarse": 1.0, "ctc": 1.0, "attention": 1.0, "speaker": 0.1,
-               "emotion": 0.1}
+    system = make_system(reading="aligned")
+    weights = {"lm": 0.1, "advance": 0.1, "fm": 1.0, "coarse": 1.0, "ctc": 1.0, "attention": 1.0,
+               "speaker": 0.1, "emotion": 0.1}
     task, batch = FirstOrderTask(system, FirstOrderOptions(), set(weights)).train(), make_batch()
     optimiser = torch.optim.AdamW(task.parameters(), lr=5e-3)
     history = []
