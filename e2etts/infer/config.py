@@ -10,7 +10,8 @@ class SamplingConfig:
     """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; values of arXiv
     2412.10117). A pick that makes up ``repeat_share`` of the last ``repeat_window`` tokens is
     drawn again from the whole distribution (repeat_window 0: never). Lengths are bounded to
-    tokens a text token."""
+    tokens a text token. longest_stay: tokens after which an LM that reads aligned goes on to the
+    next text token, and from the last to the end."""
 
     temperature: float = 1.0
     top_p: float = 0.8
@@ -19,6 +20,7 @@ class SamplingConfig:
     repeat_share: float = 0.3
     min_ratio: float = 0.5
     max_ratio: float = 4.0
+    longest_stay: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)

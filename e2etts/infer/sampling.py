@@ -83,6 +83,7 @@ def sample_tokens(
     history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
     lens = longest.clone()
     done = torch.zeros(len(rows), dtype=torch.bool, device=text.device)
+    stay = torch.zeros_like(lens)  # tokens said so far at the place where a row reads
     for t in range(steps):
         logits = state.out.logits.float()
         early = t < shortest
@@ -90,6 +91,8 @@ def sample_tokens(
             early |= state.place < last
         logits[:, end] = logits[:, end].masked_fill(early, -torch.inf)
         token = pick(logits, history, config, generator)
+        if lm.aligned:
+            token = token.masked_fill((stay >= config.longest_stay) & ~early, end)
         ended = ~done & (token == end)
         lens = torch.where(ended, t, lens)
         done = done | ended | (t >= longest)
@@ -100,6 +103,10 @@ def sample_tokens(
         history = torch.cat([history[:, 1:], token[:, None]], dim=1)
         place = None
         if lm.aligned:
-            place = (state.place + advance(state.out.advance, config, generator)).minimum(last)
+            move = advance(state.out.advance, config, generator)
+            stay = stay + 1
+            move = move.clamp_min((stay >= config.longest_stay).long())
+            place = (state.place + move).minimum(last)
+            stay = stay.masked_fill(place > state.place, 0)
         lm.step(state, system.tokenizer.embed(token), place)
     return [row[:n] for row, n in zip(out, lens.tolist(), strict=True)]

@@ -206,7 +206,19 @@ def test_aligned_reading_ends_when_all_is_read_and_not_before():
     # Texts of 4, 6 and 2 tokens, read from place -1 to the last.
     assert [len(t) for t in sample(aligned(1), config=config)] == [4, 6, 2]
     assert [len(t) for t in sample(aligned(2), config=config)] == [2, 3, 1]
-    assert [len(t) for t in sample(aligned(0), config=config)] == [16, 24, 8]  # never read
+    never = replace(config, longest_stay=100)
+    assert [len(t) for t in sample(aligned(0), config=never)] == [16, 24, 8]
+
+
+def test_aligned_reading_stays_nowhere_for_too_long():
+    """An LM that would neither go on nor end: three tokens at each place, that before the text
+    and the last among them."""
+    stuck = aligned(0)
+    force_end(stuck, -1e4)
+    config = SamplingConfig(min_ratio=0.0, max_ratio=40.0, longest_stay=3)
+    assert [len(t) for t in sample(stuck, config=config)] == [3 * (1 + n) for n in (4, 6, 2)]
+    late = replace(config, min_ratio=8.0)  # the least length holds all the same
+    assert [len(t) for t in sample(stuck, config=late)] == [32, 48, 16]
 
 
 def test_aligned_reading_goes_on_from_the_place_of_the_prompt():
