@@ -177,3 +177,26 @@ def test_written_out_attention_is_the_kernels(t, s, kind):
         out = function(q, k, v, mask, kind == "causal")
         grads.append((out, *torch.autograd.grad((out * out.detach().cos()).sum(), (q, k, v))))
     torch.testing.assert_close(grads[0], grads[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kv_heads", [2, 1])
+def test_weights_of_qwen3_give_the_logits_of_qwen3(kv_heads):
+    """A random small Qwen3 of the transformers library, loaded by parameter name."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    peer = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
+        vocab_size=23, hidden_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=kv_heads, head_dim=10, intermediate_size=40,
+        tie_word_embeddings=False)).eval()
+    rope = getattr(peer.config, "rope_parameters", None) or {}
+    net = Transformer(TransformerConfig(
+        dim=24, layers=3, heads=2, kv_heads=kv_heads, head_dim=10, hidden_dim=40,
+        rope_base=rope.get("rope_theta") or peer.config.rope_theta,
+        norm_eps=peer.config.rms_norm_eps), causal=True)
+    stored = {k.removeprefix("model."): v for k, v in peer.state_dict().items()}
+    head, table = stored.pop("lm_head.weight"), stored.pop("embed_tokens.weight")
+    net.load_state_dict(stored)
+    ids = torch.randint(0, 23, (2, 17))
+    with torch.no_grad():
+        torch.testing.assert_close(net(table[ids]) @ head.T, peer(ids).logits, atol=1e-4,
+                                   rtol=1e-4)

@@ -1,0 +1,110 @@
+"""The whole benchmark: what is measured, in which order, and the results as numbers and tables."""
+
+from collections.abc import Callable
+from typing import Any
+
+from e2etts.bench.machine import matmul_rate, memory_bandwidth
+from e2etts.bench.peers import PAIRS
+from e2etts.bench.steps import Case, stage_step
+from e2etts.bench.synthesis import synthesis_speed
+from e2etts.bench.timing import in_turns
+from e2etts.errors import UserError
+from e2etts.recipe import RecipeConfig
+from e2etts.score.provenance import commit, hardware
+
+Say = Callable[[str], None]
+STEPS = ("tokenizer", "lm", "fm", "rm", "joint")
+PARTS = ("steps", "peers", "synthesis")
+
+
+def measure(recipes: dict[str, RecipeConfig], rounds: int, parts: set[str], pairs: list[str],
+            say: Say) -> dict[str, Any]:
+    """recipes: size -> configuration, the first of which is compared with peers.
+
+    Raises UserError for a part or a comparison that does not exist."""
+    for kind, asked, known in (("part", parts, PARTS), ("comparison", pairs, PAIRS)):
+        for name in sorted(set(asked) - set(known)):
+            raise UserError(f"no {kind} '{name}' to measure; there are: {', '.join(known)}")
+    say("machine")
+    results: dict[str, Any] = {
+        "hardware": hardware(), "commit": commit(), "rounds": rounds,
+        "limits": {"bf16_flops": matmul_rate("bf16"), "fp32_flops": matmul_rate("fp32"),
+                   "memory_bytes": memory_bandwidth()},
+        "steps": {}, "share_of_limit": {}, "ratios": {}, "missing": {}, "rtf": {}}
+    first = next(iter(recipes.values()))
+    if "steps" in parts:
+        for size, recipe in recipes.items():
+            _steps(results, size, recipe, rounds, say)
+    if "peers" in parts:
+        for name in pairs or PAIRS:
+            _pair(results, name, first, rounds, say)
+    if "synthesis" in parts:
+        for rows in (1, 16):
+            say(f"synthesis, batch {rows}")
+            results["rtf"][str(rows)] = synthesis_speed(first, rows, rounds)
+    # The machine may have changed its speed meanwhile: the limit is that of before and after.
+    again = matmul_rate("bf16")
+    results["limits"]["bf16_flops_after"] = again
+    return results
+
+
+def _steps(results: dict, size: str, recipe: RecipeConfig, rounds: int, say: Say) -> None:
+    cases: dict[str, Case] = {}
+    for stage in STEPS:
+        if stage in recipe.stages:
+            say(f"step {size}/{stage}: counting")
+            cases[stage] = stage_step(recipe, stage)
+    timings = in_turns({name: case.run for name, case in cases.items()}, rounds, say)
+    for name, case in cases.items():
+        t = timings[name]
+        share = case.flops / t.median / results["limits"]["bf16_flops"]
+        results["steps"][f"{size}/{name}"] = {
+            "audio_seconds_per_second": case.audio_seconds / t.median,
+            "least": case.audio_seconds / t.most, "most": case.audio_seconds / t.least,
+            "tflop": case.flops / 1e12, "parameters": case.parameters, "padding": case.padding,
+            "peak_gib": t.peak_gib}
+        results["share_of_limit"][f"{size}/{name}"] = share
+
+
+def _pair(results: dict, name: str, recipe: RecipeConfig, rounds: int, say: Say) -> None:
+    make, peer, remedy = PAIRS[name]
+    say(f"against peers: {name}")
+    try:
+        pair = make(recipe)
+    except ImportError as e:
+        results["missing"][name] = f"{peer}: {e}; {remedy}"
+        return
+    timings = in_turns({"ours": pair.ours, "theirs": pair.theirs}, rounds, lambda _: None)
+    results["ratios"][name] = timings["theirs"].median / timings["ours"].median
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results for a terminal and for Markdown."""
+    limits = results["limits"]
+    rows = [f"{results['hardware']}; commit {results['commit'][:12]}; "
+            f"median of {results['rounds']} rounds", "",
+            f"limits: bf16 {limits['bf16_flops'] / 1e9:.0f} GFLOP/s before, "
+            f"{limits['bf16_flops_after'] / 1e9:.0f} after; fp32 "
+            f"{limits['fp32_flops'] / 1e9:.0f} GFLOP/s; memory "
+            f"{limits['memory_bytes'] / 1e9:.1f} GB/s"]
+    if results["steps"]:
+        rows += ["", "| step | audio s/s | least, most | share of bf16 limit | padding | "
+                 "parameters | peak GiB |", "|---|---|---|---|---|---|---|"]
+        for name, s in results["steps"].items():
+            peak = "?" if s["peak_gib"] is None else f"{s['peak_gib']:.1f}"
+            rows.append(f"| {name} | {s['audio_seconds_per_second']:.0f} | {s['least']:.0f}, "
+                        f"{s['most']:.0f} | {results['share_of_limit'][name]:.1%} | "
+                        f"{s['padding']:.1%} | {s['parameters'] / 1e6:.1f} M | {peak} |")
+    if results["ratios"]:
+        rows += ["", "| against | peer | times as fast |", "|---|---|---|"]
+        rows += [f"| {name} | {PAIRS[name][1]} | {ratio:.2f} |"
+                 for name, ratio in results["ratios"].items()]
+    rows += [f"missing: {name}: {why}" for name, why in results["missing"].items()]
+    if results["rtf"]:
+        rows += ["", "| batch | real-time factor | first audio | LM | RM | FM | vocoder |",
+                 "|---|---|---|---|---|---|---|"]
+        for batch, r in results["rtf"].items():
+            p = r["parts"]
+            rows.append(f"| {batch} | {r['rtf']:.3f} | {1000 * r['first_audio_seconds']:.0f} ms | "
+                        + " | ".join(f"{1000 * p[n]:.0f} ms" for n in p) + " |")
+    return "\n".join(rows)

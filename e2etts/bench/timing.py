@@ -1,0 +1,59 @@
+"""Cases timed in turns, so that a machine whose speed drifts slows all of them alike."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call: median, least and most over the rounds. peak_gib: most memory that the
+    process held while it ran, None where the system does not tell."""
+
+    median: float
+    least: float
+    most: float
+    peak_gib: float | None
+
+
+def in_turns(cases: dict[str, Callable[[], object]], rounds: int,
+             say: Callable[[str], None]) -> dict[str, Timing]:
+    """Call every case once a round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    peaks: dict[str, float | None] = {}
+    for turn in range(rounds + 1):
+        say(f"round {turn} of {rounds}" if turn else "warm-up")
+        for name, case in cases.items():
+            _forget_peak()
+            start = time.perf_counter()
+            case()
+            _wait()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+            peaks[name] = _peak_gib()
+    return {name: Timing(statistics.median(s), min(s), max(s), peaks[name])
+            for name, s in seconds.items()}
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _forget_peak() -> None:
+    """Let Linux start the peak of resident memory anew."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_gib() -> float | None:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
+    return None

@@ -1,0 +1,69 @@
+"""Measure speed in one process: training steps, comparison with well-known peers, synthesis.
+
+Cases take turns and medians are reported, so that ratios hold on a machine whose speed drifts.
+Data and weights are made up: nothing has to be prepared. Peers that are not installed are listed
+as missing (tools/install.sh --extras bench installs them).
+
+examples:
+  e2etts bench                                       everything, at the size of conf/default.yaml
+  e2etts bench --larger conf/larger.yaml             and the steps of a larger system
+  e2etts bench --part peers --pair lm_step --pair vocoder --rounds 9
+  e2etts bench --out bench.json --floor lm_step=1.1  exit status 1 if a ratio is below its floor
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from e2etts.bench.run import PARTS, measure, table
+from e2etts.bin.main import add_overrides
+from e2etts.data.datadir import write_text
+from e2etts.errors import UserError
+from e2etts.recipe import load_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", default="conf/default.yaml", metavar="FILE",
+                        help="recipe configuration (default: %(default)s)")
+    parser.add_argument("--larger", metavar="FILE", help="another one, for its steps alone")
+    parser.add_argument("--rounds", type=int, default=5, help="counted (default: %(default)s)")
+    parser.add_argument("--part", action="append", metavar="PART", default=[],
+                        help=f"only this of {', '.join(PARTS)}; may be repeated")
+    parser.add_argument("--pair", action="append", metavar="NAME", default=[],
+                        help="only this comparison with a peer; may be repeated")
+    parser.add_argument("--floor", action="append", metavar="NAME=RATIO", default=[],
+                        help="fail when this comparison is below; may be repeated")
+    parser.add_argument("--out", metavar="JSON", help="file to write the numbers to")
+    add_overrides(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.rounds < 1:
+        raise UserError(f"--rounds {args.rounds}: want at least 1")
+    floors = dict(map(_floor, args.floor))
+    recipes = {Path(c).stem: load_recipe(c, args.overrides)
+               for c in (args.config, args.larger) if c}
+    results = measure(recipes, args.rounds, set(args.part or PARTS), args.pair,
+                      lambda text: print(f"bench: {text}", file=sys.stderr))
+    if args.out:
+        write_text(args.out, json.dumps(results, indent=1) + "\n")
+    print(table(results))
+    slow = [f"{name}: {results['ratios'][name]:.2f} times as fast, floor {floor}"
+            for name, floor in floors.items()
+            if name in results["ratios"] and results["ratios"][name] < floor]
+    absent = [name for name in floors if name not in results["ratios"]]
+    if absent:
+        raise UserError(f"--floor {absent[0]}: was not measured "
+                        f"({results['missing'].get(absent[0], 'no such comparison asked for')})")
+    if slow:
+        print("bench: slower than its floor: " + "; ".join(slow), file=sys.stderr)
+        sys.exit(1)
+
+
+def _floor(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as e:
+        raise UserError(f"--floor {text}: want NAME=RATIO") from e
