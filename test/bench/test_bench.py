@@ -1,16 +1,17 @@
 """The benchmark counts, alternates and compares as it says. Speeds themselves are not tested."""
 
+import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from e2etts.bench import peers, run
+from e2etts.bench import peers, run, timing
 from e2etts.bench.batches import made_batches
 from e2etts.bench.peers import PAIRS, Pair
 from e2etts.bench.steps import counted_flops, net_step, stage_step
-from e2etts.bench.timing import in_turns
 from e2etts.bin.main import main
 from e2etts.errors import UserError
 from e2etts.nets.transformer import Transformer
@@ -30,10 +31,20 @@ def quiet(_):
     pass
 
 
-def test_cases_take_turns_and_the_first_round_is_not_counted():
+def test_cases_take_turns_and_short_ones_are_repeated(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.02)
     calls: list[str] = []
-    timings = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, quiet)
-    assert calls == ["a", "b"] * 4
+
+    def case(name, seconds):
+        calls.append(name)
+        time.sleep(seconds)
+    timings = timing.in_turns({"long": lambda: case("long", 0.03),
+                               "short": lambda: case("short", 0.002)}, 3, quiet)
+    turns = [name for name, _ in itertools.groupby(calls)]
+    assert turns == ["long", "short"] * 4
+    assert calls.count("long") == 2 + 3  # once more in the warm-up
+    assert calls.count("short") >= 2 + 3 * 5
+    assert 0.002 <= timings["short"].median < 0.02 <= timings["long"].median
     for t in timings.values():
         assert 0 <= t.least <= t.median <= t.most
 
