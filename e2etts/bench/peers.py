@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch.utils.data import DataLoader, Dataset
 
-from e2etts.audio import log_mel
+from e2etts.audio import LOG_FLOOR, log_mel
 from e2etts.bench.batches import LANGUAGES, TEXT, made_batches, made_vocab
 from e2etts.bench.steps import net_step, stage_step
 from e2etts.data.batch import Batch
@@ -27,6 +27,7 @@ from e2etts.data.sampler import Element
 from e2etts.infer.config import SamplingConfig
 from e2etts.infer.sampling import sample_tokens
 from e2etts.nets.estimator import Condition, Estimator
+from e2etts.nets.fsq import FSQ
 from e2etts.nets.lm import LM, lm_loss
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokenizer
@@ -36,7 +37,6 @@ from e2etts.recipe import RecipeConfig
 from e2etts.tasks.build import system_sizes
 
 Run = Callable[[], object]
-VOICE = 64
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def encoder_step(recipe: RecipeConfig) -> Pair:
 def _lm(recipe: RecipeConfig) -> LM:
     """Our LM with all its text in front, as the peer has it."""
     config = replace(recipe.model.lm, reading="prefix", text_stride=0.0)
-    fsq = Tokenizer(recipe.model.tokenizer, mel_bands=1, frames_per_token=1).fsq
-    return LM(config, text_vocab=TEXT, languages=LANGUAGES, voice_dim=VOICE, advances=1,
-              digits=fsq.to_digits(torch.arange(fsq.codebook_size)),
-              q_dim=recipe.model.tokenizer.q_dim)
+    fsq = FSQ(recipe.model.tokenizer.levels)
+    return LM(config, text_vocab=TEXT, languages=LANGUAGES, advances=1,
+              voice_dim=recipe.model.speaker.voice_dim, q_dim=recipe.model.tokenizer.q_dim,
+              digits=fsq.to_digits(torch.arange(fsq.codebook_size)))
 
 
 def lm_step(recipe: RecipeConfig) -> Pair:
@@ -118,7 +118,7 @@ def lm_step(recipe: RecipeConfig) -> Pair:
     net = _lm(recipe)
     lens = torch.full((rows,), positions)
     q = torch.randn(rows, positions, recipe.model.tokenizer.q_dim)
-    voice = torch.randn(rows, VOICE)
+    voice = torch.randn(rows, recipe.model.speaker.voice_dim)
     targets = torch.randint(0, net.end, (rows, positions + 1))
     given = (text, torch.full((rows,), text.shape[1]), batch.language, voice, q, lens)
     peer = qwen3(recipe.model.lm.trunk, net.end + 1)
@@ -154,9 +154,10 @@ def fm_step(recipe: RecipeConfig) -> Pair:
     rows, positions = len(batch.mel), batch.mel.shape[1] // recipe.model.fm.patch_frames
     x, target = torch.randn(2, rows, positions, patch)
     time, lens = torch.rand(rows), torch.full((rows,), positions)
+    voice_dim = recipe.model.speaker.voice_dim
     condition = Condition(torch.randn(rows, positions, trunk.dim + patch),
-                          torch.randn(rows, VOICE))
-    net = Estimator(trunk, channels=patch, condition=trunk.dim + patch, voice_dim=VOICE)
+                          torch.randn(rows, voice_dim))
+    net = Estimator(trunk, channels=patch, condition=trunk.dim + patch, voice_dim=voice_dim)
     peer = dit(trunk, patch)
     ids = torch.randint(0, TEXT, (rows, positions))
     return Pair(
@@ -225,7 +226,7 @@ def log_mel_torchaudio(recipe: RecipeConfig) -> Pair:
         audio.sample_rate_hz, audio.window_samples, hop_length=audio.hop_samples, power=1.0,
         f_min=audio.mel_low_hz, f_max=audio.mel_high_hz, n_mels=audio.mel_bands, norm="slaney",
         mel_scale="slaney")
-    return Pair(lambda: log_mel(wav, audio), lambda: mel(wav).clamp_min(1e-5).log())
+    return Pair(lambda: log_mel(wav, audio), lambda: mel(wav).clamp_min(LOG_FLOOR).log())
 
 
 def log_mel_librosa(recipe: RecipeConfig) -> Pair:
@@ -237,7 +238,7 @@ def log_mel_librosa(recipe: RecipeConfig) -> Pair:
         librosa.feature.melspectrogram(
             y=array, sr=audio.sample_rate_hz, n_fft=audio.window_samples, power=1.0,
             hop_length=audio.hop_samples, n_mels=audio.mel_bands, fmin=audio.mel_low_hz,
-            fmax=audio.mel_high_hz), 1e-5)))
+            fmax=audio.mel_high_hz), LOG_FLOOR)))
 
 
 class _Wavs(Dataset):

@@ -53,7 +53,8 @@ class FSQ(nn.Module):
         digits = (squashed * span + self._levels - 1) / 2
         rounded = digits + (digits.round() - digits).detach()
         half = (self._levels - 1) / 2
-        index = (rounded.detach().round().long() * self._steps).sum(-1)
+        # The index of NaN is a code like any other; that something is wrong shows in the code.
+        index = (rounded.detach().nan_to_num(0.0).round().long() * self._steps).sum(-1)
         return FSQOutput(rounded / half - 1, index, squashed)
 
     def _normalise(self, u: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -98,14 +98,16 @@ class RM(nn.Module):
         self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor, text_lens: torch.Tensor
     ) -> torch.Tensor:
         """(B, T) place in the text, 0..L-1, of the last text token that the best CTC path has
-        read by the end of each speech token; -1 before the first. A row whose text cannot fit is
-        spread evenly."""
+        read by the end of each speech token; -1 before the first. A row whose text cannot fit, or
+        whose logits are not finite (its losses will not be either), is spread evenly."""
         size = self.config.labels_per_token
         log_p = self.ctc_logits(self.encode(q, lens)).float().log_softmax(-1).cpu()
         place = torch.full(q.shape[:2], -1)
         for row, (t, n) in enumerate(zip(lens.tolist(), text_lens.tolist(), strict=True)):
             labels = text[row, :n].cpu()
-            if t * size < n + int((labels[1:] == labels[:-1]).sum()):
+            fits = t * size >= n + int((labels[1:] == labels[:-1]).sum())
+            # Given what is not finite, the library reads outside of its memory.
+            if not fits or not bool(log_p[row, : t * size].isfinite().all()):
                 place[row, :t] = torch.arange(1, t + 1) * n // t - 1
                 continue
             # The library takes one row at a time.

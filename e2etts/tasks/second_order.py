@@ -30,8 +30,8 @@ class SecondOrderOptions:
 
 class SecondOrderTask(Task):
     """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat, and "ce", "kl",
-    "advance" (of an LM that reads aligned) on
-    the LM. Tokenizer and RM should be frozen: a reward that learns, learns to read errors."""
+    "advance" (of one that reads aligned) on the LM. Tokenizer and RM should be frozen: a reward
+    that learns, learns to read errors."""
 
     Options = SecondOrderOptions
 

@@ -112,3 +112,12 @@ def test_one_valid_token_is_no_nan():
     out = fsq(u, torch.ones(1, 1, dtype=torch.bool))
     out.code.sum().backward()
     assert out.code.isfinite().all() and u.grad.isfinite().all() and fsq.var.isfinite().all()
+
+
+def test_nan_shows_in_the_code_and_not_as_an_index_outside_of_the_table():
+    fsq = FSQ((4, 3)).eval()
+    u = torch.zeros(1, 3, 2)
+    u[0, 1, 0] = torch.nan
+    out = fsq(u, torch.ones(1, 3, dtype=torch.bool))
+    assert out.code[0, 1].isnan().any() and out.code[0, [0, 2]].isfinite().all()
+    assert ((out.index >= 0) & (out.index < fsq.codebook_size)).all()

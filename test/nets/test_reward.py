@@ -212,3 +212,14 @@ def test_alignment_of_a_text_that_cannot_fit_is_even():
     got = make().align(torch.randn(1, 2, Q), torch.tensor([2]), torch.tensor([[1, 2, 3, 4, 5, 1]]),
                        torch.tensor([6]))
     assert got.tolist() == [[2, 5]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_alignment_of_what_is_not_finite_is_even_and_leaves_other_rows_alone(value):
+    rm, batch = make(), given()
+    keys = ("q", "lens", "text", "text_lens")
+    want = rm.align(*[batch[k] for k in keys])
+    batch["q"][1] = value
+    got = rm.align(*[batch[k] for k in keys])
+    assert got[1, :4].tolist() == [-1, 0, 0, 1]
+    assert got[[0, 2]].tolist() == want[[0, 2]].tolist()

@@ -118,6 +118,14 @@ def test_aligned_reading_without_its_own_loss_is_refused():
         make({"lm"}, reading="aligned")
 
 
+def test_a_batch_that_is_not_finite_gives_losses_that_are_not_and_no_error():
+    """The training loop skips such a step and says which utterances it held."""
+    task, batch = make(), make_batch()
+    batch.mel[1, 3] = torch.nan
+    terms = task(batch).terms
+    assert not terms["lm"].isfinite() and not terms["advance"].isfinite()
+
+
 def test_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="ce.*losses: advance, attention, coarse"):
         make({"lm", "ce"})
