@@ -1,6 +1,7 @@
 """Settings of synthesis."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from e2etts.nets.flow import FlowConfig
 
@@ -40,3 +41,4 @@ class SynthesisConfig:
     prompt_clips: int = 4
     prompt_max_seconds: float = 4.0
     references: int = 20
+    precision: Literal["bf16", "no"] = "bf16"

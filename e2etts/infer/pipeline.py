@@ -13,6 +13,7 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.infer.config import SynthesisConfig
 from e2etts.infer.sampling import sample_tokens
+from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import Sizes, System, SystemConfig
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
@@ -49,6 +50,7 @@ class Synthesizer:
         self.system, self.vocoder = system.eval(), vocoder.eval()
         self.audio, self.text, self.tokenizer = audio, text, tokenizer
         self.vocab, self.config = vocab, config
+        self.packed = PackedLM(system.lm)
 
     @classmethod
     def load(
@@ -142,26 +144,30 @@ class Synthesizer:
             if lang not in self.vocab.languages:
                 raise UserError(f"language '{lang}' was not trained; "
                                 f"languages: {', '.join(self.vocab.languages)}")
-        generator = torch.Generator().manual_seed(seed)
         n = self.config.candidates
-        told = prompt.text_ids + self.vocab.space if prompt else []
-        rows = [torch.tensor(told + t) for t in texts]
-        lens, spoken = (torch.tensor([len(r) for r in some]) for some in (rows, texts))
-        tokens = sample_tokens(
-            self.system, pad_sequence(rows, batch_first=True), lens,
-            torch.tensor([self.vocab.languages.index(x) for x in langs]),
-            torch.stack(readers or voices),
-            self.config.sampling, candidates=n, spoken_lens=spoken, generator=generator,
-            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
-            prompt_place=(prompt.place.expand(len(texts), -1)
-                          if prompt and prompt.place is not None else None))
-        tokens = [t if len(t) else t.new_zeros(1) for t in tokens]
+        tokens = self.sample(texts, langs, readers or voices, prompt, seed)
         scores = self.score(tokens, [t for t in texts for _ in range(n)])
         best = scores.view(len(texts), n).argmin(1).tolist()
         chosen = [tokens[i * n + k] for i, k in enumerate(best)]
         wavs = self.render(chosen, voices, prompt=prompt, seed=seed)
         return [Speech(w, t, float(scores[i * n + k]))
                 for i, (w, t, k) in enumerate(zip(wavs, chosen, best, strict=True))]
+
+    def sample(self, texts: list[list[int]], langs: list[str], readers: list[torch.Tensor],
+               prompt: Prompt | None, seed: int) -> list[torch.Tensor]:
+        """The LM's ``candidates`` token rows for each text, those of one text side by side."""
+        told = prompt.text_ids + self.vocab.space if prompt else []
+        rows = [torch.tensor(told + t) for t in texts]
+        lens, spoken = (torch.tensor([len(r) for r in some]) for some in (rows, texts))
+        tokens = sample_tokens(
+            self.system, pad_sequence(rows, batch_first=True), lens,
+            torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(readers),
+            self.config.sampling, candidates=self.config.candidates, spoken_lens=spoken,
+            generator=torch.Generator().manual_seed(seed), packed=self.packed,
+            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
+            prompt_place=(prompt.place.expand(len(texts), -1)
+                          if prompt and prompt.place is not None else None))
+        return [t if len(t) else t.new_zeros(1) for t in tokens]
 
     @torch.no_grad()
     def score(self, tokens: list[torch.Tensor], texts: list[list[int]]) -> torch.Tensor:
@@ -170,29 +176,43 @@ class Synthesizer:
         lens = torch.tensor([len(t) for t in tokens])
         text = pad_sequence([torch.tensor(t) for t in texts], batch_first=True)
         text_lens = torch.tensor([len(t) for t in texts])
-        h = self.system.rm.encode(
-            self.system.tokenizer.embed(pad_sequence(tokens, batch_first=True)), lens)
-        return self.system.rm.ctc_loss(h, lens, text, text_lens, impossible=torch.inf)
+        q = self.system.tokenizer.embed(pad_sequence(tokens, batch_first=True))
+        with self._autocast():
+            h = self.system.rm.encode(q, lens)
+        return self.system.rm.ctc_loss(h.float(), lens, text, text_lens, impossible=torch.inf)
 
-    @torch.no_grad()
     def render(
         self, tokens: list[torch.Tensor], voices: list[torch.Tensor], *,
         prompt: Prompt | None = None, seed: int = 0,
     ) -> list[np.ndarray]:
         """Speech tokens and voices -> samples; a prompt's own part is cut off."""
-        generator = torch.Generator().manual_seed(seed)
+        return self.vocode(*self.decode(tokens, voices, prompt, seed))
+
+    @torch.no_grad()
+    def decode(
+        self, tokens: list[torch.Tensor], voices: list[torch.Tensor], prompt: Prompt | None,
+        seed: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Natural-log mel (B, F, M) of tokens by the FM, without the prompt's part, and its
+        lengths (B,)."""
         before = len(prompt.tokens) if prompt else 0
         rows = [torch.cat([prompt.tokens, t]) for t in tokens] if prompt else tokens
         lens = torch.tensor([len(r) for r in rows])
         known = None
         if prompt:
             known = self.system.normalise(prompt.mel).expand(len(rows), -1, -1)
-        mel = self.system.fm.sample(
-            self.system.tokenizer.embed(pad_sequence(rows, batch_first=True)), lens,
-            torch.stack(voices), known, flow=self.config.flow, generator=generator)
+        q = self.system.tokenizer.embed(pad_sequence(rows, batch_first=True))
+        with self._autocast():
+            mel = self.system.fm.sample(
+                q, lens, torch.stack(voices), known, flow=self.config.flow,
+                generator=torch.Generator().manual_seed(seed))
         frames = self.audio.frames_per_token
-        mel = self.system.denormalise(mel)[:, before * frames :]
-        lens = (lens - before) * frames
-        wav = self.vocoder.synthesize(mel, lens)
-        hop = self.audio.hop_samples
+        return self.system.denormalise(mel)[:, before * frames :], (lens - before) * frames
+
+    def vocode(self, mel: torch.Tensor, lens: torch.Tensor) -> list[np.ndarray]:
+        """Natural-log mel (B, F, M) and its lengths -> samples."""
+        wav, hop = self.vocoder.synthesize(mel, lens), self.audio.hop_samples
         return [w[: n * hop].numpy() for w, n in zip(wav, lens.tolist(), strict=True)]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")

@@ -6,6 +6,7 @@ Legend: R rows, L text tokens, V speech codes, Q size of q, X size of a voice.
 import torch
 
 from e2etts.infer.config import SamplingConfig
+from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import System
 
 
@@ -27,13 +28,13 @@ def pick(
     if config.repeat_window < 1:
         return choice.squeeze(1)
     window = history[:, -config.repeat_window :]
-    often = (window == choice).sum(1, keepdim=True) >= config.repeat_share * config.repeat_window
-    if bool(often.any()):
+    often = (window == choice).sum(1) >= config.repeat_share * config.repeat_window
+    rows = often.nonzero().squeeze(1)
+    if len(rows):
         # Banned among the logits: where the pick had all of the probability, the rest keep their
         # order, and what is impossible (an end before the minimal length) stays so.
-        rest = scaled.scatter(1, choice, -torch.inf).softmax(-1)
-        again = torch.multinomial(rest, 1, generator=generator)
-        choice = torch.where(often, again, choice)
+        rest = scaled[rows].scatter(1, choice[rows], -torch.inf).softmax(-1)
+        choice[rows] = torch.multinomial(rest, 1, generator=generator)
     return choice.squeeze(1)
 
 
@@ -45,7 +46,7 @@ def advance(
     return torch.multinomial(p, 1, generator=generator).squeeze(1)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_tokens(
     system: System,
     text: torch.Tensor,
@@ -59,6 +60,7 @@ def sample_tokens(
     prompt_place: torch.Tensor | None = None,
     spoken_lens: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    packed: PackedLM | None = None,
 ) -> list[torch.Tensor]:
     """Speech tokens for R texts, ``candidates`` samples each: R * candidates tensors (T,), those
     of one text next to each other, without the end token and without the prompt.
@@ -67,6 +69,7 @@ def sample_tokens(
     prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
     text, for an LM that reads aligned; it ends only when all text is read. Lengths are held
     between min_ratio and max_ratio tokens a text token to be spoken; the end token ends a row.
+    packed: the LM's fast step, made of its present weights.
     """
     lm, end = system.lm, system.lm.end
     spoken = text_lens if spoken_lens is None else spoken_lens
@@ -79,11 +82,13 @@ def sample_tokens(
     rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
     if candidates > 1:
         state.select(rows)
+    step, codebook = (packed or lm).step, system.tokenizer.codebook()
     out = torch.zeros(len(rows), steps, dtype=torch.long, device=text.device)
     history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
     lens = longest.clone()
-    done = torch.zeros(len(rows), dtype=torch.bool, device=text.device)
+    alive = torch.arange(len(rows), device=text.device)  # rows of ``out`` that are not at their end
     stay = torch.zeros_like(lens)  # tokens said so far at the place where a row reads
+    done = torch.zeros_like(lens, dtype=torch.bool)
     for t in range(steps):
         logits = state.out.logits.float()
         early = t < shortest
@@ -94,12 +99,13 @@ def sample_tokens(
         if lm.aligned:
             token = token.masked_fill((stay >= config.longest_stay) & ~early, end)
         ended = ~done & (token == end)
-        lens = torch.where(ended, t, lens)
-        done = done | ended | (t >= longest)
-        if bool(done.all()):
+        lens[alive[ended]] = t
+        done |= ended | (t >= longest)
+        count = int(done.sum())
+        if count == len(done):
             break
         token = token.masked_fill(token == end, 0)
-        out[:, t] = token
+        out[alive, t] = token
         history = torch.cat([history[:, 1:], token[:, None]], dim=1)
         place = None
         if lm.aligned:
@@ -108,5 +114,11 @@ def sample_tokens(
             move = move.clamp_min((stay >= config.longest_stay).long())
             place = (state.place + move).minimum(last)
             stay = stay.masked_fill(place > state.place, 0)
-        lm.step(state, system.tokenizer.embed(token), place)
+        if count > len(done) // 2:
+            keep = (~done).nonzero().squeeze(1)
+            state.select(keep)
+            alive, done, token, history, shortest, longest, last, stay = (
+                x[keep] for x in (alive, done, token, history, shortest, longest, last, stay))
+            place = None if place is None else place[keep]
+        step(state, codebook[token], place)
     return [row[:n] for row, n in zip(out, lens.tolist(), strict=True)]

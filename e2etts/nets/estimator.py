@@ -22,6 +22,10 @@ class Condition(NamedTuple):
         """All conditions zeroed together where keep (B,) is False."""
         return Condition(self.frames * keep[:, None, None], self.voice * keep[:, None])
 
+    def with_and_without(self) -> "Condition":
+        """2 B rows: these, then as many with all conditions zeroed."""
+        return Condition(*(torch.cat([x, torch.zeros_like(x)]) for x in self))
+
 
 def time_embedding(time: torch.Tensor, dim: int) -> torch.Tensor:
     """(B,) times in [0, 1] -> (B, dim) sines and cosines."""

@@ -69,7 +69,6 @@ def flow_sample(
     config: FlowConfig,
     shape: tuple[int, int, int],
     condition: object,
-    null: object,
     lens: torch.Tensor,
     generator: torch.Generator | None = None,
     known: tuple[torch.Tensor, torch.Tensor] | None = None,
@@ -78,6 +77,8 @@ def flow_sample(
     """Euler integration from noise to data in ``config.steps`` cosine-spaced steps, with
     classifier-free guidance (arXiv 2207.12598) unless guidance is 0.
 
+    condition: of B rows; with guidance of 2 B, the second half without what is known: one call of
+    the estimator answers for both.
     known: data (B, N, C) and mask (B, N), True where they are given: there x is held on the path
     to the data, as in training, where the loss leaves these positions out.
     coarse: a prediction (B, N, C) of the data; with ``config.start`` the integration begins at
@@ -92,10 +93,11 @@ def flow_sample(
         if known is not None:
             path = (1 - (1 - config.sigma) * now) * noise + now * known[0]
             x = torch.where(known[1].unsqueeze(-1), path, x)
-        time = now.expand(shape[0])
-        v = estimator(x, time, condition, lens).float()
         if config.guidance:
-            other = estimator(x, time, null, lens).float()
-            v = v + config.guidance * (v - other)
+            v, free = estimator(torch.cat([x, x]), now.expand(2 * len(x)), condition,
+                                torch.cat([lens, lens])).float().chunk(2)
+            v = v + config.guidance * (v - free)
+        else:
+            v = estimator(x, now.expand(len(x)), condition, lens).float()
         x = x + (then - now) * v
     return x

@@ -118,8 +118,9 @@ class FM(nn.Module):
                 raise ValueError("0 flow steps mean the coarse mel, and this FM has none")
             x = coarse.float()
         else:
-            null = condition.dropped(torch.zeros(len(q), dtype=torch.bool, device=q.device))
-            x = flow_sample(self.estimator, flow, (len(q), n, self.patch), condition, null, lens,
+            if flow.guidance:
+                condition = condition.with_and_without()
+            x = flow_sample(self.estimator, flow, (len(q), n, self.patch), condition, lens,
                             generator, (prompt, mask) if prompt_mel is not None else None,
                             None if coarse is None else coarse.float())
         return x.reshape(len(q), n * self.config.patch_frames, -1)

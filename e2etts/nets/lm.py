@@ -221,21 +221,28 @@ class CodeHead(nn.Module):
         shared = self.digits(x)
         return self.codes(x) + F.pad(shared @ self.one_hot.to(shared.dtype), (0, 1))
 
+    def joined(self) -> torch.Tensor:
+        """(V + 1, D) one matrix that gives the same logits."""
+        shared = self.one_hot.T @ self.digits.weight
+        return self.codes.weight + F.pad(shared, (0, 0, 0, 1))
+
 
 class Decoding:
     """State of lockstep decoding: KV cache, first valid position and next position by row; with
-    aligned reading the encoded text and each row's place in it."""
+    aligned reading the encoded text and each row's place in it; tables of a ``PackedLM``."""
 
     def __init__(self, cache: KVCache, first: torch.Tensor, positions: torch.Tensor):
         self.cache, self.first, self.positions = cache, first, positions
         self.read: torch.Tensor | None = None
         self.place: torch.Tensor | None = None
+        self.tables = None
         self.out: LMOutput
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep rows (R,), in that order; a row may occur several times."""
         self.cache.reorder(rows)
         self.first, self.positions = self.first[rows], self.positions[rows]
+        self.tables = None
         self.out = LMOutput(*(x if x is None else x[rows] for x in self.out))
         if self.read is not None:
             self.read, self.place = self.read[rows], self.place[rows]

@@ -103,9 +103,9 @@ class KVCache:
             shape = (k.shape[0], k.shape[1], self.capacity, k.shape[3])
             self._store[layer] = (k.new_zeros(shape), v.new_zeros(shape))
         keys, values = self._store[layer]
-        keys[:, :, self.length : end] = k
-        values[:, :, self.length : end] = v
-        return keys[:, :, :end], values[:, :, :end]
+        keys.narrow(2, self.length, k.shape[2]).copy_(k)
+        values.narrow(2, self.length, k.shape[2]).copy_(v)
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def reorder(self, rows: torch.Tensor) -> None:
         """Keep batch rows ``rows`` (R,) only, in that order."""

@@ -6,6 +6,7 @@ from tiny import TEXT, VOICE, make_system, wake
 
 from e2etts.infer.config import SamplingConfig
 from e2etts.infer.sampling import advance, pick, sample_tokens
+from e2etts.nets.packed import PackedLM
 
 PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
 EMPTY = torch.full((1, 10), -1)
@@ -125,20 +126,21 @@ def test_lengths_are_held_between_the_ratios(system):
 
 
 def test_end_token_ends_its_row_and_is_cut(system):
-    ends = {0: 2, 1: 5, 2: 3}
-    calls = []
+    ends = torch.tensor([2, 5, 3])
+    sizes = []
 
     def head(module, inputs, out):
-        t = len(calls)
-        calls.append(t)
+        t = len(sizes)
+        sizes.append(len(out))
+        rows = torch.arange(3) if len(out) == 3 else torch.tensor([1])
         out = out.clone()
-        for row, at in ends.items():
-            out[row, system.lm.end] = 1e4 if t == at else -1e4
+        out[:, system.lm.end] = torch.where(ends[rows] == t, 1e4, -1e4)
         return out
     system.lm.head.register_forward_hook(head)
     rows = sample(system, config=SamplingConfig(min_ratio=0.0, max_ratio=4.0))
     assert [len(r) for r in rows] == [2, 5, 3]
-    assert len(calls) == 6  # nothing is computed past the last end
+    # Rows that ended are left behind, and nothing is computed past the last end.
+    assert sizes == [3, 3, 3, 3, 1, 1]
     assert all(((r >= 0) & (r < system.lm.end)).all() for r in rows)
 
 
@@ -159,6 +161,15 @@ def test_what_is_sampled_is_what_the_lm_reads(system):
             logits[:, system.lm.end] = -torch.inf
             assert len(row) == 3 * n
             assert torch.equal(logits[len(before) : -1].argmax(-1), row)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_packed_lm_says_the_same_tokens(aligned):
+    system = wake(make_system(reading="aligned") if aligned else make_system(), std=0.3).eval()
+    config = replace(PLAIN, temperature=0.0, max_ratio=6.0)
+    plain, packed = (sample(system, config=config, packed=p) for p in (None, PackedLM(system.lm)))
+    assert len(set(torch.cat(plain).tolist())) > 3
+    assert all(torch.equal(a, b) for a, b in zip(plain, packed, strict=True))
 
 
 def test_candidates_of_one_text_lie_next_to_each_other(system):

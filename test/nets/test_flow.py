@@ -25,7 +25,8 @@ def test_cosine_time_runs_from_0_to_1_slowly_at_first():
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_euler_with_the_exact_field_of_a_point_reaches_it(steps):
     point = torch.randn(SHAPE)
-    out = flow_sample(to_point(point), FlowConfig(steps=steps), SHAPE, None, None, LENS)
+    out = flow_sample(to_point(point), FlowConfig(steps=steps, guidance=0.0), SHAPE, None,
+                      LENS)
     torch.testing.assert_close(out, point, atol=1e-4, rtol=0)
 
 
@@ -35,7 +36,7 @@ def test_euler_converges_to_the_solution_of_a_known_field():
     errors = []
     for steps in (16, 64, 256):
         config = FlowConfig(steps=steps, guidance=0.0)
-        end = flow_sample(growth, config, SHAPE, None, None, LENS,
+        end = flow_sample(growth, config, SHAPE, None, LENS,
                           torch.Generator().manual_seed(1))
         start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
         errors.append((end - start * math.e).abs().max())
@@ -49,7 +50,7 @@ def test_estimator_is_asked_at_the_time_reached():
         times.append(time)
         assert lens is LENS
         return torch.zeros_like(x)
-    flow_sample(still, FlowConfig(steps=4, guidance=0.0), SHAPE, None, None, LENS)
+    flow_sample(still, FlowConfig(steps=4, guidance=0.0), SHAPE, None, LENS)
     torch.testing.assert_close(torch.stack(times), cosine_time(torch.arange(4) / 4)[:, None]
                                .expand(4, 2))
 
@@ -58,23 +59,26 @@ def test_guidance_goes_away_from_the_field_without_condition():
     seen = []
 
     def constant(x, time, condition, lens):
-        seen.append(condition)
-        return torch.full_like(x, condition)
+        seen.append(len(x))
+        assert len(x) == len(time) == len(lens) == len(condition)
+        return condition[:, None, None].expand_as(x)
 
-    def run(w):
+    def run(w, condition):
         seen.clear()
         noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
         config = FlowConfig(steps=3, guidance=w)
-        return (flow_sample(constant, config, SHAPE, 2.0, 0.5, LENS,
+        return (flow_sample(constant, config, SHAPE, condition, LENS,
                             torch.Generator().manual_seed(0)) - noise).mean()
-    assert abs(run(0.0) - 2.0) < 1e-5 and set(seen) == {2.0}
-    assert abs(run(0.7) - (1.7 * 2.0 - 0.7 * 0.5)) < 1e-5 and set(seen) == {2.0, 0.5}
+    known, free = torch.full((2,), 2.0), torch.full((2,), 0.5)
+    assert abs(run(0.0, known) - 2.0) < 1e-5 and seen == [2] * 3
+    assert abs(run(0.7, torch.cat([known, free])) - (1.7 * 2.0 - 0.7 * 0.5)) < 1e-5
+    assert seen == [4] * 3
 
 
 def test_sampling_is_decided_by_its_generator_and_temperature():
     def still(x, time, condition, lens):
         return torch.zeros_like(x)
-    a, b, c = (flow_sample(still, FlowConfig(temperature=t), SHAPE, None, None, LENS,
+    a, b, c = (flow_sample(still, FlowConfig(temperature=t, guidance=0.0), SHAPE, None, LENS,
                            torch.Generator().manual_seed(s)) for t, s in ((1, 5), (0.5, 5), (1, 6)))
     torch.testing.assert_close(a * 0.5, b)
     assert not torch.equal(a, c)
@@ -90,8 +94,8 @@ def test_sampling_may_start_on_the_way_to_a_coarse_prediction():
 
     def run(coarse, **changes):
         times.clear()
-        return flow_sample(still, FlowConfig(guidance=0, steps=4, **changes), SHAPE, None, None,
-                           LENS, torch.Generator().manual_seed(0), coarse=coarse)
+        return flow_sample(still, FlowConfig(guidance=0, steps=4, **changes), SHAPE, None, LENS,
+                           torch.Generator().manual_seed(0), coarse=coarse)
     noise = run(None)
     torch.testing.assert_close(run(coarse, start=0.6), 0.4 * noise + 0.6 * coarse)
     assert times[0] == pytest.approx(0.6) and times == sorted(times) and times[-1] < 1
