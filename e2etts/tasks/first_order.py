@@ -12,9 +12,8 @@ import torch
 
 from e2etts.data.batch import Batch
 from e2etts.nets.lm import LMOutput, advance_targets, lm_loss, lm_targets
-from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
-from e2etts.nets.tokenizer import Tokens
+from e2etts.tasks.health import lm_metrics, sample_metrics, token_metrics, with_usage
 from e2etts.train.task import Losses, Task
 
 READERS = {
@@ -48,14 +47,14 @@ class FirstOrderTask(Task):
         self.system, self.options, self.losses = system, options, losses
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
-        """Named losses of one batch; metrics: token entropy in bits, used-code share, the share
-        of saturated pre-quantisation values, LM accuracy."""
+        """Named losses of one batch; metrics: of the tokens and, where wanted, of the LM, see
+        ``tasks.health``."""
         system = self.system
         tokenizer_learns = "tokenizer" in system.trainable
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
             tokens = system.encode(batch.mel, batch.mel_lens)
         voice = system.voice(batch.voice_mel, batch.voice_lens)
-        terms, metrics = {}, token_metrics(tokens, system.tokenizer.codebook_size)
+        terms, metrics = {}, token_metrics(tokens, system.tokenizer.fsq)
         # On the dev set always: the best checkpoint is chosen by the same sum throughout.
         if self._wants("lm") and not (self.training and self.progress < self.options.lm_from):
             q = tokens.q if self.options.lm_grad == "inputs" else tokens.q.detach()
@@ -67,14 +66,29 @@ class FirstOrderTask(Task):
             targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
             terms["lm"] = lm_loss(out.logits, targets)
             terms |= advance_loss(out, place, tokens.lens, batch.text_lens)
-            valid = targets >= 0
-            metrics["lm_accuracy"] = (out.logits.argmax(-1) == targets)[valid].float().mean()
+            if self.observed:
+                metrics |= lm_metrics(out.logits, targets, system.lm.end)
         if self._wants("fm"):
             terms |= system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice)
         if self._wants("rm"):
             terms |= system.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens,
                                       batch.speaker, batch.emotion)
-        return Losses({k: v for k, v in terms.items() if k in self.losses}, metrics)
+        seam = (tokens.q,) if tokens.q.requires_grad else ()
+        return Losses({k: v for k, v in terms.items() if k in self.losses}, metrics, seam)
+
+    @property
+    def speaks(self) -> bool:
+        """Where an LM is in training."""
+        return ("lm" in self.losses and "lm" in self.system.trainable
+                and self.progress >= self.options.lm_from)
+
+    def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
+        """See ``tasks.health.sample_metrics``."""
+        return sample_metrics(self.system, batch, utts, None)
+
+    def summarise(self, means: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Usage of the codes -> entropies."""
+        return with_usage(means, self.system.tokenizer.fsq)
 
     def _wants(self, reader: str) -> bool:
         return bool(self.losses & set(READERS[reader]))
@@ -110,16 +124,3 @@ def check_losses(system: System, asked: set[str], known: set[str]) -> None:
     for name in sorted(asked):
         if absent.get(name):
             raise ValueError(f"no loss '{name}' here, because {absent[name]}: set its weight to 0")
-
-
-@torch.no_grad()
-def token_metrics(tokens: Tokens, codebook_size: int) -> dict[str, torch.Tensor]:
-    """How the codebook is used in one batch."""
-    mask = length_mask(tokens.lens, tokens.index.shape[1])
-    counts = torch.bincount(tokens.index[mask], minlength=codebook_size).float()
-    p = counts / counts.sum()
-    return {
-        "token_entropy_bits": -(p * p.clamp_min(1e-12).log2()).sum(),
-        "used_codes": (counts > 0).float().sum(),
-        "saturated": (tokens.bounded[mask].abs() > 0.98).float().mean(),
-    }

@@ -13,9 +13,11 @@ import torch
 from e2etts.data.batch import Batch
 from e2etts.nets.bridge import BridgeConfig, bridge
 from e2etts.nets.lm import lm_loss, lm_targets
+from e2etts.nets.reward import RM
 from e2etts.nets.sequence import length_mask, masked_mean
 from e2etts.nets.system import System
 from e2etts.tasks.first_order import advance_loss, check_losses
+from e2etts.tasks.health import lm_metrics, sample_metrics
 from e2etts.train.task import Losses, Task
 
 LOSSES = {"ce", "kl", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
@@ -34,6 +36,8 @@ class SecondOrderTask(Task):
     that learns, learns to read errors."""
 
     Options = SecondOrderOptions
+    speaks = True
+    judge: RM | None = None  # hears the samples beside the RM, and teaches nothing
 
     def __init__(self, system: System, options: SecondOrderOptions, losses: set[str]):
         """Raises ValueError for a loss that this task or this system does not have."""
@@ -44,14 +48,16 @@ class SecondOrderTask(Task):
         self.reference = copy.deepcopy(system.lm).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "SecondOrderTask":
-        """The reference LM never leaves evaluation mode."""
+        """The reference LM and the judge never leave evaluation mode."""
         super().train(mode)
         self.reference.eval()
+        if self.judge is not None:
+            self.judge.eval()
         return self
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
-        """Named losses of one batch; metrics: LM entropy in nats, share of positions whose sample
-        is the recording's own token."""
+        """Named losses of one batch; metrics: share of positions whose sample is the recording's
+        own token; of the LM, where wanted, see ``tasks.health``."""
         system = self.system
         with torch.no_grad():
             tokens = system.encode(batch.mel, batch.mel_lens)
@@ -82,11 +88,15 @@ class SecondOrderTask(Task):
         mask = length_mask(tokens.lens, tokens.index.shape[1])
         with torch.no_grad():
             same = (q_hat - tokens.q).abs().amax(-1) < 1e-3
-            metrics = {
-                "lm_entropy": masked_mean(-(log_p.exp() * log_p).sum(-1), valid),
-                "sampled_the_recording": masked_mean(same.float(), mask),
-            }
-        return Losses({k: v for k, v in terms.items() if k in self.losses}, metrics)
+            metrics = {"sampled_the_recording": masked_mean(same.float(), mask)}
+        if self.observed:
+            metrics |= lm_metrics(logits, targets, system.lm.end)
+        seam = (q_hat,) if q_hat.requires_grad else ()
+        return Losses({k: v for k, v in terms.items() if k in self.losses}, metrics, seam)
+
+    def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
+        """See ``tasks.health.sample_metrics``."""
+        return sample_metrics(self.system, batch, utts, self.judge)
 
     def state_to_save(self) -> dict[str, torch.Tensor]:
         """The whole system without the reference."""

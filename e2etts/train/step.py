@@ -21,10 +21,12 @@ from e2etts.train.task import Losses, Task
 class Outcome:
     """What came of a step. values: losses, metrics and gradient norms to log.
 
+    watched: terms of the first phase with a weight, those of ``selection`` if the task has one.
     refused: (phase, loss, gradient norm) that were not finite; then nothing was changed.
     """
 
     values: dict[str, Tensor | float] = field(default_factory=dict)
+    watched: dict[str, Tensor] = field(default_factory=dict)
     refused: tuple[str, float, float] | None = None
 
 
@@ -49,18 +51,21 @@ class Stepper:
         self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
 
-    def step(self, batches: list[Batch], number: int, progress: float) -> Outcome:
+    def step(self, batches: list[Batch], number: int, progress: float, *, lr_scale: float = 1.0,
+             observe: bool = False) -> Outcome:
         """One step in every phase on ``batches`` (accumulated). The caller seeds torch.
 
-        Losses or gradients that are not finite change nothing that later steps see, except
-        what earlier phases of the same step have already learned.
+        observe: also measure what costs time; it changes nothing else. Losses or gradients that
+        are not finite change nothing that later steps see, except what earlier phases of the same
+        step have already learned.
         """
-        self.task.progress = progress
-        ratio = learning_rate_ratio(number, progress, self.config.warmup_steps,
-                                    self.config.final_lr_ratio)
+        self.task.progress, self.task.observed = progress, observe
+        ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
+                                               self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
+        watched: dict[str, Tensor] = {}
         for place, phase in enumerate(self.task.phases):
             loss, norm = self._gradients(phase, batches, values)
             if loss is None:
@@ -77,10 +82,13 @@ class Stepper:
                 for buffer, before in buffers:
                     buffer.copy_(before)
                 return Outcome(refused=(phase, float(loss), float(norm)))
+            if place == 0:
+                names = self.task.selection or list(values)
+                watched = {k: values[k] for k in names if k in values and self.weights.get(k)}
             suffix = "" if place == 0 else f"_{phase}"
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
-        return Outcome(values)
+        return Outcome(values, watched)
 
     def _gradients(self, phase: str, batches: list[Batch],
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
@@ -98,6 +106,8 @@ class Stepper:
                 loss = self._weighted(losses)
                 if loss is None:
                     return None, None
+                if self.task.observed and place == 0 and losses.seam:
+                    values |= self._seam_gradients(losses)
                 self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
@@ -106,6 +116,19 @@ class Stepper:
             self.scaler.unscale_(optimizer)
         limit = self.config.grad_clip or float("inf")
         return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
+
+    def _seam_gradients(self, losses: Losses) -> dict[str, Tensor]:
+        """Norm of the gradient of each weighted term at the seam. Walks the graph from there to
+        the term only, once a term; the parameters' gradients stay as they are."""
+        out, scale = {}, self.scaler.get_scale()
+        for name, term in losses.terms.items():
+            if self.weights[name] and term.requires_grad:
+                grads = torch.autograd.grad(
+                    scale * self.weights[name] * term.float(), losses.seam, retain_graph=True,
+                    allow_unused=True, materialize_grads=True)
+                norms = torch.stack([g.float().norm() for g in grads])
+                out[f"q_grad_{name}"] = norms.norm() / scale
+        return out
 
     def autocast(self) -> torch.autocast:
         """The precision of the forward pass."""

@@ -1,0 +1,162 @@
+"""Is training well? Jumps of the losses, and trip-wires on what is logged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from e2etts.train.config import HealthConfig, SpikeConfig
+
+ENTROPY = "token_entropy_bits"
+# Of a normal distribution: standard deviation by median absolute deviation.
+_ROBUST = 1.4826
+
+
+@dataclass(frozen=True)
+class Jump:
+    """name: of the loss; usual and now: medians before and after."""
+
+    name: str
+    usual: float
+    now: float
+
+    def __str__(self) -> str:
+        return f"{self.name} went from {self.usual:.4g} to {self.now:.4g}"
+
+
+class SpikeDetector:
+    """Holds what the losses are now against what they were; see ``SpikeConfig``.
+
+    weights: of the losses; what a loss may rise by is a share of the weighted sum of all."""
+
+    def __init__(self, config: SpikeConfig, weights: dict[str, float]):
+        self.config, self.weights = config, weights
+        self.history: dict[str, list[float]] = {}
+
+    def add(self, terms: dict[str, float], entropy_bits: float | None = None) -> Jump | None:
+        """The losses of one step and the entropy of its tokens; the largest jump in standard
+        deviations, if there is one. After a jump the comparison starts anew."""
+        values = terms if entropy_bits is None else {**terms, ENTROPY: entropy_bits}
+        if values.keys() != self.history.keys():
+            # What the other losses give up for one that joins is no accident.
+            self.history = {name: [] for name in values}
+        c = self.config
+        for name, value in values.items():
+            self.history[name].append(value)
+            del self.history[name][: -(c.window_steps + c.sustained_steps)]
+        if len(next(iter(self.history.values()), [])) < c.window_steps // 4 + c.sustained_steps:
+            return None
+        past = np.array(list(self.history.values()))
+        before, last = past[:, : -c.sustained_steps], past[:, -c.sustained_steps :]
+        usual, now = np.median(before, 1), np.median(last, 1)
+        noise = _ROBUST * np.median(np.abs(before - usual[:, None]), 1)
+        entropy = np.array([name == ENTROPY for name in self.history])
+        weight = np.array([self.weights.get(name, 0.0) for name in self.history])
+        worse = np.where(entropy, usual - now, now - usual)
+        score = worse / np.maximum(noise, 1e-12)
+        jumped = (score > c.deviations) & np.where(
+            entropy, worse > c.entropy_bits,
+            weight * worse > c.rise * (weight * np.abs(usual)).sum())
+        if not jumped.any():
+            return None
+        worst = int(np.where(jumped, score, -np.inf).argmax())
+        jump = Jump(list(self.history)[worst], float(usual[worst]), float(now[worst]))
+        self.history = {}
+        return jump
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
+    low: trips below its limit, not above."""
+
+    measure: Callable[[dict[str, float]], float | None]
+    sign: str
+    remedy: str
+    low: bool = False
+
+
+def _excess_length(values: dict[str, float]) -> float | None:
+    ratio = values.get("length_ratio")
+    return None if ratio is None else max(ratio, 1 / ratio)
+
+
+def _reward_gap(values: dict[str, float]) -> float | None:
+    both = values.get("judge_error"), values.get("rm_error")
+    return None if None in both else both[0] - both[1]
+
+
+# Remedies: those for the failure modes of arXiv 2606.09234 and its relatives.
+WIRES = {
+    "collapse": Wire(
+        lambda v: v.get("token_entropy_share"), "codebook collapse: share of token entropy",
+        "lower the weight of lm (at most 0.1) or let it join later (options.lm_from), keep "
+        "options.lm_grad from the targets, lower train.lr", low=True),
+    "dead_dimension": Wire(
+        lambda v: v.get("least_dimension_share"),
+        "an FSQ dimension is hardly used: its share of entropy",
+        "lower train.lr, or take fewer dimensions (model.tokenizer.levels)", low=True),
+    "saturation": Wire(
+        lambda v: v.get("saturated"), "FSQ saturation: share of values where the bound is flat",
+        "lower train.lr, or set model.tokenizer.bound to sigmoid"),
+    "reward_gap": Wire(
+        _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
+        "does; gap of error rates since the start",
+        "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
+        "end the stage earlier"),
+    "length": Wire(
+        _excess_length, "samples of the LM have another length than the recordings: by a factor",
+        "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
+        "synthesis.sampling.max_ratio bounds what is spoken"),
+}
+
+
+@dataclass(frozen=True)
+class Trip:
+    """A wire that has just tripped. stop: whether training is to end."""
+
+    wire: str
+    value: float
+    message: str
+    stop: bool
+
+
+class TripWires:
+    """Says when a logged value crosses its limit, once until it is back.
+
+    first: values that later ones are held against; tripped: wires that are over their limit.
+    """
+
+    def __init__(self, config: HealthConfig):
+        self.config = config
+        self.first: dict[str, float] = {}
+        self.tripped: list[str] = []
+
+    def check(self, step: int, values: dict[str, float]) -> list[Trip]:
+        """Trips of one record of the log."""
+        out = []
+        for name, wire in WIRES.items():
+            limit, value = getattr(self.config, name), wire.measure(values)
+            if limit is None or value is None:
+                continue
+            if name == "reward_gap":
+                value -= self.first.setdefault(name, value)
+            if step < self.config.grace_steps:
+                continue
+            beyond = value < limit if wire.low else value > limit
+            if beyond and name not in self.tripped:
+                side = "below" if wire.low else "above"
+                out.append(Trip(name, value, (
+                    f"{wire.sign} {value:.3g}, {side} train.health.{name} {limit:g}: "
+                    f"{wire.remedy}"), name in self.config.stop_on))
+                self.tripped.append(name)
+            elif not beyond and name in self.tripped:
+                self.tripped.remove(name)
+        return out
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first, "tripped": self.tripped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first, self.tripped = state["first"], state["tripped"]
