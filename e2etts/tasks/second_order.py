@@ -37,7 +37,6 @@ class SecondOrderTask(Task):
 
     Options = SecondOrderOptions
     speaks = True
-    judge: RM | None = None  # hears the samples beside the RM, and teaches nothing
 
     def __init__(self, system: System, options: SecondOrderOptions, losses: set[str]):
         """Raises ValueError for a loss that this task or this system does not have."""
@@ -46,6 +45,7 @@ class SecondOrderTask(Task):
         self.system, self.options, self.losses = system, options, losses
         # The LM as it was when the stage began; build the task after loading its checkpoint.
         self.reference = copy.deepcopy(system.lm).requires_grad_(False).eval()
+        self.judge: RM | None = None  # hears the samples beside the RM, and teaches nothing
 
     def train(self, mode: bool = True) -> "SecondOrderTask":
         """The reference LM and the judge never leave evaluation mode."""

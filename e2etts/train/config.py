@@ -23,7 +23,7 @@ class SpikeConfig:
     action: Literal["recover", "warn", "off"] = "recover"
     window_steps: int = 200
     sustained_steps: int = 16
-    deviations: float = 3.0
+    deviations: float = 2.0
     rise: float = 0.05
     entropy_bits: float = 0.6
     snapshot_every: int = 100

@@ -49,7 +49,8 @@ class SpikeDetector:
             return None
         past = np.array(list(self.history.values()))
         before, last = past[:, : -c.sustained_steps], past[:, -c.sustained_steps :]
-        usual, now = np.median(before, 1), np.median(last, 1)
+        # Of an even number the lower one: half of the steps are not yet most of them.
+        usual, now = np.median(before, 1), np.sort(last, 1)[:, (c.sustained_steps - 1) // 2]
         noise = _ROBUST * np.median(np.abs(before - usual[:, None]), 1)
         entropy = np.array([name == ENTROPY for name in self.history])
         weight = np.array([self.weights.get(name, 0.0) for name in self.history])

@@ -320,6 +320,7 @@ class Trainer:
         if self.validated_step != self.step:
             self._save()  # the last validation may be long, and cut off
             self._validate()
+        self.recovery.copies.clear()  # a run that is over has no use for them
         self._save()
         if self._asked_to_stop():
             raise KeyboardInterrupt

@@ -34,8 +34,9 @@ class Recovery:
         return self.config.lr_ratio ** len(self.done)
 
     def keep(self, step: int, cursor: tuple[int, int]) -> None:
-        """Called before every step; copies the state where a copy is due."""
-        if self.config.action == "recover" and step % self.config.snapshot_every == 0:
+        """Called before every step; copies the state where a copy is due, or there is none."""
+        due = step % self.config.snapshot_every == 0 or not self.copies
+        if self.config.action == "recover" and due:
             state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
                      "history": self.detector.history, "step": step, "cursor": cursor}
             self.copies = [*self.copies, _copied(state)][-2:]

@@ -107,7 +107,7 @@ class Stepper:
                 if loss is None:
                     return None, None
                 if self.task.observed and place == 0 and losses.seam:
-                    values |= self._seam_gradients(losses)
+                    values |= self._seam_gradients(losses, share)
                 self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
@@ -117,10 +117,11 @@ class Stepper:
         limit = self.config.grad_clip or float("inf")
         return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
 
-    def _seam_gradients(self, losses: Losses) -> dict[str, Tensor]:
-        """Norm of the gradient of each weighted term at the seam. Walks the graph from there to
-        the term only, once a term; the parameters' gradients stay as they are."""
-        out, scale = {}, self.scaler.get_scale()
+    def _seam_gradients(self, losses: Losses, share: float) -> dict[str, Tensor]:
+        """Norm of the gradient of each weighted term at the seam. Walks the graph from the term to
+        there only, once a term; the parameters' gradients stay as they are."""
+        # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
+        out, scale = {}, self.scaler.get_scale() * share
         for name, term in losses.terms.items():
             if self.weights[name] and term.requires_grad:
                 grads = torch.autograd.grad(

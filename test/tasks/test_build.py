@@ -100,3 +100,31 @@ def test_sizes_and_model_config_are_what_data_and_recipe_decide():
     assert set(model_config(recipe, "lm", VOCAB)) == {"audio", "text", "model", "sizes"}
     assert set(model_config(recipe, "vocoder", VOCAB)) == {"audio", "vocoder"}
     assert model_config(recipe, "lm", VOCAB) == model_config(recipe, "joint", VOCAB)
+
+
+def judged():
+    judge = stage(init="tokenizer", trainable=["rm"], fresh=["rm"], weights={"ctc": 1})
+    return make_recipe(judge=judge, joint=stage(
+        "second_order", init="lm", judge="judge", trainable=["lm"], weights={"ce": 1, "ctc": 1}))
+
+
+def test_a_fresh_part_begins_anew_and_a_judge_is_the_rm_of_its_stage():
+    recipe = judged()
+    first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    judge = build_task(recipe, "judge", VOCAB, first).state_to_save()
+    same = {k.partition(".")[0] for k in first if torch.equal(first[k], judge[k])
+            and first[k].ndim > 1}
+    assert same == {"tokenizer", "lm", "fm", "speaker"}
+    task = build_task(recipe, "joint", VOCAB, first, judge)
+    for k, v in task.judge.state_dict().items():
+        assert torch.equal(v, judge[f"rm.{k}"])
+    assert not any(p.requires_grad for p in task.judge.parameters())
+    assert set(task.state_to_save()) == set(first)
+
+
+def test_a_judge_of_other_tokens_is_refused():
+    recipe = judged()
+    first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    other = {k: v + 1 if v.is_floating_point() else v for k, v in first.items()}
+    with pytest.raises(UserError, match="stages.joint.judge: .*another tokenizer"):
+        build_task(recipe, "joint", VOCAB, first, other)

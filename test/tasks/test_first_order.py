@@ -4,8 +4,7 @@ from tiny import make_batch, make_system, reached, unreached, wake
 
 from e2etts.nets.lm import lm_loss, lm_targets
 from e2etts.nets.system import PARTS
-from e2etts.nets.tokenizer import Tokens
-from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask, token_metrics
+from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
 
 ALL = {"lm", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
 REACH = {  # what each loss may and must teach
@@ -75,19 +74,6 @@ def test_readers_that_have_no_loss_are_not_run():
     task = make({"lm"})
     del task.system.fm, task.system.rm
     assert set(task(make_batch()).terms) == {"lm"}
-
-
-def test_metrics():
-    task, batch = make(), make_batch()
-    metrics = task(batch).metrics
-    assert set(metrics) == {"token_entropy_bits", "used_codes", "saturated", "lm_accuracy"}
-    assert all(m.isfinite() and not m.requires_grad for m in metrics.values())
-    tokens = Tokens(torch.zeros(2, 4, 1), torch.tensor([[0, 0, 1, 1], [2, 3, 9, 9]]),
-                    torch.tensor([0.5, 0.99]).view(2, 1, 1).expand(2, 4, 1), torch.tensor([4, 2]))
-    got = token_metrics(tokens, 10)
-    p = torch.tensor([2, 2, 1, 1]) / 6
-    torch.testing.assert_close(got["token_entropy_bits"], -(p * p.log2()).sum())
-    assert got["used_codes"] == 4 and abs(got["saturated"] - 2 / 6) < 1e-6
 
 
 def test_padding_changes_no_loss():
