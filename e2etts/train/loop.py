@@ -173,10 +173,7 @@ class Trainer:
         if self.config.health.spike.action == "warn" and not stuck:
             self._warn("spike", reason)
             return
-        try:
-            done = self.recovery.go_back(self.step, self.cursor, reason)
-        except UserError as e:
-            raise UserError(f"{self.title}: {e}") from e
+        done = self.recovery.go_back(self.step, self.cursor, reason)
         self.skipped_in_a_row = 0
         back_to, scale = done["back_to"], self.recovery.lr_scale
         self.log.write(self.step, self._seconds(), "recovered",
@@ -250,7 +247,8 @@ class Trainer:
         if sampled % self.ranks == self.accelerator.process_index:
             self.task.eval()
             torch.manual_seed(mix(self.seed, "dev", sampled))
-            means.add(self._sample_metrics(next(itertools.islice(batches, sampled, None))))
+            for batch in itertools.islice(batches, sampled, sampled + 1):
+                means.add(self._sample_metrics(batch))
         values = self._everywhere(means).take()
         self.log.write(self.step, self._seconds(), "dev", values)
         self._check_wires(values)

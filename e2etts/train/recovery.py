@@ -58,8 +58,9 @@ class Recovery:
         left out. Raises UserError when there have been enough recoveries."""
         if self.config.action != "recover" or len(self.done) >= self.config.recoveries:
             raise UserError(
-                f"{reason}. Stopped after {len(self.done)} recoveries: lower train.lr, look in "
-                "log.jsonl for what came first, or allow more (train.health.spike.recoveries)")
+                f"{self.stepper.title}: {reason}. Stopped after {len(self.done)} recoveries: lower "
+                "train.lr, look in log.jsonl for what came first, or allow more "
+                "(train.health.spike.recoveries)")
         del self.copies[1:]
         state = _copied(self.copies[0])
         restore(self.task, state["model"], "copy in memory")

@@ -197,6 +197,8 @@ def test_two_processes_equal_one(tmp_path):
     summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "alone")]
     assert summaries[0]["audio_seconds"] == summaries[1]["audio_seconds"]
     assert records(tmp_path / "two", "train")[-1]["critic"] > 0
+    # The gradient of a mean over half of the rows is larger by the root of two.
+    assert records(tmp_path / "seam", "train")[0]["q_grad_error"] == pytest.approx(2 / 48 ** 0.5)
     summary = json.loads((tmp_path / "spike/summary.json").read_text())
     assert len(summary["recoveries"]) == 1
     ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]

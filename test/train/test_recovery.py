@@ -4,9 +4,8 @@ import json
 
 import pytest
 import torch
-from torch import nn
 from toy import (
-    BANDS,
+    Reader,
     Regression,
     make_trainer,
     quick_spikes,
@@ -18,7 +17,6 @@ from toy import (
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import load_state
 from e2etts.train.config import HealthConfig
-from e2etts.train.task import Losses, Task
 
 SPIKE = {"max_steps": 70, "health": quick_spikes()}
 
@@ -103,23 +101,6 @@ def test_a_warning_changes_nothing_that_is_learned(tmp_path):
         assert [w["what"] for w in summary["warnings"]] == ["spike"] * (action == "warn")
     assert tensors_equal(*states)
     assert "error went from" in records(tmp_path / "warn", "warning")[0]["message"]
-
-
-class Reader(Task):
-    """Two readers of one q; the use of its codes collapses half way."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.encoder, self.far = nn.Linear(BANDS, 3), nn.Linear(3, 2)
-        self.drop = nn.Dropout(0.2)
-
-    def forward(self, batch, phase="main"):
-        q = self.encoder(batch.mel)
-        near, far = q.mean() * 2, self.far(self.drop(q)).square().mean()
-        share = torch.tensor(0.8 if self.progress < 0.5 else 0.1)
-        return Losses({"error": near, "fool": far}, {"token_entropy_share": share},
-                      (q,) if q.requires_grad else ())
 
 
 @pytest.mark.parametrize("precision", ["no", "fp16"])

@@ -66,6 +66,23 @@ class TwoPhases(Regression):
         return Losses({"critic": (real - 1).square().mean() + fake.square().mean()})
 
 
+class Reader(Task):
+    """Two readers of one q; the use of its codes collapses half way."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.far = nn.Linear(BANDS, 3), nn.Linear(3, 2)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, batch, phase="main"):
+        q = self.encoder(batch.mel)
+        near, far = q.mean() * 2, self.far(self.drop(q)).square().mean()
+        share = torch.tensor(0.8 if self.progress < 0.5 else 0.1)
+        return Losses({"error": near, "fool": far}, {"token_entropy_share": share},
+                      (q,) if q.requires_grad else ())
+
+
 def epoch_of(seed: int, epoch: int, count: int = 5) -> list[Batch]:
     return [make_batch(seed + 100 * epoch + i) for i in range(count)]
 
@@ -127,6 +144,8 @@ def train_as_rank(rank: int, folder: str, port: int) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # forked from a test that ran alone
     make_trainer(Regression(noise=0.0), f"{folder}/one", train=shared_stream).run()
     make_trainer(TwoPhases(), f"{folder}/two", train=shared_stream, accumulation=2).run()
+    make_trainer(Reader(), f"{folder}/seam", train=shared_stream,
+                 health=HealthConfig(observe_every=1)).run()
     task = Regression(noise=0.0)  # one process alone sees data that are wrong
     make_trainer(task, f"{folder}/spike", max_steps=50, health=quick_spikes(),
                  train=lambda c, rank, ranks: shared_stream(
