@@ -15,7 +15,8 @@ COLOURS = 8  # line classes s0, s1, ... of the page's style
 
 
 class Chart(NamedTuple):
-    """Several logged values in one picture. names: a regular expression; log: show log10."""
+    """Several logged values in one picture. names: a regular expression, whose group is what a
+    line is called; log: show log10."""
 
     title: str
     names: str
@@ -24,15 +25,16 @@ class Chart(NamedTuple):
 
 
 HEALTH = (
-    Chart("Token entropy, joint and of each dimension", r"token_entropy_bits(_\d+)?", "bits"),
+    Chart("Token entropy", r"token_entropy_bits", "bits"),
+    Chart("Token entropy of each dimension", r"token_entropy_bits_(\d+)", "bits"),
     Chart("Use of the codes", r"used_share|token_entropy_share|least_dimension_share|saturated",
           "share"),
     Chart("Size before quantisation", r"pre_quant_rms", "root mean square"),
-    Chart("Gradient at q, by weighted loss", r"q_grad_.+", "log10 of the norm", log=True),
+    Chart("Gradient at q, by weighted loss", r"q_grad_(.+)", "log10 of the norm", log=True),
     Chart("Entropy of the LM", r"lm_entropy", "nats"),
-    Chart("End token", r"(early_)?end_probability", "probability"),
+    Chart("End token", r"(?:early_)?end_probability", "probability"),
     Chart("Length of the LM's samples", r"length_ratio", "tokens by those of recordings"),
-    Chart("Errors heard in the LM's samples", r"(rm|judge)_error(_recording)?",
+    Chart("Errors heard in the LM's samples", r"(?:rm|judge)_error(?:_recording)?",
           "edits per text token"),
     Chart("The reward model's score of samples", r"rm_nats", "nats per text token"),
 )
@@ -101,23 +103,25 @@ def _term(stage: str, name: str, splits: dict[str, Points], marks: list[float]) 
 
 def _health(stage: str, chart: Chart, values: dict[str, dict[str, Points]], marks: list[float]
             ) -> str:
-    names = [n for n in values if re.fullmatch(chart.names, n)]
     series = []
-    for name in sorted(names):
-        points = values[name].get("train") or values[name]["dev"]
-        if chart.log:
-            points = [(x, math.log10(y)) for x, y in points if y > 0]
-        series.append((name, f"s{len(series) % COLOURS}", points))
-    return _picture(chart.title, f"{chart.title}, stage {stage}", series, chart.unit, marks)
+    for name in sorted(values):
+        match = re.fullmatch(chart.names, name)
+        if match:
+            points = values[name].get("train") or values[name]["dev"]
+            series.append((match[match.lastindex or 0], f"s{len(series) % COLOURS}", points))
+    return _picture(chart.title, f"{chart.title}, stage {stage}", series, chart.unit, marks,
+                    chart.log)
 
 
 def _picture(title: str, label: str, series: list[tuple[str, str, Points]], unit: str,
-             marks: list[float]) -> str:
-    series = [s for s in series if s[2]]
-    if not series:
-        return ""
+             marks: list[float], log: bool = False) -> str:
     key = " ".join(f'<span class="small"><span class="key {style}"></span>{escape(name)}, last '
-                   f"{points[-1][1]:.3g}</span>" for name, style, points in series)
+                   f"{points[-1][1]:.3g}</span>" for name, style, points in series if points)
+    if log:
+        series = [(name, style, [(x, math.log10(y)) for x, y in points if y > 0])
+                  for name, style, points in series]
+    if not any(points for _, _, points in series):
+        return ""
     return (f'<div class="chart"><h3>{escape(title)}</h3>{key}'
             f'{line_chart(series, f"{label} against training steps", "steps", unit, marks)}</div>')
 

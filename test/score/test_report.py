@@ -54,7 +54,8 @@ def test_health_is_charted_together_and_recoveries_are_marked_and_told(tmp_path)
     assert "&lt;fm&gt; jumped; back to step 1, then at 0.7 of the learning rate" in page
     assert "back_to" not in page and page.count('class="mark"') == 2  # loss and gradients
     gradients = page[page.index("Gradient at q"):].partition("</div>")[0]
-    assert "q_grad_fm, last 4" in gradients and "q_grad_lm" not in gradients  # log10, 0 has none
+    assert "fm, last 1e+04" in gradients and "lm, last 0" in gradients
+    assert "fm: last 4<" in page and "lm: last" not in gradients  # log10, of 0 there is none
     errors = page[page.index("Errors heard"):].partition("</div>")[0]
     assert "judge_error, last 0.5" in errors and "rm_error, last 0.3" in errors
 
