@@ -1,6 +1,6 @@
 """Is training well? Jumps of the losses, and trip-wires on what is logged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,10 @@ class SpikeDetector:
         self.config, self.weights = config, weights
         self.history: dict[str, list[float]] = {}
 
-    def add(self, terms: dict[str, float], entropy_bits: float | None = None) -> Jump | None:
-        """The losses of one step and the entropy of its tokens; the largest jump in standard
-        deviations, if there is one. After a jump the comparison starts anew."""
-        values = terms if entropy_bits is None else {**terms, ENTROPY: entropy_bits}
+    def add(self, values: dict[str, float], watched: Collection[str]) -> Jump | None:
+        """All losses of one step, and the entropy of its tokens where there are any; the largest
+        jump in standard deviations among ``watched`` and the entropy, if there is one. After a
+        jump the comparison starts anew."""
         if values.keys() != self.history.keys():
             # What the other losses give up for one that joins is no accident.
             self.history = {name: [] for name in values}
@@ -45,16 +45,18 @@ class SpikeDetector:
         for name, value in values.items():
             self.history[name].append(value)
             del self.history[name][: -(c.window_steps + c.sustained_steps)]
-        if len(next(iter(self.history.values()), [])) < c.window_steps // 4 + c.sustained_steps:
+        names = [name for name in self.history if name in watched or name == ENTROPY]
+        if not names or len(self.history[names[0]]) < c.window_steps // 4 + c.sustained_steps:
             return None
-        past = np.array(list(self.history.values()))
+        entropy = np.array([name == ENTROPY for name in names])
+        sign = np.where(entropy, -1.0, 1.0)  # up is worse
+        past = sign[:, None] * np.array([self.history[name] for name in names])
         before, last = past[:, : -c.sustained_steps], past[:, -c.sustained_steps :]
         # Of an even number the lower one: half of the steps are not yet most of them.
         usual, now = np.median(before, 1), np.sort(last, 1)[:, (c.sustained_steps - 1) // 2]
         noise = _ROBUST * np.median(np.abs(before - usual[:, None]), 1)
-        entropy = np.array([name == ENTROPY for name in self.history])
-        weight = np.array([self.weights.get(name, 0.0) for name in self.history])
-        worse = np.where(entropy, usual - now, now - usual)
+        weight = np.array([self.weights.get(name, 0.0) for name in names])
+        worse = now - usual
         score = worse / np.maximum(noise, 1e-12)
         jumped = (score > c.deviations) & np.where(
             entropy, worse > c.entropy_bits,
@@ -62,7 +64,8 @@ class SpikeDetector:
         if not jumped.any():
             return None
         worst = int(np.where(jumped, score, -np.inf).argmax())
-        jump = Jump(list(self.history)[worst], float(usual[worst]), float(now[worst]))
+        usual, now = sign * usual, sign * now
+        jump = Jump(names[worst], float(usual[worst]), float(now[worst]))
         self.history = {}
         return jump
 
@@ -152,7 +155,9 @@ class TripWires:
                     f"{wire.sign} {value:.3g}, {side} train.health.{name} {limit:g}: "
                     f"{wire.remedy}"), name in self.config.stop_on))
                 self.tripped.append(name)
-            elif not beyond and name in self.tripped:
+            # Well again is a tenth inside: what lies about its limit would warn all the time.
+            well = value > 1.1 * limit if wire.low else value < 0.9 * limit
+            if well and name in self.tripped:
                 self.tripped.remove(name)
         return out
 

@@ -45,12 +45,10 @@ class Recovery:
         """What has jumped with this step. mean: over processes, so that all decide alike."""
         if self.config.action == "off":
             return None
-        values = dict(outcome.watched)
+        values = dict(outcome.terms)
         values |= {k: v for k, v in self.task.summarise(outcome.values).items() if k == ENTROPY}
-        if not values:
-            return None
-        terms = dict(zip(values, mean(torch.stack(list(values.values()))).tolist(), strict=True))
-        jump = self.detector.add(terms, terms.pop(ENTROPY, None))
+        numbers = mean(torch.stack(list(values.values()))).tolist()
+        jump = self.detector.add(dict(zip(values, numbers, strict=True)), outcome.watched)
         return str(jump) if jump else None
 
     def go_back(self, step: int, cursor: tuple[int, int], reason: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from e2etts.config import build
 from e2etts.errors import UserError
 from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
-from e2etts.train.health import SpikeDetector, TripWires
+from e2etts.train.health import ENTROPY, SpikeDetector, TripWires
 
 WEIGHTS = {"fm": 1.0, "coarse": 1.0, "ctc": 1.0, "lm": 0.3, "kl": 0.1}
 
@@ -16,7 +16,9 @@ def jumps(series: dict[str, np.ndarray], entropy: np.ndarray | None = None, **ch
     detector, found = SpikeDetector(SpikeConfig(**changes), WEIGHTS), []
     for step in range(max(map(len, series.values()))):
         terms = {k: float(v[step]) for k, v in series.items() if np.isfinite(v[step])}
-        jump = detector.add(terms, None if entropy is None else float(entropy[step]))
+        if entropy is not None:
+            terms[ENTROPY] = float(entropy[step])
+        jump = detector.add(terms, set(WEIGHTS))
         if jump:
             found.append((step, jump))
     return found
@@ -75,6 +77,14 @@ def test_a_loss_that_rises_evenly_is_no_jump():
     assert jumps(series) == []
 
 
+def test_a_loss_that_is_not_watched_starts_the_comparison_anew_when_it_joins():
+    """As the adversary of a vocoder does, and what it asks for costs the others."""
+    detector, series = SpikeDetector(SpikeConfig(), WEIGHTS), losses(500)["ctc"]
+    for step, value in enumerate(series):
+        values = {"ctc": value} if step < 300 else {"ctc": 2 * value, "adversarial": step}
+        assert detector.add(values, ["ctc"]) is None
+
+
 def test_a_small_loss_that_grows_from_nothing_is_no_jump():
     """As KL does while the learning rate warms up."""
     series = losses(400)
@@ -111,10 +121,17 @@ def test_a_wire_trips_once_says_what_to_do_and_again_after_it_was_well(name, wel
     assert f"train.health.{name}" in trip.message
     again = TripWires(HealthConfig())
     again.load_state_dict(wires.state_dict())
-    assert again.check(240, ill) == [] == again.check(250, {}) == again.check(260, well)
+    for values in (ill, {}, well):
+        assert again.check(240, values) == []
     assert [t.stop for t in again.check(280, ill)] == [False]
     off = TripWires(HealthConfig(**{name: None}))
     assert off.check(0, well) == [] == off.check(200, ill)
+
+
+def test_what_lies_about_its_limit_warns_once():
+    wires = TripWires(HealthConfig())
+    trips = [wires.check(200 + i, {"saturated": 0.3 + 0.02 * (-1) ** i}) for i in range(6)]
+    assert [len(t) for t in trips] == [1, 0, 0, 0, 0, 0]
 
 
 def test_errors_that_fall_or_rise_together_are_no_hacking_and_nothing_trips_at_first():
