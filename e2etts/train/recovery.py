@@ -47,6 +47,8 @@ class Recovery:
             return None
         values = dict(outcome.terms)
         values |= {k: v for k, v in self.task.summarise(outcome.values).items() if k == ENTROPY}
+        if not values:  # no loss is on yet
+            return None
         numbers = mean(torch.stack(list(values.values()))).tolist()
         jump = self.detector.add(dict(zip(values, numbers, strict=True)), outcome.watched)
         return str(jump) if jump else None
