@@ -28,24 +28,26 @@ class Jump:
 class SpikeDetector:
     """Holds what the losses are now against what they were; see ``SpikeConfig``.
 
-    weights: of the losses; what a loss may rise by is a share of the weighted sum of all."""
+    weights: of the losses; what a loss may rise by is a share of the weighted sum of all.
+    watched: losses that can jump (default: all); the others only start the comparison anew."""
 
-    def __init__(self, config: SpikeConfig, weights: dict[str, float]):
+    def __init__(self, config: SpikeConfig, weights: dict[str, float],
+                 watched: Collection[str] | None = None):
         self.config, self.weights = config, weights
+        self.watched = {*(watched or weights), ENTROPY}
         self.history: dict[str, list[float]] = {}
 
-    def add(self, values: dict[str, float], watched: Collection[str]) -> Jump | None:
+    def add(self, values: dict[str, float]) -> Jump | None:
         """All losses of one step, and the entropy of its tokens where there are any; the largest
-        jump in standard deviations among ``watched`` and the entropy, if there is one. After a
-        jump the comparison starts anew."""
-        if values.keys() != self.history.keys():
+        jump in standard deviations, if there is one. After it the comparison starts anew."""
+        if values.keys() - self.history.keys():
             # What the other losses give up for one that joins is no accident.
             self.history = {name: [] for name in values}
         c = self.config
-        for name, value in values.items():
-            self.history[name].append(value)
-            del self.history[name][: -(c.window_steps + c.sustained_steps)]
-        names = [name for name in self.history if name in watched or name == ENTROPY]
+        for name, past in self.history.items():
+            past.append(values[name] if name in values else past[-1])  # some are absent at times
+            del past[: -(c.window_steps + c.sustained_steps)]
+        names = [name for name in self.history if name in self.watched]
         if not names or len(self.history[names[0]]) < c.window_steps // 4 + c.sustained_steps:
             return None
         entropy = np.array([name == ENTROPY for name in names])

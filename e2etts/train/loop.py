@@ -152,7 +152,7 @@ class Trainer:
         """Counts and reports a refused step; says what is wrong when training has jumped."""
         if outcome.refused is None:
             self.skipped_in_a_row = 0
-            return self.recovery.jump(outcome, self._mean)
+            return self.recovery.jump(outcome, self._total)
         phase, loss, norm = outcome.refused
         self.skipped += 1
         self.skipped_in_a_row += 1
@@ -370,9 +370,9 @@ class Trainer:
         mine = torch.tensor(value, device=self.accelerator.device)
         return float(self.accelerator.gather(mine.reshape(1)).max())
 
-    def _mean(self, values: torch.Tensor) -> torch.Tensor:
+    def _total(self, values: torch.Tensor) -> torch.Tensor:
         """Over processes."""
-        return values if self.ranks == 1 else reduce(values, "mean")
+        return values if self.ranks == 1 else reduce(values, "sum")
 
     def _asked_to_stop(self) -> bool:
         if self.ranks == 1:

@@ -24,7 +24,7 @@ class Recovery:
 
     def __init__(self, config: SpikeConfig, task: Task, stepper: Stepper):
         self.config, self.task, self.stepper = config, task, stepper
-        self.detector = SpikeDetector(config, stepper.weights)
+        self.detector = SpikeDetector(config, stepper.weights, task.selection)
         self.copies: list[dict[str, Any]] = []
         self.done: list[dict[str, Any]] = []
 
@@ -41,16 +41,20 @@ class Recovery:
                      "history": self.detector.history, "step": step, "cursor": cursor}
             self.copies = [*self.copies, _copied(state)][-2:]
 
-    def jump(self, outcome: Outcome, mean: Callable[[Tensor], Tensor]) -> str | None:
-        """What has jumped with this step. mean: over processes, so that all decide alike."""
+    def jump(self, outcome: Outcome, total: Callable[[Tensor], Tensor]) -> str | None:
+        """What has jumped with this step. total: sum over processes, so that all decide alike;
+        a loss may be absent in some of them."""
         if self.config.action == "off":
             return None
-        values = dict(outcome.terms)
-        values |= {k: v for k, v in self.task.summarise(outcome.values).items() if k == ENTROPY}
-        if not values:  # no loss is on yet
-            return None
-        numbers = mean(torch.stack(list(values.values()))).tolist()
-        jump = self.detector.add(dict(zip(values, numbers, strict=True)), outcome.watched)
+        seen = {ENTROPY: self.task.summarise(outcome.values).get(ENTROPY), **outcome.terms}
+        seen = {k: v for k, v in seen.items() if v is not None}
+        names = [ENTROPY, *(k for k, weight in self.stepper.weights.items() if weight)]
+        zero = torch.zeros((), dtype=torch.float64, device=self.stepper.accelerator.device)
+        table = torch.stack([torch.stack([seen.get(k, zero) for k in names]),
+                             torch.stack([zero + (k in seen) for k in names])])
+        sums, counts = total(table).tolist()
+        values = {k: s / n for k, s, n in zip(names, sums, counts, strict=True) if n}
+        jump = self.detector.add(values)
         return str(jump) if jump else None
 
     def go_back(self, step: int, cursor: tuple[int, int], reason: str) -> dict[str, Any]:

@@ -21,14 +21,12 @@ from e2etts.train.task import Losses, Task
 class Outcome:
     """What came of a step. values: losses, metrics and gradient norms to log.
 
-    terms: those of all phases that have a weight; watched: names of those of the first phase, or
-    of the task's ``selection``.
+    terms: the losses among them that have a weight, of all phases.
     refused: (phase, loss, gradient norm) that were not finite; then nothing was changed.
     """
 
     values: dict[str, Tensor | float] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
-    watched: list[str] = field(default_factory=list)
     refused: tuple[str, float, float] | None = None
 
 
@@ -67,7 +65,6 @@ class Stepper:
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
-        watched: list[str] = []
         for place, phase in enumerate(self.task.phases):
             loss, norm = self._gradients(phase, batches, values)
             if loss is None:
@@ -84,14 +81,10 @@ class Stepper:
                 for buffer, before in buffers:
                     buffer.copy_(before)
                 return Outcome(refused=(phase, float(loss), float(norm)))
-            if place == 0:
-                names = self.task.selection or list(values)
-                watched = [k for k in names if k in values and self.weights.get(k)]
             suffix = "" if place == 0 else f"_{phase}"
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
-        terms = {k: v for k, v in values.items() if self.weights.get(k)}
-        return Outcome(values, terms, watched)
+        return Outcome(values, {k: v for k, v in values.items() if self.weights.get(k)})
 
     def _gradients(self, phase: str, batches: list[Batch],
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:

@@ -28,8 +28,8 @@ class Task(nn.Module):
     phases: one optimiser each, run in this order in every step; a phase that returns no terms
         (for instance a discriminator that is not on yet) is left out of that step.
     selection: names of the terms or metrics whose weighted sum on the dev set decides which
-        checkpoint is the best, and which are watched for jumps; None means all terms of the
-        first phase.
+        checkpoint is the best; None means all terms of the first phase. Only these are watched
+        for jumps; None means all.
     progress: 0 to 1, set by the loop before every step; for ramps and delayed losses.
     observed: set by the loop; whether metrics that cost time are wanted of this batch.
     speaks: whether ``sample_metrics`` has anything to say.
