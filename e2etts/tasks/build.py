@@ -15,6 +15,7 @@ from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask
 from e2etts.train.checkpoint import restore
+from e2etts.train.config import weight_at
 from e2etts.train.task import Task
 
 TASKS = {"first_order": FirstOrderTask, "second_order": SecondOrderTask, "vocoder": VocoderTask}
@@ -68,8 +69,8 @@ def build_task(
     if start is not None:
         restore(system, start, f"stages.{stage}.init")
     system.train_only(config.trainable)
-    losses = {name for name, weight in config.weights.items() if weight}
+    losses = {name for name, weight in config.weights.items() if weight_at(weight)}
     try:
         return cls(system, options, losses)
     except ValueError as e:
-        raise UserError(f"stages.{stage}.weights: {e}") from e
+        raise UserError(f"stages.{stage}.{e}") from e

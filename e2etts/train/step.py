@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e2etts.data.batch import Batch
 from e2etts.errors import UserError
-from e2etts.train.config import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.task import Losses, Task
@@ -31,7 +31,7 @@ class Outcome:
 class Stepper:
     """Optimisers of a task's phases, and the average of what they train."""
 
-    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float],
+    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float | LossWeight],
                  accelerator: Accelerator, title: str):
         self.task, self.config, self.weights = task, config, weights
         self.accelerator, self.title = accelerator, title
@@ -56,6 +56,8 @@ class Stepper:
         what earlier phases of the same step have already learned.
         """
         self.task.progress = progress
+        self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
+        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
         ratio = learning_rate_ratio(number, progress, self.config.warmup_steps,
                                     self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
@@ -117,7 +119,8 @@ class Stepper:
         if missing:
             raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
                             "stage's weights (0 switches it off)")
-        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
+        now = self.weights_now
+        used = [now[k] * v.float() for k, v in losses.terms.items() if now[k]]
         return sum(used[1:], used[0]) if used else None
 
     def _everywhere(self, flag: Tensor) -> bool:

@@ -27,16 +27,24 @@ class Task(nn.Module):
         (for instance a discriminator that is not on yet) is left out of that step.
     selection: names of the terms or metrics whose weighted sum on the dev set decides which
         checkpoint is the best; None means all terms of the first phase.
-    progress: 0 to 1, set by the loop before every step; for ramps and delayed losses.
+    progress: 0 to 1, set by the loop before every step.
+    muted: terms whose weight is 0 in this step, set with it: they need not be returned, nor what
+        gives them be run. Not in evaluation: the best checkpoint is chosen by the same sum
+        throughout.
     """
 
     phases: tuple[str, ...] = ("main",)
     selection: tuple[str, ...] | None = None
     progress: float = 0.0
+    muted: frozenset[str] = frozenset()
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
         """Losses of one batch in one phase."""
         raise NotImplementedError
+
+    def wanted(self, losses: set[str]) -> set[str]:
+        """Those of ``losses`` that this pass is about."""
+        return losses - self.muted if self.training else losses
 
     def parameters_of(self, phase: str) -> list[nn.Parameter]:
         """Parameters that ``phase`` trains; asked once, before the first step."""
