@@ -26,18 +26,22 @@ READERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FirstOrderOptions:
-    """What the tokenizer learns from whom. No choice changes the value of a loss.
+    """What the tokenizer learns from whom.
 
     lm_grad: the ways by which the LM's loss reaches it: "inputs", the q of past tokens that the LM
     reads; "targets", the values before rounding, as if the target were the distribution of
     ``FSQ.soft_mean`` at ``target_temperature`` (levels squared): it makes tokens likely, at worst
-    all the same. The LM itself always learns from the indices.
+    all the same. The LM itself always learns from the indices. No way changes the loss's value.
     fm_grad: "inputs", the q that the FM reads.
+    rm_noise: of the q that the RM reads in training, in standard deviations of q. A reward that
+    has seen nothing between the codes has an arbitrary gradient there, and the second order
+    follows it.
     """
 
     lm_grad: Literal["inputs", "none", "inputs+soft-targets", "targets"] = "inputs"
     target_temperature: float = 0.25
     fm_grad: Literal["inputs", "none"] = "inputs"
+    rm_noise: float = 0.0
 
 
 class FirstOrderTask(Task):
@@ -83,7 +87,10 @@ class FirstOrderTask(Task):
             q = tokens.q if options.fm_grad == "inputs" else tokens.q.detach()
             terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, voice)
         if on & set(READERS["rm"]):
-            terms |= system.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens,
+            q = tokens.q
+            if self.training and options.rm_noise:
+                q = q + options.rm_noise * q.detach().std() * torch.randn_like(q)
+            terms |= system.rm.losses(q, tokens.lens, batch.text, batch.text_lens,
                                       batch.speaker, batch.emotion)
         return Losses({k: v for k, v in terms.items() if k in on}, metrics)
 

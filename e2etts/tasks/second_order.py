@@ -43,7 +43,7 @@ class SecondOrderOptions:
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     samples: int = 1
     history: Literal["teacher-forced", "free-running"] = "teacher-forced"
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(min_ratio=1.0))
     longest_repeat: int = 25
 
     def __post_init__(self):
@@ -95,18 +95,25 @@ class SecondOrderTask(Task):
         self.reference = copy.deepcopy(system.lm).requires_grad_(False).eval()
 
     def _check(self) -> None:
+        options = self.options
         others = sorted(set(self.system.trainable) - {"lm", "fm"})
         if others:
             raise ValueError(f"trainable: {', '.join(others)}: the second order trains lm and fm")
-        if self.free_running and self.losses & {"fm", "coarse"}:
-            raise ValueError("weights: fm and coarse compare with the recording's mel, with which "
-                             "free-running samples are not aligned: set their weights to 0")
-        if self.free_running and self.options.bridge.restricted:
-            raise ValueError("options.bridge: free-running samples are decoded as options.sampling "
-                             "says: leave sampling_temperature, top_k and top_p out")
         if "fm" not in self.system.trainable and self.losses & {"fm_q", "coarse_q"}:
             raise ValueError("weights: fm_q and coarse_q teach the FM alone, and it is not among "
                              "the stage's trainable parts: set their weights to 0")
+        if not self.free_running:
+            return
+        if self.losses & {"fm", "coarse"}:
+            raise ValueError("weights: fm and coarse compare with the recording's mel, with which "
+                             "free-running samples are not aligned: set their weights to 0")
+        if options.bridge.restricted:
+            raise ValueError("options.bridge: free-running samples are decoded as options.sampling "
+                             "says: leave sampling_temperature, top_k and top_p out")
+        least = 2 / self.system.rm.config.labels_per_token
+        if options.sampling.min_ratio < least:
+            raise ValueError("options.sampling.min_ratio: a roll-out too short for its text is one "
+                             f"that the RM cannot judge: set it to {least:.2g} or more")
 
     def train(self, mode: bool = True) -> "SecondOrderTask":
         """The reference LM never leaves evaluation mode."""
