@@ -25,6 +25,7 @@ from e2etts.train.task import Losses, Task
 
 RM_LOSSES = {"ctc", "attention", "speaker", "emotion"}
 LOSSES = {"ce", "kl", "advance", "fm", "coarse", "fm_q", "coarse_q"} | RM_LOSSES
+MAX_PERIOD = 8  # tokens, of what counts as a repetition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,9 @@ class History(NamedTuple):
 
 class SecondOrderTask(Task):
     """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat; "ce" and, of an LM
-    that reads aligned, "advance" on the recording's tokens; "kl" where q_hat is sampled; "fm_q"
-    and "coarse_q", which keep a trainable FM true to the recording's q. LM and FM may learn. The
-    others are frozen: a reward that learns, learns to read errors."""
+    that reads aligned, "advance" on the recording's tokens; "kl" on the history that q_hat
+    continues; "fm_q" and "coarse_q", which keep an FM that learns true to the recording's q. LM
+    and FM may learn. The others are frozen: a reward that learns, learns to read errors."""
 
     Options = SecondOrderOptions
 
@@ -110,10 +111,12 @@ class SecondOrderTask(Task):
         if options.bridge.restricted:
             raise ValueError("options.bridge: free-running samples are decoded as options.sampling "
                              "says: leave sampling_temperature, top_k and top_p out")
-        least = 2 / self.system.rm.config.labels_per_token
-        if options.sampling.min_ratio < least:
-            raise ValueError("options.sampling.min_ratio: a roll-out too short for its text is one "
-                             f"that the RM cannot judge: set it to {least:.2g} or more")
+        if options.sampling.min_ratio < 1:
+            raise ValueError("options.sampling.min_ratio: the RM's CTC cannot judge a roll-out "
+                             "that is too short for its text: set it to 1 or more")
+        if "ce" not in self.losses:
+            raise ValueError("weights: without 'ce', free-running unlearns where to end: give it a "
+                             "weight")
 
     def train(self, mode: bool = True) -> "SecondOrderTask":
         """The reference LM never leaves evaluation mode."""
@@ -127,16 +130,14 @@ class SecondOrderTask(Task):
         that are kept. Where none is, the losses of samples are left out."""
         system, on = self.system, self.wanted(self.losses)
         heard = self._recordings(batch)
-        terms, metrics = {}, {}
-        out = heard.read_by(system.lm) if not self.free_running or on & {"ce", "advance"} else None
-        if out is not None:
-            terms |= advance_loss(out, heard.place, heard.lens, heard.text_lens)
-            terms["ce"] = lm_loss(out.logits, lm_targets(heard.index, heard.lens, system.lm.end))
+        out = heard.read_by(system.lm)
+        terms = advance_loss(out, heard.place, heard.lens, heard.text_lens)
+        terms["ce"] = lm_loss(out.logits, lm_targets(heard.index, heard.lens, system.lm.end))
         if on & {"fm_q", "coarse_q"}:
             kept = system.fm.losses(heard.q, system.normalise(batch.mel), batch.mel_lens,
                                     heard.voice)
             terms |= {f"{name}_q": loss for name, loss in kept.items()}
-        said = heard
+        said, metrics = heard, {}
         if self.free_running:
             said = self._rollouts(heard)
             asked = len(heard.lens) * self.options.samples
@@ -166,12 +167,12 @@ class SecondOrderTask(Task):
                         self.options.sampling, candidates=count)
         rows = torch.arange(len(heard.lens), device=made.lens.device).repeat_interleave(count)
         said = heard.select(rows)._replace(
-            q=self.system.tokenizer.embed(made.index), index=made.index, place=made.place,
-            lens=made.lens.clamp_min(1))
+            q=self.system.tokenizer.embed(made.index), index=made.index, lens=made.lens,
+            place=made.place)
         if not self.training:
             return said
         repeats = longest_repeat(made.index, made.lens) > self.options.longest_repeat
-        return said.select((made.ended & ~repeats & (made.lens > 0)).nonzero().squeeze(1))
+        return said.select((made.ended & ~repeats).nonzero().squeeze(1))
 
     def _judge(self, said: History, logits: torch.Tensor, batch: Batch, on: set[str]):
         """Losses and metrics of what the LM would say next at every place of ``said``."""
@@ -182,7 +183,6 @@ class SecondOrderTask(Task):
             with torch.no_grad():
                 log_ref = said.read_by(self.reference).logits.float().log_softmax(-1)
             terms["kl"] = masked_mean((log_p.exp() * (log_p - log_ref)).sum(-1), valid)
-        # Free-running samples are so many roll-outs.
         draws = 1 if self.free_running else self.options.samples
         codebook = self.system.tokenizer.codebook()
         for _ in range(draws):
@@ -214,9 +214,6 @@ class SecondOrderTask(Task):
     def state_to_save(self) -> dict[str, torch.Tensor]:
         """The whole system without the reference."""
         return dict(self.system.state_dict())
-
-
-MAX_PERIOD = 8
 
 
 def longest_repeat(index: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:

@@ -207,18 +207,20 @@ def test_reward_teaches_logits_of_speech_at_spoken_places_only():
         assert (grad[b, :n, :end].abs().sum(-1) > 0).all() and not grad[b, n:].any()
 
 
-def free(reading, losses=("ctc", "speaker"), count=2):
+def free(reading, losses, count=2, **changes):
     """Free-running; greedy decoding, so that what the LM says can be told from its logits."""
     sampling = SamplingConfig(temperature=0.0, repeat_window=0, top_k=1, min_ratio=1.0)
-    return make(losses, ["lm"], reading=reading, options={
+    kept = {"ce", "advance"} if reading == "aligned" else {"ce"}
+    return make(losses | kept, ["lm"], reading=reading, **changes, options={
         "history": "free-running", "samples": count, "sampling": sampling})
 
 
-@pytest.mark.parametrize("reading", ["prefix", "aligned"])
-def test_free_running_reads_its_own_roll_outs_again(reading, monkeypatch):
+@pytest.mark.parametrize(("reading", "lm_input"), [
+    ("prefix", "q"), ("aligned", "q"), ("prefix", "table"), ("aligned", "table")])
+def test_free_running_reads_its_own_roll_outs_again(reading, lm_input, monkeypatch):
     """At every place the LM says of its roll-out what it said when it made it, and the RM judges
     this very roll-out."""
-    task, batch = free(reading).eval(), make_batch()
+    task, batch = free(reading, {"ctc", "speaker"}, lm_input=lm_input).eval(), make_batch()
     system, seen = task.system, {}
     judge = system.rm.losses
     monkeypatch.setattr(system.rm, "losses", lambda q, *a: seen.update(q=q) or judge(q, *a))
@@ -247,8 +249,7 @@ def test_free_running_reads_its_own_roll_outs_again(reading, monkeypatch):
 @pytest.mark.parametrize("reading", ["prefix", "aligned"])
 @pytest.mark.parametrize("name", ["ctc", "speaker", "kl", "ce"])
 def test_free_running_losses_reach_the_lm_alone(name, reading):
-    more = {"advance"} if name == "ce" and reading == "aligned" else set()
-    task = free(reading, {name} | more).eval()
+    task = free(reading, {name}).eval()
     if name == "kl":
         wake(task.system.lm, seed=5)
     task(make_batch()).terms[name].backward()
@@ -256,7 +257,7 @@ def test_free_running_losses_reach_the_lm_alone(name, reading):
 
 
 def test_roll_outs_that_repeat_or_do_not_end_teach_nothing(monkeypatch):
-    task, batch = free("prefix", {"ctc", "ce"}, count=1), make_batch()
+    task, batch = free("prefix", {"ctc"}, count=1), make_batch()
     task.options = replace(task.options, longest_repeat=4)
     system, seen = task.system, {}
     index = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8], [9, 1, 2, 1, 2, 1, 2, 1],
@@ -295,7 +296,8 @@ def test_longest_repeat_by_hand():
     ({"ctc"}, ["lm"], {"history": "free-running", "bridge": BridgeConfig(top_p=0.8)},
      "options.bridge"),
     ({"ctc"}, ["lm"], {"history": "free-running", "sampling": SamplingConfig(min_ratio=0.9)},
-     "options.sampling.min_ratio.*set it to 1 or more")])
+     "options.sampling.min_ratio.*set it to 1 or more"),
+    ({"ctc"}, ["lm"], {"history": "free-running"}, "weights: without 'ce'")])
 def test_what_would_be_half_done_is_refused(losses, trainable, options, message):
     with pytest.raises(ValueError, match=message):
         make(losses, trainable, options=options)
@@ -362,7 +364,8 @@ def test_ten_steps_raise_the_reward_of_fresh_samples(history, reading):
         samples=16, history=history,
         sampling=SamplingConfig(top_p=1.0, top_k=100, repeat_window=0, longest_stay=2,
                                 min_ratio=1.0))
-    task = SecondOrderTask(taught(reading), options, {"ctc"}).train()
+    losses = {"ctc", "ce", "advance"} if reading == "aligned" else {"ctc"}
+    task = SecondOrderTask(taught(reading), options, losses).train()
 
     @torch.no_grad()
     def reward_loss():
