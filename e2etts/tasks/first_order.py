@@ -43,6 +43,10 @@ class FirstOrderOptions:
     fm_grad: Literal["inputs", "none"] = "inputs"
     rm_noise: float = 0.0
 
+    def __post_init__(self):
+        if self.target_temperature <= 0 or self.rm_noise < 0:
+            raise ValueError("target_temperature must be more than 0, rm_noise at least 0")
+
 
 class FirstOrderTask(Task):
     """Losses of the readers named by ``losses`` on the tokens of the batch's own speech."""
