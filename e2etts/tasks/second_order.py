@@ -174,7 +174,8 @@ class SecondOrderTask(Task):
         repeats = longest_repeat(made.index, made.lens) > self.options.longest_repeat
         return said.select((made.ended & ~repeats).nonzero().squeeze(1))
 
-    def _judge(self, said: History, logits: torch.Tensor, batch: Batch, on: set[str]):
+    def _judge(self, said: History, logits: torch.Tensor, batch: Batch, on: set[str]
+               ) -> tuple[dict, dict]:
         """Losses and metrics of what the LM would say next at every place of ``said``."""
         valid = length_mask(said.lens + 1, logits.shape[1])
         log_p = logits.float().log_softmax(-1)
