@@ -14,7 +14,7 @@ from e2etts.nets.system import PARTS, SystemConfig
 from e2etts.nets.vocoder import VocoderConfig
 from e2etts.score.config import ScoreConfig
 from e2etts.text import TextConfig
-from e2etts.train.loop import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class StageConfig:
     """One training stage: which parts learn, from which losses, starting from which stage.
 
     task: first_order (losses on the tokens of recordings), second_order (losses on the LM's own
-    samples) or vocoder. options: the task's own settings. data: how batches are made.
+    samples) or vocoder. weights: of the losses, by name; one left out or 0 is off. options: the
+    task's own settings. data: how batches are made.
     fresh: parts that begin anew and not as ``init`` left them. judge: of second_order, a stage
     whose RM hears the LM's samples beside the one that teaches it; an error rate that falls for
     the one and not for the other is reward hacking. For instance
@@ -46,7 +47,7 @@ class StageConfig:
     fresh: list[str] = field(default_factory=list)
     judge: str | None = None
     trainable: list[str] = field(default_factory=list)
-    weights: dict[str, float]
+    weights: dict[str, float | LossWeight]
     options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig

@@ -18,6 +18,7 @@ from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask
 from e2etts.train.checkpoint import restore
+from e2etts.train.config import weight_at
 from e2etts.train.task import Task
 
 TASKS = {"first_order": FirstOrderTask, "second_order": SecondOrderTask, "vocoder": VocoderTask}
@@ -69,15 +70,18 @@ def build_task(
         if start is not None:
             restore(task.vocoder, start, f"stages.{stage}.init")
         return task
-    system = System(recipe.model, system_sizes(recipe, vocab))
+    try:
+        system = System(recipe.model, system_sizes(recipe, vocab))
+    except ValueError as e:
+        raise UserError(f"configuration section 'model': {e}") from e
     if start is not None:
         restore(system, {**start, **_fresh(recipe, stage, vocab)}, f"stages.{stage}.init")
     system.train_only(config.trainable)
-    losses = {name for name, weight in config.weights.items() if weight}
+    losses = {name for name, weight in config.weights.items() if weight_at(weight)}
     try:
         task = cls(system, options, losses)
     except ValueError as e:
-        raise UserError(f"stages.{stage}.weights: {e}") from e
+        raise UserError(f"stages.{stage}.{e}") from e
     if judge is not None:
         task.judge = _judge(system, judge, f"stages.{stage}.judge")
     return task

@@ -5,6 +5,30 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossWeight:
+    """A weight that is 0 until training progress ``delay`` and then rises to ``weight`` over
+    ``ramp`` of the stage. While it is 0, the part that gives the loss is not run."""
+
+    weight: float
+    delay: float = 0.0
+    ramp: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.delay < 1 or self.ramp < 0:
+            raise ValueError("delay must be at least 0 and less than 1, ramp at least 0")
+
+
+def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
+    """The weight of a loss at a training progress, 0 to 1 (default: at the end)."""
+    if not isinstance(weight, LossWeight):
+        return weight
+    since = progress - weight.delay
+    if since < 0:
+        return 0.0
+    return weight.weight * min(1.0, since / weight.ramp) if weight.ramp else weight.weight
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpikeConfig:
     """When training is taken to have jumped, and what is done then.
 

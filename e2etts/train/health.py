@@ -97,7 +97,7 @@ def _reward_gap(values: dict[str, float]) -> float | None:
 WIRES = {
     "collapse": Wire(
         lambda v: v.get("token_entropy_share"), "codebook collapse: share of token entropy",
-        "lower the weight of lm (at most 0.1) or let it join later (options.lm_from), keep "
+        "lower the weight of lm (at most 0.1) or let it join later (its delay), keep "
         "options.lm_grad from the targets, lower train.lr", low=True),
     "dead_dimension": Wire(
         lambda v: v.get("least_dimension_share"),

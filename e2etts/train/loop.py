@@ -25,7 +25,7 @@ from e2etts.train.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from e2etts.train.config import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.health import TripWires
 from e2etts.train.logging import Means, RunLog
 from e2etts.train.recovery import Recovery
@@ -56,7 +56,7 @@ class Trainer:
     def __init__(
         self, task: Task, config: TrainConfig, *, folder: str | Path,
         train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
-        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float],
+        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float | LossWeight],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
         model_config: dict[str, Any] | None = None, title: str = "train",
     ):
@@ -64,8 +64,8 @@ class Trainer:
         self.train_batches, self.dev_batches, self.weights = train, dev, weights
         self.frame_rate_hz, self.seed, self.title = frame_rate_hz, seed, title
         self.model_config = model_config or {}
-        self.identity = {**(identity or {}), "seed": seed, "weights": dict(weights),
-                         "train": to_dict(config)}
+        self.identity = {**(identity or {}), "seed": seed, "train": to_dict(config), "weights": {
+            k: to_dict(w) if isinstance(w, LossWeight) else w for k, w in weights.items()}}
         self.accelerator = Accelerator(
             mixed_precision="no", cpu=not torch.cuda.is_available(),  # autocast is the stepper's
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
@@ -219,7 +219,7 @@ class Trainer:
                     losses = self.task(batch.to(device), self.task.phases[0])
                 chosen = {**losses.terms, **losses.metrics}
                 names = self.task.selection or losses.terms
-                loss = sum(self.weights.get(k, 1.0) * chosen[k].float() for k in names)
+                loss = sum(weight_at(self.weights.get(k, 1.0)) * chosen[k].float() for k in names)
                 means.add({"loss": loss, **chosen}, float(batch.mel_lens.sum()))
                 if number == sampled:
                     means.add(self._sample_metrics(batch))

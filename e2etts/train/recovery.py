@@ -8,7 +8,7 @@ from torch import Tensor
 
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import restore
-from e2etts.train.config import SpikeConfig
+from e2etts.train.config import SpikeConfig, weight_at
 from e2etts.train.health import ENTROPY, SpikeDetector
 from e2etts.train.step import Outcome, Stepper
 from e2etts.train.task import Task
@@ -24,7 +24,8 @@ class Recovery:
 
     def __init__(self, config: SpikeConfig, task: Task, stepper: Stepper):
         self.config, self.task, self.stepper = config, task, stepper
-        self.detector = SpikeDetector(config, stepper.weights, task.selection)
+        weights = {k: weight_at(w) for k, w in stepper.weights.items()}
+        self.detector = SpikeDetector(config, weights, task.selection)
         self.copies: list[dict[str, Any]] = []
         self.done: list[dict[str, Any]] = []
 
@@ -48,7 +49,7 @@ class Recovery:
             return None
         seen = {ENTROPY: self.task.summarise(outcome.values).get(ENTROPY), **outcome.terms}
         seen = {k: v for k, v in seen.items() if v is not None}
-        names = [ENTROPY, *(k for k, weight in self.stepper.weights.items() if weight)]
+        names = [ENTROPY, *(k for k, weight in self.detector.weights.items() if weight)]
         zero = torch.zeros((), dtype=torch.float64, device=self.stepper.accelerator.device)
         table = torch.stack([torch.stack([seen.get(k, zero) for k in names]),
                              torch.stack([zero + (k in seen) for k in names])])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e2etts.data.batch import Batch
 from e2etts.errors import UserError
-from e2etts.train.config import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.task import Losses, Task
@@ -33,7 +33,7 @@ class Outcome:
 class Stepper:
     """Optimisers of a task's phases, and the average of what they train."""
 
-    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float],
+    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float | LossWeight],
                  accelerator: Accelerator, title: str):
         self.task, self.config, self.weights = task, config, weights
         self.accelerator, self.title = accelerator, title
@@ -60,6 +60,8 @@ class Stepper:
         step have already learned.
         """
         self.task.progress, self.task.observed = progress, observe
+        self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
+        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
         ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
                                                self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
@@ -84,7 +86,7 @@ class Stepper:
             suffix = "" if place == 0 else f"_{phase}"
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
-        return Outcome(values, {k: v for k, v in values.items() if self.weights.get(k)})
+        return Outcome(values, {k: v for k, v in values.items() if self.weights_now.get(k)})
 
     def _gradients(self, phase: str, batches: list[Batch],
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
@@ -119,9 +121,9 @@ class Stepper:
         # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
         out, scale = {}, self.scaler.get_scale() * share
         for name, term in losses.terms.items():
-            if self.weights[name] and term.requires_grad:
+            if self.weights_now[name] and term.requires_grad:
                 grads = torch.autograd.grad(
-                    scale * self.weights[name] * term.float(), losses.seam, retain_graph=True,
+                    scale * self.weights_now[name] * term.float(), losses.seam, retain_graph=True,
                     allow_unused=True, materialize_grads=True)
                 norms = torch.stack([g.float().norm() for g in grads])
                 out[f"q_grad_{name}"] = norms.norm() / scale
@@ -137,7 +139,8 @@ class Stepper:
         if missing:
             raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
                             "stage's weights (0 switches it off)")
-        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
+        now = self.weights_now
+        used = [now[k] * v.float() for k, v in losses.terms.items() if now[k]]
         return sum(used[1:], used[0]) if used else None
 
     def _everywhere(self, flag: Tensor) -> bool:

@@ -30,7 +30,10 @@ class Task(nn.Module):
     selection: names of the terms or metrics whose weighted sum on the dev set decides which
         checkpoint is the best; None means all terms of the first phase. Only these are watched
         for jumps; None means all.
-    progress: 0 to 1, set by the loop before every step; for ramps and delayed losses.
+    progress: 0 to 1, set by the loop before every step.
+    muted: terms whose weight is 0 in this step, set with it: they need not be returned, nor what
+        gives them be run. Not in evaluation: the best checkpoint is chosen by the same sum
+        throughout.
     observed: set by the loop; whether metrics that cost time are wanted of this batch.
     speaks: whether ``sample_metrics`` has anything to say.
     """
@@ -38,12 +41,17 @@ class Task(nn.Module):
     phases: tuple[str, ...] = ("main",)
     selection: tuple[str, ...] | None = None
     progress: float = 0.0
+    muted: frozenset[str] = frozenset()
     observed: bool = True
     speaks: bool = False
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
         """Losses of one batch in one phase."""
         raise NotImplementedError
+
+    def wanted(self, losses: set[str]) -> set[str]:
+        """Those of ``losses`` that this pass is about."""
+        return losses - self.muted if self.training else losses
 
     def parameters_of(self, phase: str) -> list[nn.Parameter]:
         """Parameters that ``phase`` trains; asked once, before the first step."""

@@ -5,7 +5,7 @@ import torch
 from tiny import TEXT, VOICE, make_system, wake
 
 from e2etts.infer.config import SamplingConfig
-from e2etts.infer.sampling import advance, pick, sample_tokens
+from e2etts.infer.sampling import advance, pick, roll_out, sample_tokens
 
 PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
 EMPTY = torch.full((1, 10), -1)
@@ -168,6 +168,21 @@ def test_candidates_of_one_text_lie_next_to_each_other(system):
     assert all(torch.equal(many[3 * b + k], one[b]) for b in range(3) for k in range(3))
     free = sample(system, candidates=4)
     assert len({tuple(r.tolist()) for r in free[:4]}) > 1
+
+
+@pytest.mark.parametrize(("end", "lens", "ended"), [
+    (1e4, [6, 18, 4], [True, False, True]), (-1e4, [12, 18, 6], [False, False, False])])
+def test_roll_out_says_whether_a_row_ended_and_where_it_read(monkeypatch, end, lens, ended):
+    moves = iter([0, 0, 1, 2, 0, 1, 1, *[0] * 20])
+    monkeypatch.setattr("e2etts.infer.sampling.advance",
+                        lambda logits, *_: torch.full((len(logits),), next(moves)))
+    aligned = wake(make_system(reading="aligned"), std=0.05).eval()
+    force_end(aligned, end)
+    made = roll_out(aligned, *given(), SamplingConfig(max_ratio=3.0))
+    assert made.lens.tolist() == lens and made.ended.tolist() == ended
+    # Before the text, then at its tokens; only one that is at the last may end.
+    assert made.place[1].tolist() == [-1, -1, -1, 0, 2, 2, 3, *[4] * 11]
+    assert made.place[0, :6].tolist() == [-1, -1, -1, 0, 2, 2]
 
 
 def test_very_short_text_still_gets_room(system):

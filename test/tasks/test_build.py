@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import BANDS, LEVELS, VOICE, Q, make_batch
@@ -72,6 +74,10 @@ def test_vocoder_starts_from_a_checkpoint_too():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"trainable": ["lm"], "task": "second_order", "weights": {"ctc": 1, "fm_q": 1}},
+     "stages.tokenizer.weights: fm_q and coarse_q teach the FM alone"),
+    ({"trainable": ["rm"], "task": "second_order", "weights": {"ctc": 1}},
+     "stages.tokenizer.trainable: rm: the second order"),
     ({"weights": {"lmm": 1}}, "stages.tokenizer.weights: no such loss: lmm"),
     ({"weights": {"attention": 1}}, "model.rm.decoder_layers is 0: set its weight to 0"),
     ({"weights": {"emotion": 1}}, "the data have no emotion labels"),
@@ -82,6 +88,20 @@ def test_what_the_task_does_not_have_is_refused(changes, message):
     with pytest.raises(UserError) as e:
         build_task(recipe, "tokenizer", VOCAB)
     assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_net_that_cannot_be_made_is_refused():
+    recipe = make_recipe()
+    tokenizer = replace(recipe.model.tokenizer, levels=(1, 5))
+    recipe = replace(recipe, model=replace(recipe.model, tokenizer=tokenizer))
+    with pytest.raises(UserError, match="section 'model'.*at least 2 levels"):
+        build_task(recipe, "lm", VOCAB)
+
+
+def test_a_loss_that_is_off_is_not_wanted_and_one_that_begins_late_is():
+    weights = {"lm": {"weight": 0.1, "delay": 0.5}, "fm": {"weight": 0.0}, "ctc": 1}
+    recipe = make_recipe(tokenizer=stage(trainable=["lm", "rm"], weights=weights))
+    assert build_task(recipe, "tokenizer", VOCAB).losses == {"lm", "ctc"}
 
 
 def test_tensors_that_do_not_fit_are_refused():
