@@ -124,6 +124,7 @@ def test_errors_of_a_greedy_reading():
 
 def test_samples_are_held_against_recordings_and_heard_by_both_listeners(monkeypatch):
     system, batch = wake(make_system(), std=0.1), make_batch()
+    system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"ce", "ctc"}).eval()
     said = [torch.tensor([1, 2, 3]), torch.tensor([], dtype=torch.long)]
     monkeypatch.setattr(health, "sample_tokens", lambda system, text, *a: said[: len(text)])
