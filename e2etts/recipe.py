@@ -14,7 +14,7 @@ from e2etts.nets.system import PARTS, SystemConfig
 from e2etts.nets.vocoder import VocoderConfig
 from e2etts.score.config import ScoreConfig
 from e2etts.text import TextConfig
-from e2etts.train.loop import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,20 @@ class StageConfig:
     """One training stage: which parts learn, from which losses, starting from which stage.
 
     task: first_order (losses on the tokens of recordings), second_order (losses on the LM's own
-    samples) or vocoder. options: the task's own settings. data: how batches are made.
+    samples) or vocoder. weights: of the losses, by name; one left out or 0 is off. options: the
+    task's own settings. data: how batches are made.
+    fresh: parts that begin anew and not as ``init`` left them. judge: of second_order, a stage
+    whose RM hears the LM's samples beside the one that teaches it; an error rate that falls for
+    the one and not for the other is reward hacking. For instance
+    ``judge: {task: first_order, init: tokenizer, trainable: [rm], fresh: [rm], weights: {ctc: 1}}``
     """
 
     task: Literal["first_order", "second_order", "vocoder"]
     init: str | None = None
+    fresh: list[str] = field(default_factory=list)
+    judge: str | None = None
     trainable: list[str] = field(default_factory=list)
-    weights: dict[str, float]
+    weights: dict[str, float | LossWeight]
     options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
@@ -88,13 +95,18 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
                             f"'stages.{near[0] if near else ''}'")
     recipe = build(RecipeConfig, merge(tree, laid_over))
     for name, stage in recipe.stages.items():
-        if stage.init is not None and stage.init not in recipe.stages:
-            raise UserError(f"stages.{name}.init: no stage '{stage.init}'; "
-                            f"stages: {', '.join(recipe.stages)}")
-        unknown = [p for p in stage.trainable if p not in PARTS]
-        if unknown and stage.task != "vocoder":
-            raise UserError(f"stages.{name}.trainable: no part '{unknown[0]}'; "
-                            f"parts: {', '.join(PARTS)}")
+        for key in ("init", "judge"):
+            other = getattr(stage, key)
+            if other is not None and other not in recipe.stages:
+                raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
+                                f"stages: {', '.join(recipe.stages)}")
+        if stage.judge is not None and stage.task != "second_order":
+            raise UserError(f"stages.{name}.judge: only second_order has samples to judge")
+        for key in ("trainable", "fresh"):
+            unknown = [p for p in getattr(stage, key) if p not in PARTS]
+            if unknown and stage.task != "vocoder":
+                raise UserError(f"stages.{name}.{key}: no part '{unknown[0]}'; "
+                                f"parts: {', '.join(PARTS)}")
     return recipe
 
 

@@ -23,12 +23,13 @@ def trunk(**changes) -> TransformerConfig:
 
 
 def system_config(*, text_stride: float = 0.0, reading: str = "prefix", voice: bool = True,
+                  lm_input: str = "q",
                   coarse: bool = True, patch_frames: int = 2, decoder_layers: int = 1,
                   causal: bool = False, flow: FlowConfig | None = None) -> SystemConfig:
     return SystemConfig(
         tokenizer=TokenizerConfig(trunk=trunk(), levels=LEVELS, q_dim=Q, causal=causal),
-        lm=LMConfig(trunk=trunk(), text_stride=text_stride, voice=voice, reading=reading,
-                    reader_layers=1),
+        lm=LMConfig(trunk=trunk(), text_stride=text_stride, voice=voice, input=lm_input,
+                    reading=reading, reader_layers=1),
         fm=FMConfig(trunk=trunk(), encoder_layers=1, coarse=coarse, patch_frames=patch_frames,
                     flow=flow or FlowConfig(steps=3)),
         rm=RMConfig(trunk=trunk(), decoder_layers=decoder_layers),

@@ -48,7 +48,11 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     if stage.init is not None:
         start, origin = load_checkpoint(root / stage.init / "best",
                                         model_config(recipe, stage.init, vocab))
-    task = build_task(recipe, name, vocab, start)
+    judge = None
+    if stage.judge is not None:
+        judge, _ = load_checkpoint(root / stage.judge / "best",
+                                   model_config(recipe, stage.judge, vocab))
+    task = build_task(recipe, name, vocab, start, judge)
     config = stage.train
     identity = {
         **{k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},

@@ -3,6 +3,8 @@
 Legend: R rows, L text tokens, V speech codes, Q size of q, X size of a voice.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from e2etts.infer.config import SamplingConfig
@@ -46,8 +48,26 @@ def advance(
     return torch.multinomial(p, 1, generator=generator).squeeze(1)
 
 
+class Rollout(NamedTuple):
+    """index: (R, T) tokens; lens: (R,) without the end token; ended: (R,) bool, False for a row
+    that the longest length has cut; place: (R, T) of each token in its text, for an LM that reads
+    aligned. What lies behind a row's length is arbitrary."""
+
+    index: torch.Tensor
+    lens: torch.Tensor
+    ended: torch.Tensor
+    place: torch.Tensor | None
+
+
 @torch.inference_mode()
-def sample_tokens(
+def sample_tokens(*args, **kwargs) -> list[torch.Tensor]:
+    """What ``roll_out`` says, a tensor (T,) a row, without the end token."""
+    made = roll_out(*args, **kwargs)
+    return [row[:n] for row, n in zip(made.index, made.lens.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def roll_out(
     system: System,
     text: torch.Tensor,
     text_lens: torch.Tensor,
@@ -61,9 +81,9 @@ def sample_tokens(
     spoken_lens: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     packed: PackedLM | None = None,
-) -> list[torch.Tensor]:
-    """Speech tokens for R texts, ``candidates`` samples each: R * candidates tensors (T,), those
-    of one text next to each other, without the end token and without the prompt.
+) -> Rollout:
+    """Speech tokens for R texts, ``candidates`` samples each: R * candidates rows, those of one
+    text next to each other, without the prompt.
 
     text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
     prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
@@ -75,17 +95,19 @@ def sample_tokens(
     spoken = text_lens if spoken_lens is None else spoken_lens
     shortest = (spoken * config.min_ratio).long().repeat_interleave(candidates)
     longest = (spoken * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
-    prompt_q = None if prompt is None else system.tokenizer.embed(prompt)
+    codebook = system.tokenizer.codebook() if lm.table is None else lm.table.weight
+    prompt_q = None if prompt is None else codebook[prompt]
     steps = int(longest.max())
     state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place)
     last = (text_lens - 1).repeat_interleave(candidates)
     rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
     if candidates > 1:
         state.select(rows)
-    step, codebook = (packed or lm).step, system.tokenizer.codebook()
+    step = (packed or lm).step
     out = torch.zeros(len(rows), steps, dtype=torch.long, device=text.device)
+    places = torch.full_like(out, -1) if lm.aligned else None
     history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
-    lens = longest.clone()
+    limit, lens = longest, longest.clone()
     alive = torch.arange(len(rows), device=text.device)  # rows of ``out`` that are not at their end
     stay = torch.zeros_like(lens)  # tokens said so far at the place where a row reads
     done = torch.zeros_like(lens, dtype=torch.bool)
@@ -106,6 +128,8 @@ def sample_tokens(
             break
         token = token.masked_fill(token == end, 0)
         out[alive, t] = token
+        if lm.aligned:
+            places[alive, t] = state.place
         history = torch.cat([history[:, 1:], token[:, None]], dim=1)
         place = None
         if lm.aligned:
@@ -121,4 +145,6 @@ def sample_tokens(
                 x[keep] for x in (alive, done, token, history, shortest, longest, last, stay))
             place = None if place is None else place[keep]
         step(state, codebook[token], place)
-    return [row[:n] for row, n in zip(out, lens.tolist(), strict=True)]
+    said = max(1, int(lens.max()))
+    return Rollout(out[:, :said], lens, lens < limit,
+                   None if places is None else places[:, :said])

@@ -10,28 +10,88 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeConfig:
-    """hard: the forward pass picks one code (straight-through), else it is a mixture;
-    noise: sample with Gumbel noise, else take the most likely code."""
+    """Which codes are sampled, and what gradient their logits get.
+
+    noise: draw with Gumbel noise, else take the most likely code (plain straight-through argmax).
+    sampling_temperature, top_k, top_p: what is sampled is the LM's distribution at this
+    temperature, of which the ``top_k`` most likely codes (0: all) and of these the fewest that
+    reach ``top_p`` are kept, as in decoding.
+    hard: the forward pass picks one code (straight-through), else it is a mixture.
+    temperature: of the mixture; final_temperature: where it goes by the end of the stage,
+    geometrically (None: it stays). They do not change which code is picked.
+    """
 
     temperature: float = 1.0
+    final_temperature: float | None = None
     hard: bool = True
     noise: bool = True
+    sampling_temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        for name in ("temperature", "final_temperature", "sampling_temperature", "top_p"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0")
+
+    @property
+    def restricted(self) -> bool:
+        """Is something else sampled than the LM's distribution?"""
+        return self.sampling_temperature != 1 or self.top_k > 0 or self.top_p < 1
+
+    def temperature_at(self, progress: float) -> float:
+        """Of the mixture, at training progress 0 to 1."""
+        if self.final_temperature is None:
+            return self.temperature
+        progress = min(progress, 1.0)
+        return self.temperature ** (1 - progress) * self.final_temperature**progress
 
 
-def bridge(logits: torch.Tensor, codebook: torch.Tensor, config: BridgeConfig) -> torch.Tensor:
+def bridge(
+    logits: torch.Tensor, codebook: torch.Tensor, config: BridgeConfig, progress: float = 0.0,
+    picked: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Gumbel-softmax (arXiv 1611.01144) onto the code table: q_hat = s C.
 
     logits: (..., V), speech codes only (drop special tokens before: softmax renormalises);
-    codebook: (V, Q). Returns (..., Q).
+    codebook: (V, Q). picked: (...,) codes that have been sampled already: the noise is drawn as it
+    is where it picks these. Returns (..., Q).
     """
-    score = logits.float().log_softmax(-1)
+    score = restrict(logits.float(), config).log_softmax(-1)
     if config.noise:
-        score = score - torch.empty_like(score).exponential_().log()
-    soft = (score / config.temperature).softmax(-1)
+        score = score + gumbel_noise(score.detach(), picked)
+    soft = (score / config.temperature_at(progress)).softmax(-1)
     if not config.hard:
         return soft.to(codebook.dtype) @ codebook
-    pick = codebook[score.argmax(-1)]
+    pick = codebook[score.argmax(-1) if picked is None else picked]
     mixture = soft.to(codebook.dtype) @ codebook.detach()
     # Written on q: (onehot + s - sg(s)) C without a second (..., V) tensor. The bracket is exactly
     # zero, so that what is read is exactly a row of the table, in any precision.
     return pick + (mixture - mixture.detach())
+
+
+def gumbel_noise(log_p: torch.Tensor, picked: torch.Tensor | None = None) -> torch.Tensor:
+    """Standard Gumbel noise for log-probabilities (..., V); given that log_p + noise is greatest at
+    ``picked`` (...,), where there is one (arXiv 2010.04838)."""
+    wait = torch.empty_like(log_p).exponential_().log()
+    if picked is None:
+        return -wait
+    # exp(-score) are arrival times with rates p: the picked comes first, at a rate of 1, and the
+    # others wait from then on.
+    at = picked.unsqueeze(-1)
+    first = wait.gather(-1, at)
+    time = torch.logaddexp(wait - log_p, first).scatter(-1, at, first)
+    return -time - log_p
+
+
+def restrict(logits: torch.Tensor, config: BridgeConfig) -> torch.Tensor:
+    """(..., V) logits of the distribution that is sampled: -inf for codes that are left out."""
+    logits = logits / config.sampling_temperature
+    if not config.top_k and config.top_p >= 1:
+        return logits
+    given = logits.detach()
+    top = given.topk(min(config.top_k or given.shape[-1], given.shape[-1]), dim=-1).values
+    p = (top - given.logsumexp(-1, keepdim=True)).exp()
+    # A code is kept while those before it have not reached top_p: the first one always is.
+    least = top.masked_fill(p.cumsum(-1) - p >= config.top_p, torch.inf).amin(-1, keepdim=True)
+    return logits.masked_fill(given < least, -torch.inf)

@@ -47,15 +47,32 @@ class FSQ(nn.Module):
         """u: (B, T, D) pre-quantisation values; mask: (B, T) bool, True on valid tokens."""
         u = self._normalise(u.float(), mask)
         squashed = torch.tanh(u) if self.bound == "tanh" else 2 * torch.sigmoid(1.6 * u) - 1
-        # Digits run 0..L-1, spread over the open interval (-1/2, L - 1/2): no level is favoured
-        # by an odd or even count, and rounding never leaves the grid.
-        span = self._levels * 0.999
-        digits = (squashed * span + self._levels - 1) / 2
+        digits = self._spread(squashed)
         rounded = digits + (digits.round() - digits).detach()
         half = (self._levels - 1) / 2
         # The index of NaN is a code like any other; that something is wrong shows in the code.
         index = (rounded.detach().nan_to_num(0.0).round().long() * self._steps).sum(-1)
         return FSQOutput(rounded / half - 1, index, squashed)
+
+    def _spread(self, bounded: torch.Tensor) -> torch.Tensor:
+        """(..., D) in (-1, 1) -> digits before rounding."""
+        # They run 0..L-1, spread over the open interval (-1/2, L - 1/2): no level is favoured by
+        # an odd or even count, and rounding never leaves the grid.
+        return (bounded * (self._levels * 0.999) + self._levels - 1) / 2
+
+    def soft_mean(
+        self, values: torch.Tensor, bounded: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """Mean (...,) of a value of every code (..., V) under p(k) ~ exp(-|x - k|^2 / temperature),
+        x the value before rounding (..., D) and k the code, both in levels of the grid. Its
+        gradient in ``bounded`` is that of soft targets; p factorises over the dimensions, and so
+        they are summed over one by one."""
+        digits = self._spread(bounded)
+        for d, count in enumerate(self.levels):
+            away = digits[..., d, None] - torch.arange(count, device=digits.device)
+            p = (-away.square() / temperature).softmax(-1)
+            values = (values.unflatten(-1, (-1, count)) * p.unsqueeze(-2)).sum(-1)
+        return values.squeeze(-1)
 
     def _normalise(self, u: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.training:

@@ -22,6 +22,8 @@ from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
 class LMConfig:
     """Trunk, whether a voice vector is part of the prefix, and how the LM reads its text.
 
+    input: past tokens are read as "q", their embedding by the tokenizer, through which the LM's
+    loss reaches it, or by a "table" of the LM's own, learned with it.
     reading: "prefix" puts all text before the speech, and where it reads is for attention to
     learn (arXiv 2412.10117). "aligned" gives each speech token the text token being spoken, and
     the LM also predicts how many text tokens to advance (monotonic alignment as in arXiv
@@ -34,6 +36,7 @@ class LMConfig:
 
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
     voice: bool = True
+    input: Literal["q", "table"] = "q"
     reading: Literal["prefix", "aligned"] = "prefix"
     reader_layers: int = 2
     text_stride: float = 0.0
@@ -74,6 +77,7 @@ class LM(nn.Module):
         self.language = nn.Embedding(languages, dim)
         self.turn = nn.Parameter(torch.randn(dim) * 0.02)
         self.voice = nn.Linear(voice_dim, dim) if config.voice else None
+        self.table = nn.Embedding(len(digits), q_dim) if config.input == "table" else None
         self.speech = nn.Linear(q_dim, dim)
         self.trunk = Transformer(config.trunk, causal=True)
         self.head = CodeHead(dim, digits)
@@ -84,6 +88,10 @@ class LM(nn.Module):
             self.advance = nn.Linear(dim, advances)
         for table in (self.text, self.language):
             nn.init.normal_(table.weight, std=0.5)
+
+    def reads(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """What to give as ``q`` of tokens (...,) whose embedding by the tokenizer is (..., Q)."""
+        return q if self.table is None else self.table(index)
 
     def _prefix(self, text, text_lens, language, voice):
         """(B, P, D) language, voice, text, turn, and its lengths (B,)."""
@@ -131,7 +139,8 @@ class LM(nn.Module):
     ) -> LMOutput:
         """Teacher-forced, T + 1 rows: row t is about token t given q[:, :t]; row lens[b] should
         end. text: (B, L), text_lens: (B,), language: (B,), voice: (B, X), q: (B, T, Q), lens:
-        (B,); with aligned reading place: (B, T) of each token in its text (see ``lm_places``).
+        (B,); with aligned reading place: (B, T) of each token in its text (see ``lm_places``). q is
+        that of ``reads``, here and in ``start`` and ``step``.
         """
         prefix, prefix_lens = self._prefix(text, text_lens, language, voice)
         read = None

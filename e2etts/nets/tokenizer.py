@@ -4,7 +4,7 @@ Legend: B batch, F mel frames, T = F / frames_per_token tokens, M mel bands, Q s
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -16,12 +16,13 @@ from e2etts.nets.transformer import Transformer, TransformerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """The encoder's trunk, the code grid, and the size of the embedding q."""
+    """The encoder's trunk and context, the code grid and how it is bounded (``FSQ``), and the size
+    of the embedding q."""
 
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
     causal: bool = False
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    bound: str = "tanh"
+    bound: Literal["tanh", "sigmoid"] = "tanh"
     q_dim: int = 256
 
 

@@ -12,17 +12,17 @@ import soundfile
 from tqdm import tqdm
 
 from e2etts.errors import UserError
-from e2etts.score.charts import Points, histogram, line_chart
+from e2etts.score.charts import histogram
 from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, read_clips
 from e2etts.score.config import ScoreConfig
 from e2etts.score.media import audio_uri, read_wav, spectrogram_uri
-from e2etts.score.provenance import TRAINING_STAGES, read_json
+from e2etts.score.provenance import read_json
 from e2etts.score.tables import ABSENT, NAMES, clock, percent, set_order
+from e2etts.score.training import training_section
 from e2etts.score.wer import align
 
 SHOWN = (*SYSTEMS, PROMPT_SYSTEM)
 SHORT = {"recording": "recording", "copy": "copy", "tts": "tts", "tts_prompt": "by prompt"}
-NO_TERMS = ("step", "seconds", "split", "loss", "utts", "audio_seconds_per_second")
 
 
 def read_results(exp: Path) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def report_html(exp: Path, config: ScoreConfig) -> str:
     results, clips = read_results(exp), read_clips(exp / "wavs")
     scores = read_scores(exp / "scores.jsonl")
     body = [_header(results), _numbers(results), _listen(clips, scores, results, config),
-            _curves(exp), _tokens(exp / "tokens.json"), _provenance(results)]
+            training_section(exp), _tokens(exp / "tokens.json"), _provenance(results)]
     page = Template(files("e2etts.score").joinpath("report.html").read_text(encoding="utf-8"))
     return page.substitute(title=escape(f"e2etts: {results.get('tag', exp.name)}"),
                            body="\n".join(body))
@@ -201,48 +201,6 @@ def _heard(score: dict) -> str:
     count = errors["substituted"] + errors["deleted"] + errors["inserted"]
     return (f'<span title="heard: {escape(score["heard"])}">{" ".join(words)}</span>'
             f' <span class="soft small" lang="en">{count} of {errors["words"]} words</span>')
-
-
-def read_curves(path: Path) -> dict[str, dict[str, Points]]:
-    """log.jsonl as name -> split -> [(step, value)]; null values and broken lines are left out."""
-    curves: dict[str, dict[str, Points]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return curves
-    for line in lines:
-        try:
-            row = json.loads(line)
-            step, split = float(row["step"]), str(row["split"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a run that was stopped may leave half a line
-        for name, value in row.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool) \
-                    and math.isfinite(value) and name not in ("step", "seconds"):
-                curves.setdefault(name, {}).setdefault(split, []).append((step, float(value)))
-    return curves
-
-
-def _chart(stage: str, name: str, splits: dict[str, Points]) -> str:
-    series = [(f"{split} {name}", split, splits.get(split, [])) for split in ("train", "dev")]
-    key = " ".join(f'<span class="small"><span class="key {split}"></span>{split}, last '
-                   f"{points[-1][1]:.3g}</span>" for _, split, points in series if points)
-    label = f"{name} of stage {stage} against training steps"
-    return (f'<div class="chart"><h3>{escape(stage if name == "loss" else name)}</h3>{key}'
-            f'{line_chart(series, label, "steps", name)}</div>')
-
-
-def _curves(exp: Path) -> str:
-    found = {stage: read_curves(exp / stage / "log.jsonl") for stage in TRAINING_STAGES}
-    charts = [_chart(s, "loss", c["loss"]) for s, c in found.items() if "loss" in c]
-    absent = [s for s, c in found.items() if "loss" not in c]
-    terms = "".join(
-        f"<details><summary>{escape(s)}: every term</summary><div class=\"charts\">"
-        + "".join(_chart(s, n, v) for n, v in c.items() if n not in NO_TERMS) + "</div></details>"
-        for s, c in found.items() if set(c) - set(NO_TERMS))
-    note = f'<p class="soft">No log of: {escape(", ".join(absent))}.</p>' if absent else ""
-    return ('<section id="training"><h2>Training: loss of every stage</h2>'
-            f'<div class="charts">{"".join(charts)}</div>{note}{terms}</section>')
 
 
 def _tokens(path: Path) -> str:

@@ -15,6 +15,7 @@ from e2etts.nets.lm import LMOutput, advance_targets, lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokens
+from e2etts.tasks.health import lm_metrics, sample_metrics, token_metrics, with_usage
 from e2etts.train.task import Losses, Task
 
 READERS = {
@@ -26,14 +27,26 @@ READERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FirstOrderOptions:
-    """lm_grad: "inputs" lets the LM loss reach the tokenizer through the q that the LM reads;
-    "none" cuts it. Its targets are indices and never carry gradient.
-    lm_from: training progress, 0 to 1, at which the LM joins. Until then its loss is neither
-    computed nor trained on: the tokens are still moving fast, and the LM is half of a step.
+    """What the tokenizer learns from whom.
+
+    lm_grad: the ways by which the LM's loss reaches it: "inputs", the q of past tokens that the LM
+    reads; "targets", the values before rounding, as if the target were the distribution of
+    ``FSQ.soft_mean`` at ``target_temperature`` (levels squared): it makes tokens likely, at worst
+    all the same. The LM itself always learns from the indices. No way changes the loss's value.
+    fm_grad: "inputs", the q that the FM reads.
+    rm_noise: of the q that the RM reads in training, in standard deviations of q. A reward that
+    has seen nothing between the codes has an arbitrary gradient there, and the second order
+    follows it.
     """
 
-    lm_grad: Literal["inputs", "none"] = "inputs"
-    lm_from: float = 0.0
+    lm_grad: Literal["inputs", "none", "inputs+soft-targets", "targets"] = "inputs"
+    target_temperature: float = 0.25
+    fm_grad: Literal["inputs", "none"] = "inputs"
+    rm_noise: float = 0.0
+
+    def __post_init__(self):
+        if self.target_temperature <= 0 or self.rm_noise < 0:
+            raise ValueError("target_temperature must be more than 0, rm_noise at least 0")
 
 
 class FirstOrderTask(Task):
@@ -45,39 +58,70 @@ class FirstOrderTask(Task):
         """Raises ValueError for a loss that this task or this system does not have."""
         super().__init__()
         check_losses(system, losses, {name for names in READERS.values() for name in names})
+        if (system.lm.table is not None and "lm" in losses and "tokenizer" in system.trainable
+                and options.lm_grad.startswith("inputs")):
+            raise ValueError("options.lm_grad: an LM that reads a table of its own "
+                             "(model.lm.input) gives its inputs no gradient: choose none or "
+                             "targets")
         self.system, self.options, self.losses = system, options, losses
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
-        """Named losses of one batch; metrics: token entropy in bits, used-code share, the share
-        of saturated pre-quantisation values, LM accuracy."""
-        system = self.system
+        """Named losses of one batch; metrics: of the tokens and, where wanted, of the LM, see
+        ``tasks.health``."""
+        system, options, on = self.system, self.options, self.wanted(self.losses)
         tokenizer_learns = "tokenizer" in system.trainable
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
             tokens = system.encode(batch.mel, batch.mel_lens)
         voice = system.voice(batch.voice_mel, batch.voice_lens)
-        terms, metrics = {}, token_metrics(tokens, system.tokenizer.codebook_size)
-        # On the dev set always: the best checkpoint is chosen by the same sum throughout.
-        if self._wants("lm") and not (self.training and self.progress < self.options.lm_from):
-            q = tokens.q if self.options.lm_grad == "inputs" else tokens.q.detach()
+        terms, metrics = {}, token_metrics(tokens, system.tokenizer.fsq)
+        if on & set(READERS["lm"]):
+            q = tokens.q if options.lm_grad.startswith("inputs") else tokens.q.detach()
             # The voice is a fact to the LM: it must not turn the speaker encoder into a
             # carrier of what the LM would like to know.
             place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
             out = system.lm(batch.text, batch.text_lens, batch.language, voice.detach(),
-                            q, tokens.lens, place)
+                            system.lm.reads(q, tokens.index), tokens.lens, place)
             targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
             terms["lm"] = lm_loss(out.logits, targets)
+            if "targets" in options.lm_grad and tokens.bounded.requires_grad:
+                terms["lm"] = terms["lm"] + self._target_gradient(out.logits, tokens)
             terms |= advance_loss(out, place, tokens.lens, batch.text_lens)
-            valid = targets >= 0
-            metrics["lm_accuracy"] = (out.logits.argmax(-1) == targets)[valid].float().mean()
-        if self._wants("fm"):
-            terms |= system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice)
-        if self._wants("rm"):
-            terms |= system.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens,
+            if self.observed:
+                metrics |= lm_metrics(out.logits, targets, system.lm.end)
+        if on & set(READERS["fm"]):
+            q = tokens.q if options.fm_grad == "inputs" else tokens.q.detach()
+            terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, voice)
+        if on & set(READERS["rm"]):
+            q = tokens.q
+            if self.training and options.rm_noise:
+                q = q + options.rm_noise * q.detach().std() * torch.randn_like(q)
+            terms |= system.rm.losses(q, tokens.lens, batch.text, batch.text_lens,
                                       batch.speaker, batch.emotion)
-        return Losses({k: v for k, v in terms.items() if k in self.losses}, metrics)
+        seam = (tokens.q,) if tokens.q.requires_grad else ()
+        return Losses({k: v for k, v in terms.items() if k in on}, metrics, seam)
 
-    def _wants(self, reader: str) -> bool:
-        return bool(self.losses & set(READERS[reader]))
+    @property
+    def speaks(self) -> bool:
+        """Where an LM is in training."""
+        return "lm" in self.losses - self.muted and "lm" in self.system.trainable
+
+    def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
+        """See ``tasks.health.sample_metrics``."""
+        return sample_metrics(self.system, batch, utts, None)
+
+    def summarise(self, means: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Usage of the codes -> entropies."""
+        return with_usage(means, self.system.tokenizer.fsq)
+
+    def _target_gradient(self, logits: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """0, with the gradient in the tokenizer that ``lm_loss`` would have on soft targets: its
+        target is onehot + p - sg(p), so that nothing changes for the LM."""
+        log_p = logits.detach().float().log_softmax(-1)[:, :-1, :-1]
+        surprise = -self.system.tokenizer.fsq.soft_mean(log_p, tokens.bounded,
+                                                        self.options.target_temperature)
+        surprise = surprise * length_mask(tokens.lens, surprise.shape[1])
+        mean = surprise.sum() / (tokens.lens + 1).sum()
+        return mean - mean.detach()
 
     def state_to_save(self) -> dict[str, torch.Tensor]:
         """The whole system, frozen parts included: the next stage starts from one checkpoint."""
@@ -97,7 +141,7 @@ def check_losses(system: System, asked: set[str], known: set[str]) -> None:
     """Raises ValueError for an asked loss that is not known or whose part of the net is absent:
     it would be left out of training without a word."""
     if asked - known:
-        raise ValueError(f"no such loss: {', '.join(sorted(asked - known))}; "
+        raise ValueError(f"weights: no such loss: {', '.join(sorted(asked - known))}; "
                          f"losses: {', '.join(sorted(known))}")
     absent = {"advance": not system.lm.aligned and "model.lm.reading is not aligned",
               "coarse": system.fm.coarse is None and "model.fm.coarse is off",
@@ -105,21 +149,9 @@ def check_losses(system: System, asked: set[str], known: set[str]) -> None:
               "speaker": "speaker" not in system.rm.heads and "the data have one speaker",
               "emotion": "emotion" not in system.rm.heads and "the data have no emotion labels"}
     if system.lm.aligned and asked & {"lm", "ce"} and "advance" not in asked:
-        raise ValueError("an LM that reads aligned cannot speak without the loss 'advance': give "
-                         "it a weight")
+        raise ValueError("weights: an LM that reads aligned cannot speak without the loss "
+                         "'advance': give it a weight")
     for name in sorted(asked):
         if absent.get(name):
-            raise ValueError(f"no loss '{name}' here, because {absent[name]}: set its weight to 0")
-
-
-@torch.no_grad()
-def token_metrics(tokens: Tokens, codebook_size: int) -> dict[str, torch.Tensor]:
-    """How the codebook is used in one batch."""
-    mask = length_mask(tokens.lens, tokens.index.shape[1])
-    counts = torch.bincount(tokens.index[mask], minlength=codebook_size).float()
-    p = counts / counts.sum()
-    return {
-        "token_entropy_bits": -(p * p.clamp_min(1e-12).log2()).sum(),
-        "used_codes": (counts > 0).float().sum(),
-        "saturated": (tokens.bounded[mask].abs() > 0.98).float().mean(),
-    }
+            raise ValueError(f"weights: no loss '{name}' here, because {absent[name]}: set its "
+                             "weight to 0")

@@ -16,6 +16,7 @@ from e2etts.data.folders import recover_folder, replaced_folder
 from e2etts.errors import UserError
 
 FORMAT = 1
+STATE_FORMAT = 2
 _SHOWN = 5
 
 
@@ -91,7 +92,8 @@ def save_state(folder: Path, state: dict[str, Any], meta: dict[str, Any]) -> Non
     """Training state for resuming: ``state.pt`` and ``meta.json`` as one folder."""
     with replaced_folder(folder) as part:
         torch.save(state, part / "state.pt")
-        (part / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1) + "\n")
+        meta = {"format": STATE_FORMAT, **meta}
+        (part / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -101,8 +103,8 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != FORMAT:
-            raise ValueError(f"format {meta['format']}, this program reads {FORMAT}")
+        if meta["format"] != STATE_FORMAT:
+            raise ValueError(f"format {meta['format']}, this program reads {STATE_FORMAT}")
         return torch.load(folder / "state.pt", map_location="cpu", weights_only=True), meta
     except Exception as e:  # torch.load raises many kinds for a damaged file
         raise UserError(f"{folder}: cannot resume ({' '.join(str(e).split())[:200]}): delete this "

@@ -1,7 +1,101 @@
 """How a stage is optimised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeight:
+    """A weight that is 0 until training progress ``delay`` and then rises to ``weight`` over
+    ``ramp`` of the stage. While it is 0, the part that gives the loss is not run."""
+
+    weight: float
+    delay: float = 0.0
+    ramp: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.delay < 1 or self.ramp < 0:
+            raise ValueError("delay must be at least 0 and less than 1, ramp at least 0")
+
+
+def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
+    """The weight of a loss at a training progress, 0 to 1 (default: at the end)."""
+    if not isinstance(weight, LossWeight):
+        return weight
+    since = progress - weight.delay
+    if since < 0:
+        return 0.0
+    return weight.weight * min(1.0, since / weight.ramp) if weight.ramp else weight.weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeConfig:
+    """When training is taken to have jumped, and what is done then.
+
+    The median of each loss over the last ``sustained_steps`` is held against its median over up
+    to ``window_steps`` before them. It has jumped when it is higher by ``deviations`` of a single
+    step's robust standard deviation, and by at least ``rise`` of the whole weighted loss; or
+    when the entropy of the tokens is lower by ``deviations`` and by ``entropy_bits``. A loss that
+    joins starts the comparison anew.
+
+    action: "recover" goes back to the weights and optimiser of ``snapshot_every`` to twice as many
+    steps before and goes on with later data (as arXiv 2204.02311, section 5.1) at ``lr_ratio`` of
+    the learning rate; after ``recoveries`` of these, training stops. Ten steps in a row that are
+    not finite are a jump too. It keeps two copies of the training state in memory, and in state/.
+    """
+
+    action: Literal["recover", "warn", "off"] = "recover"
+    window_steps: int = 200
+    sustained_steps: int = 16
+    deviations: float = 2.0
+    rise: float = 0.05
+    entropy_bits: float = 0.6
+    snapshot_every: int = 100
+    recoveries: int = 3
+    lr_ratio: float = 0.7
+
+    def __post_init__(self):
+        if not 0 < self.sustained_steps <= self.window_steps // 4:
+            raise ValueError("spike.sustained_steps must be from 1 to a quarter of window_steps")
+        if self.snapshot_every < 1 or not 0 < self.lr_ratio <= 1:
+            raise ValueError("spike.snapshot_every must be at least 1, lr_ratio in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+    """What is watched during training. Limits of the trip-wires, each null to switch it off:
+
+    collapse: entropy of the tokens, as a share of log2 of the codebook, below this.
+    dead_dimension: the same of the least used FSQ dimension.
+    saturation: share of pre-quantisation values where the bound is flat, above this.
+    reward_gap: error rate of the LM's samples by the judge minus that by the reward model, risen
+        by more than this since the stage began. Needs the stage's ``judge``.
+    length: tokens of the LM's samples by tokens of the recordings, above this or below 1 / this.
+
+    Before ``grace_steps`` none trips. One that trips warns once, until it is well again; those
+    named in ``stop_on`` end training. observe_every: steps between measurements that cost time
+    (gradient of each loss at q, LM entropy). sampled_utts: dev utterances that the LM speaks at
+    each validation, 0 for none.
+    """
+
+    collapse: float | None = 0.5
+    dead_dimension: float | None = 0.2
+    saturation: float | None = 0.3
+    reward_gap: float | None = 0.1
+    length: float | None = 1.5
+    stop_on: tuple[Literal["collapse", "dead_dimension", "saturation", "reward_gap", "length"],
+                   ...] = ()
+    grace_steps: int = 100
+    observe_every: int = 100
+    sampled_utts: int = 16
+    spike: SpikeConfig = field(default_factory=SpikeConfig)
+
+    def __post_init__(self):
+        if self.observe_every < 1:
+            raise ValueError("health.observe_every must be at least 1")
+        off = [name for name in self.stop_on if getattr(self, name) is None]
+        if off:
+            raise ValueError(f"health.stop_on names '{off[0]}', whose limit is null: give it one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +126,7 @@ class TrainConfig:
     save_every: int = 500
     log_every: int = 20
     workers: int = 1
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     def __post_init__(self):
         if self.max_steps is None and self.max_minutes is None:

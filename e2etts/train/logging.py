@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from tqdm import tqdm
 
 
 class Means:
-    """Weighted means of named scalars, kept as tensors so that nothing waits for the device."""
+    """Weighted means of named scalars or vectors, kept as tensors so that nothing waits for the
+    device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
@@ -24,9 +26,10 @@ class Means:
             self.sums[name] = self.sums[name].to(value.device) + weight * value
             self.weights[name] += weight
 
-    def take(self) -> dict[str, float]:
-        """The means so far; starts anew."""
-        out = {name: float(value) for name, value in self.tensors().items()}
+    def take(self, summarise: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+             ) -> dict[str, float]:
+        """The means so far, ``summarise`` making scalars of them; starts anew."""
+        out = {name: float(value) for name, value in summarise(self.tensors()).items()}
         self.__init__()
         return out
 
@@ -34,17 +37,17 @@ class Means:
         """The means so far, still on their device."""
         return {k: v / self.weights[k] for k, v in self.sums.items() if self.weights[k]}
 
-    def plain(self) -> tuple[dict[str, float], dict[str, float]]:
+    def plain(self) -> tuple[dict[str, float | list[float]], dict[str, float]]:
         """Sums and weights as numbers, to be sent to other processes."""
-        return {k: float(v) for k, v in self.sums.items()}, dict(self.weights)
+        return {k: v.tolist() for k, v in self.sums.items()}, dict(self.weights)
 
     @classmethod
-    def joined(cls, parts: list[tuple[dict[str, float], dict[str, float]]]) -> "Means":
+    def joined(cls, parts: list[tuple[dict, dict[str, float]]]) -> "Means":
         """The means over everything that was added in any of ``parts``."""
         out = cls()
         for sums, weights in parts:
             for name, weight in weights.items():
-                out.add({name: sums[name] / weight}, weight)
+                out.add({name: torch.tensor(sums[name], dtype=torch.float64) / weight}, weight)
         return out
 
 
@@ -61,7 +64,7 @@ class RunLog:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
-        keep = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        keep = [line for line in _lines(path) if step and json.loads(line)["step"] <= step]
         part = path.with_name(path.name + ".part")
         part.write_text("".join(keep))
         part.rename(path)
@@ -74,14 +77,12 @@ class RunLog:
                         bar_format="{percentage:3.0f}%|{bar:20}| {desc}")
 
     def write(self, step: int, seconds: float, split: str, values: dict[str, float],
-              utts: list[str] | None = None) -> None:
+              **notes: str | list[str]) -> None:
         """One record; values that are not finite are written as null."""
         if self.file is None:
             return
         clean = {k: round(v, 6) if abs(v) < 1e30 else None for k, v in values.items()}
-        record = {"step": step, "seconds": round(seconds, 3), "split": split, **clean}
-        if utts is not None:
-            record["utts"] = utts
+        record = {"step": step, "seconds": round(seconds, 3), "split": split, **clean, **notes}
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         for name, value in values.items():

@@ -1,9 +1,9 @@
 """The one training loop: every stage of every recipe runs through ``Trainer``."""
 
-import contextlib
+import itertools
 import json
+import operator
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +25,11 @@ from e2etts.train.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from e2etts.train.config import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
+from e2etts.train.health import TripWires
 from e2etts.train.logging import Means, RunLog
+from e2etts.train.recovery import Recovery
+from e2etts.train.signals import signals_noted
 from e2etts.train.step import Outcome, Stepper
 from e2etts.train.task import Task
 
@@ -34,7 +37,8 @@ __all__ = ["TrainConfig", "Trainer"]
 
 MAX_SKIPPED_IN_A_ROW = 10
 # What a run may change when it is continued without becoming another run.
-_FREE = ("max_steps", "max_minutes", "log_every", "save_every", "validate_every", "workers")
+_FREE = ("max_steps", "max_minutes", "log_every", "save_every", "validate_every", "workers",
+         "health")
 
 Cursor = tuple[int, int]  # (epoch, batches of it already used)
 
@@ -52,7 +56,7 @@ class Trainer:
     def __init__(
         self, task: Task, config: TrainConfig, *, folder: str | Path,
         train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
-        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float],
+        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float | LossWeight],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
         model_config: dict[str, Any] | None = None, title: str = "train",
     ):
@@ -60,8 +64,8 @@ class Trainer:
         self.train_batches, self.dev_batches, self.weights = train, dev, weights
         self.frame_rate_hz, self.seed, self.title = frame_rate_hz, seed, title
         self.model_config = model_config or {}
-        self.identity = {**(identity or {}), "seed": seed, "weights": dict(weights),
-                         "train": to_dict(config)}
+        self.identity = {**(identity or {}), "seed": seed, "train": to_dict(config), "weights": {
+            k: to_dict(w) if isinstance(w, LossWeight) else w for k, w in weights.items()}}
         self.accelerator = Accelerator(
             mixed_precision="no", cpu=not torch.cuda.is_available(),  # autocast is the stepper's
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
@@ -72,13 +76,17 @@ class Trainer:
         self.step, self.cursor, self.seconds_before = 0, (0, 0), 0.0
         self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
         self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
+        self.recovery = Recovery(config.health.spike, task, self.stepper)
+        self.wires = TripWires(config.health)
+        self.warnings: list[dict[str, Any]] = []
         self.stop_requested = self.resumed = False
 
     def run(self) -> dict[str, Any]:
         """Train to the end, from the stored state where there is one; returns the summary.
 
-        Raises UserError when the stored state belongs to another configuration, or when ten
-        steps in a row had to be skipped; KeyboardInterrupt, after saving, on SIGINT or SIGTERM.
+        Raises UserError when the stored state belongs to another configuration, when training
+        jumps once more than it may recover from, or when a trip-wire of ``stop_on`` trips;
+        KeyboardInterrupt, after saving, on SIGINT or SIGTERM.
         """
         self.resume()
         summary = self.folder / "summary.json"
@@ -90,7 +98,7 @@ class Trainer:
         self.started = self.window_started = time.perf_counter()
         self.first_progress = self._progress()
         try:
-            with _signals_noted(self):
+            with signals_noted(self._note_request):
                 self._train()
                 return self._finish()
         except RuntimeError as e:
@@ -103,25 +111,32 @@ class Trainer:
     def _train(self) -> None:
         means, window_audio, rank = Means(), 0.0, self.accelerator.process_index
         stream = self.train_batches(self.cursor, rank, self.ranks)
+        if self.step == 0:
+            self._measure_start()
         self.task.train()
         self._validate_if_due()  # a stop may have cut it off
         while (progress := self._progress()) < 1:
+            self.recovery.keep(self.step, self.cursor)
             batches = []
             for _ in range(self.config.accumulation):
                 batch, self.cursor = next(stream)
                 batches.append(batch)
             audio = sum(float(b.mel_lens.sum()) for b in batches) / self.frame_rate_hz
             torch.manual_seed(mix(self.seed, self.step, rank))
-            outcome = self.stepper.step([b.to(self.accelerator.device) for b in batches],
-                                        self.step, progress)
-            self._note(outcome, batches)
+            outcome = self.stepper.step(
+                [b.to(self.accelerator.device) for b in batches], self.step, progress,
+                lr_scale=self.recovery.lr_scale,
+                observe=self.step % self.config.health.observe_every == 0)
+            trouble = self._note(outcome, batches)
             self.step += 1
+            if trouble:
+                self._recover(trouble)
             self.audio_seconds += audio * self.ranks
             window_audio += audio * self.ranks
             means.add(outcome.values)
             if self.step % self.config.log_every == 0:
                 seconds = time.perf_counter() - self.window_started
-                self._log_train(means.take(), window_audio / seconds)
+                self._log_train(means, window_audio / seconds)
                 self.window_started, window_audio = time.perf_counter(), 0.0
             pause = time.perf_counter()
             self._validate_if_due()
@@ -133,22 +148,52 @@ class Trainer:
                 self._save()
             self.window_started += time.perf_counter() - pause
 
-    def _note(self, outcome: Outcome, batches: list[Batch]) -> None:
-        """Counts and reports a refused step. Raises UserError after ten in a row."""
+    def _note(self, outcome: Outcome, batches: list[Batch]) -> str | None:
+        """Counts and reports a refused step; says what is wrong when training has jumped."""
         if outcome.refused is None:
             self.skipped_in_a_row = 0
-            return
+            return self.recovery.jump(outcome, self._total)
         phase, loss, norm = outcome.refused
         self.skipped += 1
         self.skipped_in_a_row += 1
         utts = [u for b in batches for u in b.utts]
         self.log.write(self.step, self._seconds(), "skipped",
                        {"loss": loss, "grad_norm": norm}, utts=utts)
-        what = f"{self.title}: step {self.step}: {phase} loss {loss:.4g}, gradient {norm:.4g}"
-        self.log.say(f"{what}: not finite, step skipped")
-        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise UserError(f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the "
-                            f"last on {' '.join(utts[:8])}: check these utterances, or lower lr")
+        what = f"{phase} loss {loss:.4g}, gradient {norm:.4g}"
+        self.log.say(f"{self.title}: step {self.step}: {what}: not finite, step skipped")
+        if self.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW:
+            return None
+        return (f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the last on "
+                f"{' '.join(utts[:8])}: check these utterances")
+
+    def _recover(self, trouble: str) -> None:
+        """Back to where training was well, or a warning. Raises UserError at the last jump."""
+        reason = f"step {self.step}: {trouble}"
+        stuck = self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW
+        if self.config.health.spike.action == "warn" and not stuck:
+            self._warn("spike", reason)
+            return
+        done = self.recovery.go_back(self.step, self.cursor, reason)
+        self.skipped_in_a_row = 0
+        back_to, scale = done["back_to"], self.recovery.lr_scale
+        self.log.write(self.step, self._seconds(), "recovered",
+                       {"back_to": back_to, "lr_scale": scale}, reason=reason)
+        self.log.say(f"{self.title}: {reason}: back to the weights of step {back_to}, on with "
+                     f"later data at {scale:.3g} of the learning rate")
+
+    def _check_wires(self, values: dict[str, float]) -> None:
+        """Warns, or saves and raises UserError, where a trip-wire has tripped."""
+        for trip in self.wires.check(self.step, values):
+            message = f"step {self.step}: {trip.message}"
+            self._warn(trip.wire, message)
+            if trip.stop:
+                self._save()
+                raise UserError(f"{self.title}: {message}")
+
+    def _warn(self, what: str, message: str) -> None:
+        self.warnings.append({"step": self.step, "what": what, "message": message})
+        self.log.write(self.step, self._seconds(), "warning", {}, what=what, message=message)
+        self.log.say(f"{self.title}: warning: {message}")
 
     def _validate_if_due(self) -> None:
         due = self.step > 0 and self.step % self.config.validate_every == 0
@@ -161,8 +206,10 @@ class Trainer:
             return
         means, device = Means(), self.accelerator.device
         self.task.eval()
+        self.task.observed, batches = True, self.dev_batches()
+        sampled = _middle(batches)
         with self.ema.applied(), torch.no_grad():
-            for number, batch in enumerate(self.dev_batches()):
+            for number, batch in enumerate(batches):
                 if number % self.ranks != self.accelerator.process_index:
                     continue
                 if self.stop_requested and self.ranks == 1:  # little time is left to save
@@ -172,15 +219,15 @@ class Trainer:
                     losses = self.task(batch.to(device), self.task.phases[0])
                 chosen = {**losses.terms, **losses.metrics}
                 names = self.task.selection or losses.terms
-                loss = sum(self.weights.get(k, 1.0) * chosen[k].float() for k in names)
+                loss = sum(weight_at(self.weights.get(k, 1.0)) * chosen[k].float() for k in names)
                 means.add({"loss": loss, **chosen}, float(batch.mel_lens.sum()))
+                if number == sampled:
+                    means.add(self._sample_metrics(batch))
         self.task.train()
         if self.stop_requested and self.ranks == 1:
             return
         self.validated_step = self.step
-        if self.ranks > 1:
-            means = Means.joined(gather_object([means.plain()]))
-        values = means.take()
+        values = self._everywhere(means).take(self.task.summarise)
         if not values:
             raise UserError(f"{self.title}: the dev set has no batches: check dump/<dev>")
         self.log.write(self.step, self._seconds(), "dev", values)
@@ -188,6 +235,33 @@ class Trainer:
             self.best_loss, self.best_step = values["loss"], self.step
             self._save_weights("best", values)
         self.last_metrics = values
+        self._check_wires(values)
+
+    def _measure_start(self) -> None:
+        """What the model says before this stage has changed it: later samples are held against
+        it."""
+        if self.dev_batches is None or not self.task.speaks:
+            return
+        batches, means = self.dev_batches(), Means()
+        sampled = _middle(batches)
+        if sampled % self.ranks == self.accelerator.process_index:
+            self.task.eval()
+            torch.manual_seed(mix(self.seed, "dev", sampled))
+            for batch in itertools.islice(batches, sampled, sampled + 1):
+                means.add(self._sample_metrics(batch))
+        values = self._everywhere(means).take()
+        self.log.write(self.step, self._seconds(), "dev", values)
+        self._check_wires(values)
+
+    def _sample_metrics(self, batch: Batch) -> dict[str, torch.Tensor]:
+        utts = self.config.health.sampled_utts
+        if not utts or not self.task.speaks:
+            return {}
+        return self.task.sample_metrics(batch.to(self.accelerator.device), utts)
+
+    def _everywhere(self, means: Means) -> Means:
+        """The means over all processes."""
+        return means if self.ranks == 1 else Means.joined(gather_object([means.plain()]))
 
     def _save_weights(self, name: str, metrics: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:
@@ -201,7 +275,8 @@ class Trainer:
         """Everything needed to go on as if never interrupted, and the averaged weights."""
         if self.accelerator.is_main_process:
             state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
-                     **{k: getattr(self, k) for k in _COUNTERS}}
+                     **{k: getattr(self, k) for k in _COUNTERS},
+                     "recovery": self.recovery.state_dict(), "wires": self.wires.state_dict()}
             save_state(self.folder / "state", state, {
                 "step": self.step, "seconds": self._seconds(), "ranks": self.ranks,
                 "identity": self.identity})
@@ -222,6 +297,8 @@ class Trainer:
         self.stepper.load_state_dict(state)
         for name in _COUNTERS:
             setattr(self, name, state[name])
+        self.recovery.load_state_dict(state["recovery"])
+        self.wires.load_state_dict(state["wires"])
         self.seconds_before = meta["seconds"]
         if self._progress() < 1:
             self._say(f"{self.title}: going on from step {self.step}")
@@ -241,6 +318,7 @@ class Trainer:
         if self.validated_step != self.step:
             self._save()  # the last validation may be long, and cut off
             self._validate()
+        self.recovery.copies.clear()  # a run that is over has no use for them
         self._save()
         if self._asked_to_stop():
             raise KeyboardInterrupt
@@ -255,7 +333,8 @@ class Trainer:
             "best_loss": self.best_loss if has_best else None,
             "best_step": self.best_step if has_best else None,
             "parameters": sum(p.numel() for p in self.stepper.trainable),
-            "skipped_steps": self.skipped}
+            "skipped_steps": self.skipped, "recoveries": self.recovery.done,
+            "warnings": self.warnings}
         if self.accelerator.is_main_process:
             part = self.folder / "summary.json.part"
             part.write_text(json.dumps(summary, indent=1) + "\n")
@@ -263,8 +342,10 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return summary
 
-    def _log_train(self, values: dict[str, float], speed: float) -> None:
+    def _log_train(self, means: Means, speed: float) -> None:
         seconds, progress = self._seconds(), self._progress()
+        values = self._everywhere(means).take(self.task.summarise)
+        means.__init__()
         if not values:  # every step since the last record was refused
             return
         values |= {"audio_seconds_per_second": speed, "skipped": self.skipped}
@@ -273,6 +354,7 @@ class Trainer:
         left = (time.perf_counter() - self.started) * max(0.0, 1 - progress) / done
         shown = {k: values[k] for k in ("loss", "grad_norm") if k in values}
         self.log.show(progress, self.step, shown, speed, left)
+        self._check_wires(values)
 
     def _seconds(self) -> float:
         """Seconds of training so far, those of earlier runs included."""
@@ -288,40 +370,28 @@ class Trainer:
         mine = torch.tensor(value, device=self.accelerator.device)
         return float(self.accelerator.gather(mine.reshape(1)).max())
 
+    def _total(self, values: torch.Tensor) -> torch.Tensor:
+        """Over processes."""
+        return values if self.ranks == 1 else reduce(values, "sum")
+
     def _asked_to_stop(self) -> bool:
         if self.ranks == 1:
             return self.stop_requested
         flag = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
         return bool(reduce(flag, "sum") > 0)
 
+    def _note_request(self) -> None:
+        self.stop_requested = True
+
     def _say(self, text: str) -> None:
         self.accelerator.print(text)
 
 
 _COUNTERS = ("step", "cursor", "audio_seconds", "skipped", "skipped_in_a_row", "best_loss",
-             "best_step", "validated_step")
+             "best_step", "validated_step", "warnings")
 
 
-@contextlib.contextmanager
-def _signals_noted(trainer: Trainer) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the current step; another one, later, at once."""
-    def note(number: int, frame: object) -> None:
-        now = time.monotonic()
-        first.setdefault("time", now)
-        # timeout(1) and terminals send one request to a process and again to its group.
-        if now - first["time"] > 2.0:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        trainer.stop_requested = True
-
-    first: dict[str, float] = {}
-    try:
-        before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _middle(batches: Iterable[Batch]) -> int:
+    """Number of the dev batch that is spoken: by length in the middle, if it is known how many
+    there are."""
+    return operator.length_hint(batches) // 2

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e2etts.data.batch import Batch
 from e2etts.errors import UserError
-from e2etts.train.config import TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.task import Losses, Task
@@ -21,17 +21,19 @@ from e2etts.train.task import Losses, Task
 class Outcome:
     """What came of a step. values: losses, metrics and gradient norms to log.
 
+    terms: the losses among them that have a weight, of all phases.
     refused: (phase, loss, gradient norm) that were not finite; then nothing was changed.
     """
 
     values: dict[str, Tensor | float] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     refused: tuple[str, float, float] | None = None
 
 
 class Stepper:
     """Optimisers of a task's phases, and the average of what they train."""
 
-    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float],
+    def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float | LossWeight],
                  accelerator: Accelerator, title: str):
         self.task, self.config, self.weights = task, config, weights
         self.accelerator, self.title = accelerator, title
@@ -49,15 +51,19 @@ class Stepper:
         self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
 
-    def step(self, batches: list[Batch], number: int, progress: float) -> Outcome:
+    def step(self, batches: list[Batch], number: int, progress: float, *, lr_scale: float = 1.0,
+             observe: bool = False) -> Outcome:
         """One step in every phase on ``batches`` (accumulated). The caller seeds torch.
 
-        Losses or gradients that are not finite change nothing that later steps see, except
-        what earlier phases of the same step have already learned.
+        observe: also measure what costs time; it changes nothing else. Losses or gradients that
+        are not finite change nothing that later steps see, except what earlier phases of the same
+        step have already learned.
         """
-        self.task.progress = progress
-        ratio = learning_rate_ratio(number, progress, self.config.warmup_steps,
-                                    self.config.final_lr_ratio)
+        self.task.progress, self.task.observed = progress, observe
+        self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
+        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
+        ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
+                                               self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
@@ -80,7 +86,7 @@ class Stepper:
             suffix = "" if place == 0 else f"_{phase}"
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
-        return Outcome(values)
+        return Outcome(values, {k: v for k, v in values.items() if self.weights_now.get(k)})
 
     def _gradients(self, phase: str, batches: list[Batch],
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
@@ -98,6 +104,8 @@ class Stepper:
                 loss = self._weighted(losses)
                 if loss is None:
                     return None, None
+                if self.task.observed and place == 0 and losses.seam:
+                    values |= self._seam_gradients(losses, share)
                 self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
@@ -106,6 +114,20 @@ class Stepper:
             self.scaler.unscale_(optimizer)
         limit = self.config.grad_clip or float("inf")
         return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
+
+    def _seam_gradients(self, losses: Losses, share: float) -> dict[str, Tensor]:
+        """Norm of the gradient of each weighted term at the seam. Walks the graph from the term to
+        there only, once a term; the parameters' gradients stay as they are."""
+        # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
+        out, scale = {}, self.scaler.get_scale() * share
+        for name, term in losses.terms.items():
+            if self.weights_now[name] and term.requires_grad:
+                grads = torch.autograd.grad(
+                    scale * self.weights_now[name] * term.float(), losses.seam, retain_graph=True,
+                    allow_unused=True, materialize_grads=True)
+                norms = torch.stack([g.float().norm() for g in grads])
+                out[f"q_grad_{name}"] = norms.norm() / scale
+        return out
 
     def autocast(self) -> torch.autocast:
         """The precision of the forward pass."""
@@ -117,7 +139,8 @@ class Stepper:
         if missing:
             raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
                             "stage's weights (0 switches it off)")
-        used = [self.weights[k] * v.float() for k, v in losses.terms.items() if self.weights[k]]
+        now = self.weights_now
+        used = [now[k] * v.float() for k, v in losses.terms.items() if now[k]]
         return sum(used[1:], used[0]) if used else None
 
     def _everywhere(self, flag: Tensor) -> bool:

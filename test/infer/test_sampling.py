@@ -5,7 +5,7 @@ import torch
 from tiny import TEXT, VOICE, make_system, wake
 
 from e2etts.infer.config import SamplingConfig
-from e2etts.infer.sampling import advance, pick, sample_tokens
+from e2etts.infer.sampling import advance, pick, roll_out, sample_tokens
 from e2etts.nets.packed import PackedLM
 
 PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
@@ -163,9 +163,10 @@ def test_what_is_sampled_is_what_the_lm_reads(system):
             assert torch.equal(logits[len(before) : -1].argmax(-1), row)
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-def test_packed_lm_says_the_same_tokens(aligned):
-    system = wake(make_system(reading="aligned") if aligned else make_system(), std=0.3).eval()
+@pytest.mark.parametrize("lm_input", ["q", "table"])
+@pytest.mark.parametrize("reading", ["prefix", "aligned"])
+def test_packed_lm_says_the_same_tokens(reading, lm_input):
+    system = wake(make_system(reading=reading, lm_input=lm_input), std=0.3).eval()
     config = replace(PLAIN, temperature=0.0, max_ratio=6.0)
     plain, packed = (sample(system, config=config, packed=p) for p in (None, PackedLM(system.lm)))
     assert len(set(torch.cat(plain).tolist())) > 3
@@ -179,6 +180,21 @@ def test_candidates_of_one_text_lie_next_to_each_other(system):
     assert all(torch.equal(many[3 * b + k], one[b]) for b in range(3) for k in range(3))
     free = sample(system, candidates=4)
     assert len({tuple(r.tolist()) for r in free[:4]}) > 1
+
+
+@pytest.mark.parametrize(("end", "lens", "ended"), [
+    (1e4, [6, 18, 4], [True, False, True]), (-1e4, [12, 18, 6], [False, False, False])])
+def test_roll_out_says_whether_a_row_ended_and_where_it_read(monkeypatch, end, lens, ended):
+    moves = iter([0, 0, 1, 2, 0, 1, 1, *[0] * 20])
+    monkeypatch.setattr("e2etts.infer.sampling.advance",
+                        lambda logits, *_: torch.full((len(logits),), next(moves)))
+    aligned = wake(make_system(reading="aligned"), std=0.05).eval()
+    force_end(aligned, end)
+    made = roll_out(aligned, *given(), SamplingConfig(max_ratio=3.0))
+    assert made.lens.tolist() == lens and made.ended.tolist() == ended
+    # Before the text, then at its tokens; only one that is at the last may end.
+    assert made.place[1].tolist() == [-1, -1, -1, 0, 2, 2, 3, *[4] * 11]
+    assert made.place[0, :6].tolist() == [-1, -1, -1, 0, 2, 2]
 
 
 def test_very_short_text_still_gets_room(system):

@@ -121,3 +121,28 @@ def test_nan_shows_in_the_code_and_not_as_an_index_outside_of_the_table():
     out = fsq(u, torch.ones(1, 3, dtype=torch.bool))
     assert out.code[0, 1].isnan().any() and out.code[0, [0, 2]].isfinite().all()
     assert ((out.index >= 0) & (out.index < fsq.codebook_size)).all()
+
+
+@pytest.mark.parametrize("bound", ["tanh", "sigmoid"])
+def test_soft_mean_is_that_of_the_codes_by_their_distance(bound):
+    """Against a softmax over the whole table, whose rows are in grid units."""
+    levels, temperature = (4, 3, 2), 0.3
+    fsq = FSQ(levels, bound).eval()
+    u = torch.randn(2, 6, 3, requires_grad=True)
+    values = torch.randn(2, 6, fsq.codebook_size)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    grads, means = [], []
+    out = fsq(u, mask)
+    digits = (out.bounded * 0.999 * torch.tensor(levels) + torch.tensor(levels) - 1) / 2
+    codes = fsq.to_digits(torch.arange(fsq.codebook_size))
+    away = (digits.unsqueeze(-2) - codes).square().sum(-1)
+    for got in (fsq.soft_mean(values, out.bounded, temperature),
+                ((-away / temperature).softmax(-1) * values).sum(-1)):
+        means.append(got)
+        grads.append(torch.autograd.grad(got.sum(), u, retain_graph=True)[0])
+    torch.testing.assert_close(means[0], means[1])
+    torch.testing.assert_close(grads[0], grads[1])
+    assert grads[0].abs().min() > 0
+    sharp = fsq.soft_mean(values, out.bounded, 1e-4)
+    torch.testing.assert_close(sharp, values.gather(-1, out.index.unsqueeze(-1)).squeeze(-1),
+                               atol=1e-2, rtol=0)

@@ -8,7 +8,8 @@ from e2etts.errors import UserError
 from e2etts.score.charts import histogram, line_chart, thin, ticks
 from e2etts.score.config import ScoreConfig
 from e2etts.score.media import RANGE_DB, ROWS, spectrogram_db
-from e2etts.score.report import read_curves, report_html
+from e2etts.score.report import report_html
+from e2etts.score.training import curves, read_records, training_section
 
 
 def test_ticks_are_round():
@@ -33,10 +34,30 @@ def test_spectrogram_shows_where_a_tone_is():
 
 def test_half_lines_and_null_losses_are_left_out(tmp_path):
     exp = make_experiment(tmp_path / "exp")
-    curves = read_curves(exp / "lm" / "log.jsonl")
-    assert len(curves["loss"]["train"]) == 30 and len(curves["lm"]["train"]) == 29
-    assert len(curves["loss"]["dev"]) == 3
-    assert read_curves(exp / "nowhere") == {}
+    found = curves(read_records(exp / "lm" / "log.jsonl"))
+    assert len(found["loss"]["train"]) == 30 and len(found["lm"]["train"]) == 29
+    assert len(found["loss"]["dev"]) == 3
+    assert read_records(exp / "nowhere") == []
+
+
+def test_health_is_charted_together_and_recoveries_are_marked_and_told(tmp_path):
+    exp = make_experiment(tmp_path / "exp")
+    with (exp / "lm" / "log.jsonl").open("w") as log:
+        for step in range(1, 5):
+            log.write(json.dumps({"step": step, "split": "train", "loss": 1.0, "seconds": 1,
+                                  "q_grad_fm": 10.0 ** step, "q_grad_lm": 0.0}) + "\n")
+        log.write(json.dumps({"step": 3, "split": "recovered", "back_to": 1, "lr_scale": 0.7,
+                              "reason": "<fm> jumped"}) + "\n")
+        log.write(json.dumps({"step": 4, "split": "dev", "rm_error": 0.3, "judge_error": 0.5,
+                              "loss": 1.0}) + "\n")
+    page = training_section(exp)
+    assert "&lt;fm&gt; jumped; back to step 1, then at 0.7 of the learning rate" in page
+    assert "back_to" not in page and page.count('class="mark"') == 2  # loss and gradients
+    gradients = page[page.index("Gradient at q"):].partition("</div>")[0]
+    assert "fm, last 1e+04" in gradients and "lm, last 0" in gradients
+    assert "fm: last 4<" in page and "lm: last" not in gradients  # log10, of 0 there is none
+    errors = page[page.index("Errors heard"):].partition("</div>")[0]
+    assert "judge_error, last 0.5" in errors and "rm_error, last 0.3" in errors
 
 
 def test_the_report_needs_results(tmp_path):

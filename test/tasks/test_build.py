@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import BANDS, LEVELS, VOICE, Q, make_batch
@@ -72,6 +74,10 @@ def test_vocoder_starts_from_a_checkpoint_too():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"trainable": ["lm"], "task": "second_order", "weights": {"ctc": 1, "fm_q": 1}},
+     "stages.tokenizer.weights: fm_q and coarse_q teach the FM alone"),
+    ({"trainable": ["rm"], "task": "second_order", "weights": {"ctc": 1}},
+     "stages.tokenizer.trainable: rm: the second order"),
     ({"weights": {"lmm": 1}}, "stages.tokenizer.weights: no such loss: lmm"),
     ({"weights": {"attention": 1}}, "model.rm.decoder_layers is 0: set its weight to 0"),
     ({"weights": {"emotion": 1}}, "the data have no emotion labels"),
@@ -82,6 +88,20 @@ def test_what_the_task_does_not_have_is_refused(changes, message):
     with pytest.raises(UserError) as e:
         build_task(recipe, "tokenizer", VOCAB)
     assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_net_that_cannot_be_made_is_refused():
+    recipe = make_recipe()
+    tokenizer = replace(recipe.model.tokenizer, levels=(1, 5))
+    recipe = replace(recipe, model=replace(recipe.model, tokenizer=tokenizer))
+    with pytest.raises(UserError, match="section 'model'.*at least 2 levels"):
+        build_task(recipe, "lm", VOCAB)
+
+
+def test_a_loss_that_is_off_is_not_wanted_and_one_that_begins_late_is():
+    weights = {"lm": {"weight": 0.1, "delay": 0.5}, "fm": {"weight": 0.0}, "ctc": 1}
+    recipe = make_recipe(tokenizer=stage(trainable=["lm", "rm"], weights=weights))
+    assert build_task(recipe, "tokenizer", VOCAB).losses == {"lm", "ctc"}
 
 
 def test_tensors_that_do_not_fit_are_refused():
@@ -100,3 +120,31 @@ def test_sizes_and_model_config_are_what_data_and_recipe_decide():
     assert set(model_config(recipe, "lm", VOCAB)) == {"audio", "text", "model", "sizes"}
     assert set(model_config(recipe, "vocoder", VOCAB)) == {"audio", "vocoder"}
     assert model_config(recipe, "lm", VOCAB) == model_config(recipe, "joint", VOCAB)
+
+
+def judged():
+    judge = stage(init="tokenizer", trainable=["rm"], fresh=["rm"], weights={"ctc": 1})
+    return make_recipe(judge=judge, joint=stage(
+        "second_order", init="lm", judge="judge", trainable=["lm"], weights={"ce": 1, "ctc": 1}))
+
+
+def test_a_fresh_part_begins_anew_and_a_judge_is_the_rm_of_its_stage():
+    recipe = judged()
+    first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    judge = build_task(recipe, "judge", VOCAB, first).state_to_save()
+    same = {k.partition(".")[0] for k in first if torch.equal(first[k], judge[k])
+            and first[k].ndim > 1}
+    assert same == {"tokenizer", "lm", "fm", "speaker"}
+    task = build_task(recipe, "joint", VOCAB, first, judge)
+    for k, v in task.judge.state_dict().items():
+        assert torch.equal(v, judge[f"rm.{k}"])
+    assert not any(p.requires_grad for p in task.judge.parameters())
+    assert set(task.state_to_save()) == set(first)
+
+
+def test_a_judge_of_other_tokens_is_refused():
+    recipe = judged()
+    first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    other = {k: v + 1 if v.is_floating_point() else v for k, v in first.items()}
+    with pytest.raises(UserError, match="stages.joint.judge: .*another tokenizer"):
+        build_task(recipe, "joint", VOCAB, first, other)

@@ -4,8 +4,7 @@ from tiny import make_batch, make_system, reached, unreached, wake
 
 from e2etts.nets.lm import lm_loss, lm_targets
 from e2etts.nets.system import PARTS
-from e2etts.nets.tokenizer import Tokens
-from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask, token_metrics
+from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
 
 ALL = {"lm", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
 REACH = {  # what each loss may and must teach
@@ -15,11 +14,28 @@ REACH = {  # what each loss may and must teach
     "emotion": {"tokenizer", "rm"}}
 
 
-def make(losses=ALL, trainable=PARTS, lm_grad="inputs", **changes):
+def make(losses=ALL, trainable=PARTS, options=None, **changes):
     changes.setdefault("reading", "aligned" if "advance" in losses else "prefix")
     system = wake(make_system(**changes), std=0.1)
     system.train_only(list(trainable))
-    return FirstOrderTask(system, FirstOrderOptions(lm_grad=lm_grad), set(losses)).train()
+    return FirstOrderTask(system, FirstOrderOptions(**options or {}), set(losses)).train()
+
+
+def terms_of(task, batch):
+    """With the same noise every time."""
+    torch.manual_seed(0)
+    return task(batch).terms
+
+
+def gradients(loss, task):
+    """By part, of all its parameters in one row."""
+    named = dict(task.system.named_parameters())
+    found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
+    parts = {part: [] for part in PARTS}
+    for (name, p), grad in zip(named.items(), found, strict=True):
+        grad = torch.zeros_like(p) if grad is None else grad
+        parts[name.partition(".")[0]].append(grad.flatten())
+    return {part: torch.cat(rows) for part, rows in parts.items()}
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -32,10 +48,86 @@ def test_each_loss_reaches_what_it_should_and_nothing_else(name):
         assert not unreached(task.system.tokenizer)
 
 
-def test_lm_loss_can_be_kept_from_the_tokenizer():
-    task = make(lm_grad="none")
-    task(make_batch()).terms["lm"].backward()
+SWITCHES = [  # options, losses whose way to the tokenizer is cut, losses whose gradient is another
+    ({"lm_grad": "none"}, {"lm", "advance"}, set()),
+    ({"fm_grad": "none"}, {"fm", "coarse"}, set()),
+    ({"lm_grad": "targets"}, {"advance"}, {"lm"}),
+    ({"lm_grad": "inputs+soft-targets"}, set(), {"lm"})]
+
+
+@pytest.mark.parametrize(("options", "cut", "changed"), SWITCHES)
+def test_a_switch_changes_what_its_losses_teach_the_tokenizer_and_nothing_else(
+        options, cut, changed):
+    plain, task, batch = make(), make(options=options), make_batch()
+    want, got = terms_of(plain, batch), terms_of(task, batch)
+    for name in sorted(ALL):
+        torch.testing.assert_close(got[name], want[name])
+        before, after = gradients(want[name], plain), gradients(got[name], task)
+        old, new = before.pop("tokenizer"), after.pop("tokenizer")
+        torch.testing.assert_close(after, before)
+        assert bool(new.any()) == (name not in cut), name
+        if name not in cut:
+            assert torch.allclose(new, old, atol=1e-6) == (name not in changed), name
+
+
+def test_target_gradient_is_that_of_soft_targets():
+    """Written out over the whole table: -sum_k p(k) log pi(k), pi held, over tokens and ends."""
+    batch, got, seen = make_batch(), {}, {}
+    for way in ("inputs", "targets", "inputs+soft-targets"):
+        task = make({"lm"}, options={"lm_grad": way})
+        task.system.lm.register_forward_hook(lambda m, i, out: seen.update(logits=out.logits))
+        task.system.tokenizer.register_forward_hook(lambda m, i, out: seen.update(tokens=out))
+        got[way] = gradients(terms_of(task, batch)["lm"], task)["tokenizer"]
+    fsq, tokens = task.system.tokenizer.fsq, seen["tokens"]
+    levels = torch.tensor(fsq.levels)
+    digits = (tokens.bounded * 0.999 * levels + levels - 1) / 2
+    away = (digits.unsqueeze(-2) - fsq.to_digits(torch.arange(fsq.codebook_size))).square().sum(-1)
+    p = (-away / task.options.target_temperature).softmax(-1)
+    log_pi = seen["logits"].detach().log_softmax(-1)
+    total = sum(-(p[b, :n] * log_pi[b, :n, :-1]).sum() for b, n in enumerate(tokens.lens.tolist()))
+    want = gradients(total / (tokens.lens + 1).sum(), task)["tokenizer"]
+    assert want.any() and got["inputs"].any()
+    torch.testing.assert_close(got["targets"], want, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(got["inputs+soft-targets"], got["inputs"] + want, atol=1e-6,
+                               rtol=1e-4)
+
+
+def test_an_lm_with_a_table_of_its_own_reads_it_and_teaches_it():
+    with pytest.raises(ValueError, match=r"options\.lm_grad.*choose none or targets"):
+        make(lm_input="table")
+    make({"lm", "advance"}, ["lm"], lm_input="table")  # a frozen tokenizer is to learn nothing
+    task, batch = make(options={"lm_grad": "none"}, lm_input="table"), make_batch()
+    task(batch).terms["lm"].backward()
     assert {p for p in PARTS if reached(getattr(task.system, p))} == {"lm"}
+    index = task.system.encode(batch.mel, batch.mel_lens).index
+    used = {int(k) for b, n in enumerate((batch.mel_lens // 2).tolist()) for k in index[b, :n]}
+    grad = task.system.lm.table.weight.grad.abs().sum(-1)
+    assert set(grad.nonzero().flatten().tolist()) == used
+
+
+def test_noise_is_for_the_rm_in_training_only(monkeypatch):
+    task, batch, seen = make(options={"rm_noise": 0.5}), make_batch(), {}
+    for name, part in (("rm", task.system.rm), ("fm", task.system.fm)):
+        monkeypatch.setattr(part, "losses", lambda q, *a, name=name: seen.update({name: q}) or {})
+    task(batch)
+    noise, q = (seen["rm"] - seen["fm"]).detach(), seen["fm"].detach()
+    assert float(noise.std() / q.std()) == pytest.approx(0.5, rel=0.1)
+    seen["rm"].sum().backward()
+    assert reached(task.system.tokenizer)
+    task.eval()(batch)
+    assert torch.equal(seen["rm"], seen["fm"])
+
+
+def test_what_is_muted_is_not_run_in_training_and_always_in_evaluation():
+    task, batch = make(), make_batch()
+    del task.system.lm.head
+    task.muted = frozenset({"lm", "advance", "ctc"})
+    assert set(task(batch).terms) == ALL - task.muted
+    with pytest.raises(AttributeError, match="head"):
+        task.eval()(batch)
+    task.muted = frozenset({"lm"})
+    with pytest.raises(AttributeError, match="head"):  # "advance" needs the LM too
+        task.train()(batch)
 
 
 def test_lm_gradient_to_the_tokenizer_comes_through_its_inputs():
@@ -75,19 +167,6 @@ def test_readers_that_have_no_loss_are_not_run():
     task = make({"lm"})
     del task.system.fm, task.system.rm
     assert set(task(make_batch()).terms) == {"lm"}
-
-
-def test_metrics():
-    task, batch = make(), make_batch()
-    metrics = task(batch).metrics
-    assert set(metrics) == {"token_entropy_bits", "used_codes", "saturated", "lm_accuracy"}
-    assert all(m.isfinite() and not m.requires_grad for m in metrics.values())
-    tokens = Tokens(torch.zeros(2, 4, 1), torch.tensor([[0, 0, 1, 1], [2, 3, 9, 9]]),
-                    torch.tensor([0.5, 0.99]).view(2, 1, 1).expand(2, 4, 1), torch.tensor([4, 2]))
-    got = token_metrics(tokens, 10)
-    p = torch.tensor([2, 2, 1, 1]) / 6
-    torch.testing.assert_close(got["token_entropy_bits"], -(p * p.log2()).sum())
-    assert got["used_codes"] == 4 and abs(got["saturated"] - 2 / 6) < 1e-6
 
 
 def test_padding_changes_no_loss():

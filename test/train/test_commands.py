@@ -23,7 +23,11 @@ CONFIG = {
         "tokenizer": {"task": "first_order", "trainable": ["tokenizer", "lm", "fm", "rm"],
                       "weights": {"lm": 0.1, "fm": 1.0, "ctc": 1.0}, **STAGE},
         "lm": {"task": "first_order", "init": "tokenizer", "trainable": ["lm"],
-               "weights": {"lm": 1.0}, **STAGE}}}
+               "weights": {"lm": 1.0}, **STAGE},
+        "judge": {"task": "first_order", "init": "tokenizer", "trainable": ["rm"],
+                  "fresh": ["rm"], "weights": {"ctc": 1.0}, **STAGE},
+        "joint": {"task": "second_order", "init": "lm", "trainable": ["lm"], "judge": "judge",
+                  "weights": {"ce": 1.0, "ctc": 1.0}, **STAGE}}}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,23 @@ def test_what_does_not_fit_is_refused_in_one_line(here, capsys, arguments, messa
     assert message in said
     assert not (here / "exp/t/lm").exists()
     assert (here / "exp/t/tokenizer/config.yaml").read_text() == config
+
+
+def test_samples_are_heard_by_a_judge_before_and_after_the_joint_stage(here, capsys):
+    assert run("train", "lm") == 0
+    assert run("train", "joint") == 2
+    assert "exp/t/judge/best/model.safetensors: no such" in capsys.readouterr().err
+    assert run("train", "judge") == 0 and run("train", "joint") == 0
+    log = [json.loads(line) for line in (here / "exp/t/joint/log.jsonl").read_text().splitlines()]
+    dev = [r for r in log if r["split"] == "dev"]
+    assert [r["step"] for r in dev] == [0, 3]
+    assert all(r["judge_error"] > 0 and r["rm_error"] > 0 and r["length_ratio"] > 0 for r in dev)
+    assert "q_grad_ctc" in log[1] and log[1]["q_grad_ce"] == 0  # CE does not pass the samples
+    summary = json.loads((here / "exp/t/joint/summary.json").read_text())
+    assert summary["recoveries"] == summary["warnings"] == []
+    first = [json.loads(line) for line in
+             (here / "exp/t/tokenizer/log.jsonl").read_text().splitlines()][1]
+    assert {f"token_entropy_bits_{d}" for d in range(4)} | {"used_share", "q_grad_lm"} <= set(first)
 
 
 def test_stage_before_its_input_names_the_missing_checkpoint(here, capsys):

@@ -11,6 +11,7 @@ from toy import (
     TwoPhases,
     make_batch,
     make_trainer,
+    records,
     shared_stream,
     stream,
     tensors_equal,
@@ -19,17 +20,13 @@ from toy import (
 
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import load_checkpoint, load_state
+from e2etts.train.config import HealthConfig, SpikeConfig
 from e2etts.train.loop import TrainConfig
 
 
 def constant_stream(cursor, *ranks):
     for n in itertools.count(cursor[1]):
         yield make_batch(3), (0, n + 1)
-
-
-def records(folder, split):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [r for r in lines if r["split"] == split]
 
 
 def interrupted(make_task, folder, at, **options):
@@ -117,12 +114,15 @@ def test_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
     assert records(tmp_path, "train")[-1]["skipped"] == 2
 
 
-def test_ten_skipped_steps_in_a_row_are_an_error_naming_utterances(tmp_path):
-    trainer = make_trainer(Regression(), tmp_path, max_steps=100,
+@pytest.mark.parametrize(("recoveries", "skipped"), [(0, 10), (2, 30)])
+def test_ten_skipped_steps_in_a_row_are_an_error_naming_utterances(tmp_path, recoveries, skipped):
+    health = HealthConfig(spike=SpikeConfig(recoveries=recoveries))
+    trainer = make_trainer(Regression(), tmp_path, max_steps=100, health=health,
                            train=lambda c, *r: stream(c, poison=lambda n: n >= 3))
-    with pytest.raises(UserError, match=r"10 steps in a row.*utt\d+-0"):
+    with pytest.raises(UserError, match=r"10 steps in a row.*utt\d+-0.*after "
+                                        rf"{recoveries} recoveries"):
         trainer.run()
-    assert trainer.skipped == 10
+    assert trainer.skipped == skipped
 
 
 def test_validation_repeats_exactly_and_keeps_the_best(tmp_path):
@@ -197,6 +197,12 @@ def test_two_processes_equal_one(tmp_path):
     summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "alone")]
     assert summaries[0]["audio_seconds"] == summaries[1]["audio_seconds"]
     assert records(tmp_path / "two", "train")[-1]["critic"] > 0
+    # The gradient of a mean over half of the rows is larger by the root of two.
+    assert records(tmp_path / "seam", "train")[0]["q_grad_error"] == pytest.approx(2 / 48 ** 0.5)
+    summary = json.loads((tmp_path / "spike/summary.json").read_text())
+    assert len(summary["recoveries"]) == 1
+    ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
+    assert tensors_equal(*ranks)
 
 
 def test_sigterm_saves_and_the_run_goes_on(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Tiny tasks and streams for the tests of the training loop."""
 
+import json
 import os
 
 import torch
@@ -7,6 +8,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from e2etts.data.batch import Batch
+from e2etts.train.config import HealthConfig, SpikeConfig
 from e2etts.train.loop import TrainConfig, Trainer
 from e2etts.train.task import Losses, Task
 
@@ -64,12 +66,31 @@ class TwoPhases(Regression):
         return Losses({"critic": (real - 1).square().mean() + fake.square().mean()})
 
 
+class Reader(Task):
+    """Two readers of one q; the use of its codes collapses half way."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.far = nn.Linear(BANDS, 3), nn.Linear(3, 2)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, batch, phase="main"):
+        q = self.encoder(batch.mel)
+        near, far = q.mean() * 2, self.far(self.drop(q)).square().mean()
+        share = torch.tensor(0.8 if self.progress < 0.5 else 0.1)
+        return Losses({"error": near, "fool": far}, {"token_entropy_share": share},
+                      (q,) if q.requires_grad else ())
+
+
 def epoch_of(seed: int, epoch: int, count: int = 5) -> list[Batch]:
     return [make_batch(seed + 100 * epoch + i) for i in range(count)]
 
 
-def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: None, count=5):
-    """Random batches, five an epoch; ``poison(n)`` makes the n-th batch not a number."""
+def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: None, count=5,
+           scale=lambda n: 1.0):
+    """Random batches, five an epoch; ``poison(n)`` makes the n-th batch not a number, and it is
+    ``scale(n)`` times as large as it should be."""
     epoch, position = cursor
     while True:
         batches = epoch_of(7, epoch, count)
@@ -78,6 +99,7 @@ def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: N
             position += 1
             if poison(number):
                 batch.mel[0, 0, 0] = float("nan")
+            batch.mel.mul_(scale(number))
             on_batch(number)
             yield batch, (epoch, position)
         epoch, position = epoch + 1, 0
@@ -94,9 +116,21 @@ def make_trainer(task: Task, folder, *, train=stream, dev=True, weights=None, id
                    frame_rate_hz=50.0, seed=seed, identity=identity)
 
 
-def shared_stream(cursor, rank=0, ranks=1):
+def records(folder, split: str) -> list[dict]:
+    """What a run has logged of one kind."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [r for r in lines if r["split"] == split]
+
+
+def quick_spikes(**changes) -> HealthConfig:
+    """Jumps are seen within a few steps."""
+    return HealthConfig(spike=SpikeConfig(**{
+        "window_steps": 24, "sustained_steps": 6, "snapshot_every": 8, **changes}))
+
+
+def shared_stream(cursor, rank=0, ranks=1, **changes):
     """``stream`` with each batch's rows shared between the ranks."""
-    for batch, after in stream(cursor):
+    for batch, after in stream(cursor, **changes):
         rows = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
         yield type(batch)(**{k: None if v is None else v[rows]
                              for k, v in vars(batch).items()}), after
@@ -110,6 +144,13 @@ def train_as_rank(rank: int, folder: str, port: int) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # forked from a test that ran alone
     make_trainer(Regression(noise=0.0), f"{folder}/one", train=shared_stream).run()
     make_trainer(TwoPhases(), f"{folder}/two", train=shared_stream, accumulation=2).run()
+    make_trainer(Reader(), f"{folder}/seam", train=shared_stream,
+                 health=HealthConfig(observe_every=1)).run()
+    task = Regression(noise=0.0)  # one process alone sees data that are wrong
+    make_trainer(task, f"{folder}/spike", max_steps=50, health=quick_spikes(),
+                 train=lambda c, rank, ranks: shared_stream(
+                     c, rank, ranks, scale=lambda n: 30.0 if rank and 30 <= n < 35 else 1.0)).run()
+    torch.save(dict(task.net.state_dict()), f"{folder}/rank{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
