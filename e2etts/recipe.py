@@ -91,6 +91,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
         if stage.init is not None and stage.init not in recipe.stages:
             raise UserError(f"stages.{name}.init: no stage '{stage.init}'; "
                             f"stages: {', '.join(recipe.stages)}")
+        speaking = [w for w in ("lm", "ce", "fm", "coarse") if stage.weights.get(w)]
+        if stage.data.noise and speaking:
+            raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
+                            f"is for stages that train the RM: set weights.{speaking[0]} to 0")
         unknown = [p for p in stage.trainable if p not in PARTS]
         if unknown and stage.task != "vocoder":
             raise UserError(f"stages.{name}.trainable: no part '{unknown[0]}'; "
