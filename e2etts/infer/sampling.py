@@ -58,6 +58,7 @@ def sample_tokens(
     prompt: torch.Tensor | None = None,
     prompt_place: torch.Tensor | None = None,
     spoken_lens: torch.Tensor | None = None,
+    style: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> list[torch.Tensor]:
     """Speech tokens for R texts, ``candidates`` samples each: R * candidates tensors (T,), those
@@ -65,8 +66,9 @@ def sample_tokens(
 
     text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
     prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
-    text, for an LM that reads aligned; it ends only when all text is read. Lengths are held
-    between min_ratio and max_ratio tokens a text token to be spoken; the end token ends a row.
+    text, for an LM that reads aligned; it ends only when all text is read. style: (R,) ids.
+    Lengths are held between min_ratio and max_ratio tokens a text token to be spoken; the end
+    token ends a row.
     """
     lm, end = system.lm, system.lm.end
     spoken = text_lens if spoken_lens is None else spoken_lens
@@ -74,7 +76,7 @@ def sample_tokens(
     longest = (spoken * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
     prompt_q = None if prompt is None else system.tokenizer.embed(prompt)
     steps = int(longest.max())
-    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place)
+    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place, style)
     last = (text_lens - 1).repeat_interleave(candidates)
     rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
     if candidates > 1:

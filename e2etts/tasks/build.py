@@ -64,7 +64,10 @@ def build_task(
         if start is not None:
             restore(task.vocoder, start, f"stages.{stage}.init")
         return task
-    system = System(recipe.model, system_sizes(recipe, vocab))
+    try:
+        system = System(recipe.model, system_sizes(recipe, vocab))
+    except ValueError as e:
+        raise UserError(str(e)) from e
     if start is not None:
         restore(system, start, f"stages.{stage}.init")
     system.train_only(config.trainable)

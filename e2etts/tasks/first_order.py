@@ -55,6 +55,7 @@ class FirstOrderTask(Task):
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
             tokens = system.encode(batch.mel, batch.mel_lens)
         voice = system.voice(batch.voice_mel, batch.voice_lens)
+        style = system.style(batch.emotion)
         terms, metrics = {}, token_metrics(tokens, system.tokenizer.codebook_size)
         # On the dev set always: the best checkpoint is chosen by the same sum throughout.
         if self._wants("lm") and not (self.training and self.progress < self.options.lm_from):
@@ -63,14 +64,15 @@ class FirstOrderTask(Task):
             # carrier of what the LM would like to know.
             place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
             out = system.lm(batch.text, batch.text_lens, batch.language, voice.detach(),
-                            q, tokens.lens, place)
+                            q, tokens.lens, place, style)
             targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
             terms["lm"] = lm_loss(out.logits, targets)
             terms |= advance_loss(out, place, tokens.lens, batch.text_lens)
             valid = targets >= 0
             metrics["lm_accuracy"] = (out.logits.argmax(-1) == targets)[valid].float().mean()
         if self._wants("fm"):
-            terms |= system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice)
+            terms |= system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice,
+                                      style)
         if self._wants("rm"):
             terms |= system.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens,
                                       batch.speaker, batch.emotion)

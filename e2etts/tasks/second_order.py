@@ -57,7 +57,9 @@ class SecondOrderTask(Task):
             tokens = system.encode(batch.mel, batch.mel_lens)
             voice = system.voice(batch.voice_mel, batch.voice_lens)
             place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
-        given = (batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens, place)
+        style = system.style(batch.emotion)
+        given = (batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens, place,
+                 style)
         out = system.lm(*given)
         logits = out.logits
         targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
@@ -75,7 +77,7 @@ class SecondOrderTask(Task):
         q_hat = bridge(logits[:, :-1, : system.lm.end], codebook, self.options.bridge)
         if self.losses & {"fm", "coarse"}:
             mel = system.normalise(batch.mel)
-            terms |= system.fm.losses(q_hat, mel, batch.mel_lens, voice)
+            terms |= system.fm.losses(q_hat, mel, batch.mel_lens, voice, style)
         if self.losses & {"ctc", "attention", "speaker", "emotion"}:
             terms |= system.rm.losses(q_hat, tokens.lens, batch.text, batch.text_lens,
                                       batch.speaker, batch.emotion)
