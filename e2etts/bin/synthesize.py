@@ -82,7 +82,7 @@ def say(args: argparse.Namespace, job: "Job") -> None:
         voice = reader = synthesizer.voice([wav])
     else:
         speaker = args.speaker or job.speaker_of(args.lang)
-        voice, reader = job.voice(speaker), job.reader(args.lang, speaker)
+        voice, reader = job.voice(speaker), job.reader(args.lang, speaker, args.style)
     speech = synthesizer.speak([synthesizer.text_ids(args.text, args.lang)], [args.lang], [voice],
                                readers=[reader], prompt=prompt, seed=job.recipe.seed,
                                styles=[args.style])[0]
@@ -100,8 +100,12 @@ class Job:
         self.train_text = read_table(train / "text")
         self.train_lang = read_table(train / "utt2lang")
         self.of_speaker: dict[str, list[str]] = {}
-        for utt, speaker in read_table(train / "utt2spk").items():
+        speakers = read_table(train / "utt2spk")
+        for utt, speaker in speakers.items():
             self.of_speaker.setdefault(speaker, []).append(utt)
+        emotions = train / "utt2emo"
+        self.manners = {(speakers[u], style) for u, style in read_table(emotions).items()} \
+            if emotions.is_file() else set()
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
@@ -184,15 +188,19 @@ class Job:
     def _voices_of(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
         return [self.voice(table["utt2spk"][u]) for u in utts]
 
-    def reader(self, lang: str, speaker: str) -> torch.Tensor:
-        """(X,) voice that the LM reads a language in for a speaker."""
+    def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
+        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
+        style that training has heard of that speaker."""
+        if (speaker, style) in self.manners:
+            return self.voice(speaker)
         return self.voice(self.recipe.synthesis.readers.get(lang, speaker))
 
     def _from_text(self, table: dict, utts: list[str]) -> list[Speech]:
-        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u]) for u in utts]
+        styles = self._styles(table, utts)
+        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u], style)
+                   for u, style in zip(utts, styles, strict=True)]
         return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
-                                      readers=readers, seed=self.recipe.seed,
-                                      styles=self._styles(table, utts))
+                                      readers=readers, seed=self.recipe.seed, styles=styles)
 
     def _prompt_of(self, speaker: str) -> str | None:
         """The longest training recording of a speaker that is short enough for a prompt."""
