@@ -40,6 +40,7 @@ extras_require = {
         "librosa>=0.10",
         "onnxruntime>=1.16",
         "pocketsphinx>=5.0.4",
+        "scikit-learn>=1.3",
         "scipy>=1.11",
         "speechmos>=0.0.1.1",
         "webrtcvad-wheels>=2.0.14",

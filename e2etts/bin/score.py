@@ -18,6 +18,7 @@ from e2etts.bin.main import add_recipe_arguments
 from e2etts.data.datadir import write_text
 from e2etts.recipe import load_recipe
 from e2etts.score.results import score_experiment
+from e2etts.score.style import labelled_recordings
 from e2etts.score.tables import percent, results_markdown
 
 
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> None:
     tag = args.tag or Path(args.config).stem
     exp = Path("exp") / tag
     words = ["./run.sh", "--config", args.config, "--tag", tag, *args.overrides]
-    results = score_experiment(exp, recipe.score, recipe.seed, shlex.join(words), say)
+    results = score_experiment(exp, recipe.score, recipe.seed, shlex.join(words), say,
+                               labelled_recordings(recipe.dump(recipe.corpus.train)))
     write_text(exp / "RESULTS.md", results_markdown(results))
     for system, sets in results["systems"].items():
         for name, cell in sets.items():

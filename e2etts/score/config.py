@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-METRICS = ("wer", "sim", "dnsmos")
+METRICS = ("wer", "sim", "dnsmos", "style")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,7 +10,8 @@ class ScoreConfig:
     """Settings of ``e2etts score`` and ``e2etts report``.
 
     recognizer: folder of a CTranslate2 Whisper model; None looks in the cache, on the hub, and
-    falls back to PocketSphinx. metrics: which of wer, sim, dnsmos run. workers: processes of one
+    falls back to PocketSphinx. metrics: which of wer, sim, dnsmos and style (of
+    clips that were asked for in one) run. workers: processes of one
     thread each. pad_seconds: silence before and after a clip that is recognised. window_seconds:
     what Whisper encodes of shorter clips; its own window is 30, at twice the time.
     references_per_speaker: recordings averaged for a speaker's voice. report_clips: clips a set
