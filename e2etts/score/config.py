@@ -14,6 +14,7 @@ class ScoreConfig:
     clips that were asked for in one) run. workers: processes of one
     thread each. pad_seconds: silence before and after a clip that is recognised. window_seconds:
     what Whisper encodes of shorter clips; its own window is 30, at twice the time.
+    rm_snr_db: signal-to-noise ratios at which e2etts score-rm measures besides clean recordings.
     references_per_speaker: recordings averaged for a speaker's voice. report_clips: clips a set
     in the report, by set name or its longest matching beginning ("" matches every set).
     """
@@ -26,6 +27,7 @@ class ScoreConfig:
     workers: int = 2
     pad_seconds: float = 0.5
     window_seconds: float = 20.0
+    rm_snr_db: tuple[float, ...] = ()
     references_per_speaker: int = 30
     report_clips: dict[str, int] = field(
         default_factory=lambda: {"test_en": 12, "sentences": 1000, "": 4})

@@ -72,6 +72,8 @@ def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
+    if rm := provenance.read_json(exp / "rm.json"):
+        results["rm"] = rm
     own = provenance.own_peak_gib(config.workers)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
     results["scoring"] = {"seconds": run.seconds, "workers": config.workers,
