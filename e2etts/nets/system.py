@@ -24,6 +24,10 @@ class StyleConfig:
     drop: float = 0.1
     fm: bool = True
 
+    def __post_init__(self):
+        if not 0 <= self.drop <= 1:
+            raise ValueError("drop must be between 0 and 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SystemConfig:

@@ -212,15 +212,16 @@ def hold_out(spoken: list[synthetic.Spoken], train: list[Prompt],
     known = {p.key for p in train}
     by_style: dict[tuple[str, str], list[synthetic.Spoken]] = {}
     for s in spoken:
-        if s.style and times[s.text] == 1 and words_of(s.text) not in known:
-            by_style.setdefault((s.voice, s.style), []).append(s)
+        if s.style:
+            found = by_style.setdefault((s.voice, s.style), [])
+            found += [s] if times[s.text] == 1 and words_of(s.text) not in known else []
     out: dict[str, list[synthetic.Spoken]] = {"train": [], "dev": [], "test_style": []}
     held: set[str] = set()
-    for found in by_style.values():
+    for (voice, style), found in by_style.items():
         found.sort(key=lambda s: order(config.seed, s.lang, s.text))
         wanted = config.style_test_utts + config.style_dev_utts
         if len(found) < 2 * wanted:
-            raise UserError(f"corpus_data.hours.{found[0].voice}+{found[0].style}: {len(found)} "
+            raise UserError(f"corpus_data.hours.{voice}+{style}: {len(found)} "
                             f"utterances of texts of their own, {wanted} are to be held out: "
                             "raise the hours, or lower style_test_utts and style_dev_utts")
         out["test_style"] += found[: config.style_test_utts]
