@@ -1,4 +1,5 @@
-"""Measure the spoken sets: word and character error rates, speaker similarity, DNSMOS, durations.
+"""Measure the spoken sets: word and character error rates, speaker similarity, DNSMOS, durations,
+and, where styles were asked for, whether they are recognised.
 
 Reads exp/TAG/wavs/SYSTEM/SET/manifest.jsonl; writes exp/TAG/results.json, scores.jsonl (every
 clip) and RESULTS.md. Nothing that was measured before is measured again (score_cache.json).
