@@ -32,6 +32,8 @@ install_requires = [
 extras_require = {
     # What e2etts bench compares with; each is optional there.
     "bench": ["f5-tts>=1.1", "librosa>=0.10", "transformers>=4.51", "vocos>=0.1"],
+    # e2etts label-emotions
+    "emotion": ["transformers>=4.51"],
     "dev": ["playwright>=1.40", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
     # resemblyzer belongs here too, but asks for webrtcvad, which has no wheels and needs a C
     # compiler: tools/install.sh installs it without its dependencies, beside webrtcvad-wheels.
@@ -40,6 +42,7 @@ extras_require = {
         "librosa>=0.10",
         "onnxruntime>=1.16",
         "pocketsphinx>=5.0.4",
+        "scikit-learn>=1.3",
         "scipy>=1.11",
         "speechmos>=0.0.1.1",
         "webrtcvad-wheels>=2.0.14",

@@ -14,7 +14,7 @@ from e2etts.nets.system import PARTS, SystemConfig
 from e2etts.nets.vocoder import VocoderConfig
 from e2etts.score.config import ScoreConfig
 from e2etts.text import TextConfig
-from e2etts.train.config import LossWeight, TrainConfig
+from e2etts.train.config import LossWeight, TrainConfig, weight_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,11 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
             if unknown and stage.task != "vocoder":
                 raise UserError(f"stages.{name}.{key}: no part '{unknown[0]}'; "
                                 f"parts: {', '.join(PARTS)}")
+        speaking = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q")
+                    if weight_at(stage.weights.get(w, 0.0))]
+        if stage.data.noise and speaking:
+            raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
+                            f"is for stages that train the RM: set weights.{speaking[0]} to 0")
     return recipe
 
 

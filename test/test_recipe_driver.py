@@ -126,7 +126,8 @@ def test_all_stages_in_order(recipe):
     assert calls(recipe) == [
         "data.sh --config conf/toy.yaml seed=7", f"e2etts prepare {shared}",
         *[f"e2etts train {stage} {shared}" for stage in trained],
-        *[f"e2etts {verb} {shared}" for verb in ("synthesize", "score", "report", "pack")]]
+        *[f"e2etts {verb} {shared}"
+          for verb in ("synthesize", "score-rm", "score", "report", "pack")]]
     announced = re.findall(r"^stage (\d+) (\w+): reads .+ -> writes .+$", done.stdout, re.M)
     assert [int(number) for number, _ in announced] == list(range(1, 12))
     log = json.loads((recipe / "exp" / "toy" / "stages.json").read_text())

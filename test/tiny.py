@@ -9,7 +9,7 @@ from e2etts.nets.fm import FMConfig
 from e2etts.nets.lm import LMConfig
 from e2etts.nets.reward import RMConfig
 from e2etts.nets.speaker import SpeakerConfig
-from e2etts.nets.system import Sizes, System, SystemConfig
+from e2etts.nets.system import Sizes, StyleConfig, System, SystemConfig
 from e2etts.nets.tokenizer import TokenizerConfig
 from e2etts.nets.transformer import TransformerConfig
 
@@ -25,7 +25,8 @@ def trunk(**changes) -> TransformerConfig:
 def system_config(*, text_stride: float = 0.0, reading: str = "prefix", voice: bool = True,
                   lm_input: str = "q",
                   coarse: bool = True, patch_frames: int = 2, decoder_layers: int = 1,
-                  causal: bool = False, flow: FlowConfig | None = None) -> SystemConfig:
+                  causal: bool = False, flow: FlowConfig | None = None,
+                  style: StyleConfig | None = None) -> SystemConfig:
     return SystemConfig(
         tokenizer=TokenizerConfig(trunk=trunk(), levels=LEVELS, q_dim=Q, causal=causal),
         lm=LMConfig(trunk=trunk(), text_stride=text_stride, voice=voice, input=lm_input,
@@ -33,7 +34,7 @@ def system_config(*, text_stride: float = 0.0, reading: str = "prefix", voice: b
         fm=FMConfig(trunk=trunk(), encoder_layers=1, coarse=coarse, patch_frames=patch_frames,
                     flow=flow or FlowConfig(steps=3)),
         rm=RMConfig(trunk=trunk(), decoder_layers=decoder_layers),
-        speaker=SpeakerConfig(voice_dim=VOICE, dim=12, dilations=(1, 2)))
+        speaker=SpeakerConfig(voice_dim=VOICE, dim=12, dilations=(1, 2)), style=style)
 
 
 def sizes(**changes) -> Sizes:

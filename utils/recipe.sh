@@ -99,6 +99,7 @@ stage_synthesize() { run_verb synthesize; }
 stage_score() {
     "$root/tools/get_whisper.sh" ||
         echo "run.sh: warning: no Whisper recogniser to be had: PocketSphinx scores English only" >&2
+    [ ! -e "$exp/joint/best" ] || run_verb score-rm
     run_verb score
     run_verb report
     # The folder's own table is that of the default run, exactly as configured.

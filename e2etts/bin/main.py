@@ -12,10 +12,12 @@ from e2etts.errors import UserError
 # that help and typing errors answer at once.
 VERBS = {
     "validate": "check Kaldi-style data directories and list every finding",
+    "label-emotions": "pseudo emotion labels for data directories, by an external model",
     "prepare": "text tokens, audio statistics and mel dumps (stage 2)",
     "train": "train one stage: vocoder, tokenizer, lm, fm, rm or joint (stages 3 to 8)",
     "synthesize": "speak the test sets and sentences: copy synthesis and text-to-speech (stage 9)",
     "score": "error rates, speaker similarity and quality of the spoken sets (stage 10)",
+    "score-rm": "measure the reward model alone: error rates, emotion and speaker (stage 10)",
     "report": "write report.html, one page to look at and listen to (stage 10)",
     "bench": "measure speed: training steps, against peers, synthesis",
     "pack": "gather a trained system into one folder or archive (stage 11)",
@@ -51,7 +53,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def verb_parser(verb: str) -> argparse.ArgumentParser:
     """The argument parser of one verb; its description is the docstring of the verb's module."""
-    module = importlib.import_module(f"e2etts.bin.{verb}")
+    module = importlib.import_module(f"e2etts.bin.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"e2etts {verb}", description=module.__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,4 +1,5 @@
-"""Measure the spoken sets: word and character error rates, speaker similarity, DNSMOS, durations.
+"""Measure the spoken sets: word and character error rates, speaker similarity, DNSMOS, durations,
+and, where styles were asked for, whether they are recognised.
 
 Reads exp/TAG/wavs/SYSTEM/SET/manifest.jsonl; writes exp/TAG/results.json, scores.jsonl (every
 clip) and RESULTS.md. Nothing that was measured before is measured again (score_cache.json).
@@ -18,6 +19,7 @@ from e2etts.bin.main import add_recipe_arguments
 from e2etts.data.datadir import write_text
 from e2etts.recipe import load_recipe
 from e2etts.score.results import score_experiment
+from e2etts.score.style import labelled_recordings
 from e2etts.score.tables import percent, results_markdown
 
 
@@ -30,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
     tag = args.tag or Path(args.config).stem
     exp = Path("exp") / tag
     words = ["./run.sh", "--config", args.config, "--tag", tag, *args.overrides]
-    results = score_experiment(exp, recipe.score, recipe.seed, shlex.join(words), say)
+    results = score_experiment(exp, recipe.score, recipe.seed, shlex.join(words), say,
+                               labelled_recordings(recipe.dump(recipe.corpus.train)))
     write_text(exp / "RESULTS.md", results_markdown(results))
     for system, sets in results["systems"].items():
         for name, cell in sets.items():

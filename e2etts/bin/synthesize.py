@@ -7,6 +7,7 @@ examples:
   e2etts synthesize                          speak every set with the joint system
   e2etts synthesize --system tokenizer       hear an earlier stage
   e2etts synthesize --text "Hello there." --out hello.wav
+  e2etts synthesize --text "Hello there." --style whisper --out whisper.wav
   e2etts synthesize --text "Hello." --prompt me.wav --prompt_text "What I said." --out me2.wav
 """
 
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", help="speak this text instead of the sets")
     parser.add_argument("--lang", default="en", help="its language (default: %(default)s)")
     parser.add_argument("--speaker", help="its speaker (default: the first of its language)")
+    parser.add_argument("--style", metavar="LABEL",
+                        help="speak --text in this style, one of the emotion labels of the "
+                             "training data (default: none; sets name theirs in utt2emo)")
     parser.add_argument("--prompt", metavar="WAV", help="speak in the voice of this recording")
     parser.add_argument("--prompt_text", help="what the recording says")
     parser.add_argument("--out", metavar="WAV", help="file to write --text to")
@@ -54,6 +58,9 @@ def run(args: argparse.Namespace) -> None:
     if args.text is not None:
         say(args, job)
         return
+    if args.style is not None:
+        raise UserError("--style belongs to --text: sets name the styles of their utterances in "
+                        "utt2emo")
     for name in recipe.corpus.tests:
         job.test_set(name)
     for name in recipe.corpus.sentences:
@@ -75,9 +82,10 @@ def say(args: argparse.Namespace, job: "Job") -> None:
         voice = reader = synthesizer.voice([wav])
     else:
         speaker = args.speaker or job.speaker_of(args.lang)
-        voice, reader = job.voice(speaker), job.reader(args.lang, speaker)
+        voice, reader = job.voice(speaker), job.reader(args.lang, speaker, args.style)
     speech = synthesizer.speak([synthesizer.text_ids(args.text, args.lang)], [args.lang], [voice],
-                               readers=[reader], prompt=prompt, seed=job.recipe.seed)[0]
+                               readers=[reader], prompt=prompt, seed=job.recipe.seed,
+                               styles=[args.style])[0]
     save_wav(args.out, speech.wav, synthesizer.audio.sample_rate_hz)
     print(f"{args.out}: {len(speech.wav) / synthesizer.audio.sample_rate_hz:.2f} s")
 
@@ -92,8 +100,12 @@ class Job:
         self.train_text = read_table(train / "text")
         self.train_lang = read_table(train / "utt2lang")
         self.of_speaker: dict[str, list[str]] = {}
-        for utt, speaker in read_table(train / "utt2spk").items():
+        speakers = read_table(train / "utt2spk")
+        for utt, speaker in speakers.items():
             self.of_speaker.setdefault(speaker, []).append(utt)
+        emotions = train / "utt2emo"
+        self.manners = {(speakers[u], style) for u, style in read_table(emotions).items()} \
+            if emotions.is_file() else set()
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
@@ -128,7 +140,8 @@ class Job:
         self._manifest("recording", name, table, {u: len(w) / rate for u, w in wavs.items()},
                        {u: Path(table["wav.scp"][u]) for u in wavs})
         self._speak("copy", name, table, lambda utts: self.synthesizer.copy(
-            [wavs[u] for u in utts], self._voices_of(table, utts), self.recipe.seed))
+            [wavs[u] for u in utts], self._voices_of(table, utts), self.recipe.seed,
+            self._styles(table, utts)))
         self._speak("tts", name, table, lambda utts: self._from_text(table, utts))
         self._by_prompt(name, table, list(wavs)[: config.prompt_clips])
 
@@ -146,11 +159,12 @@ class Job:
         prompt = self.synthesizer.prompt(wav, self.train_text[prompt_utt],
                                          self.train_lang[prompt_utt])
         voice = self.synthesizer.voice([wav])
-        only = {k: {u: v[u] for u in utts if table["utt2spk"][u] == speaker}
+        only = {k: {u: v[u] for u in utts if u in v and table["utt2spk"][u] == speaker}
                 for k, v in table.items()}
         self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
             *self._texts(only, some), [voice] * len(some), prompt=prompt,
-            seed=self.recipe.seed), prompt=self.train_wavs[prompt_utt])
+            seed=self.recipe.seed, styles=self._styles(only, some)),
+            prompt=self.train_wavs[prompt_utt])
 
     def sentences(self, name: str) -> None:
         """Text-to-speech of a set that has texts only."""
@@ -159,8 +173,13 @@ class Job:
 
     def _tables(self, name: str, *more: str) -> dict[str, dict[str, str]]:
         folder = self.recipe.dump(name)
-        return {f: read_table(folder / f) for f in ("text", "text_ids", "utt2lang", "utt2spk",
-                                                    *more)}
+        table = {f: read_table(folder / f) for f in ("text", "text_ids", "utt2lang", "utt2spk",
+                                                     *more)}
+        styled = self.synthesizer.system.config.style and (folder / "utt2emo").is_file()
+        return {**table, "utt2emo": read_table(folder / "utt2emo") if styled else {}}
+
+    def _styles(self, table: dict, utts: list[str]) -> list[str | None]:
+        return [table["utt2emo"].get(u) for u in utts]
 
     def _texts(self, table: dict, utts: list[str]) -> tuple[list[list[int]], list[str]]:
         return ([[int(i) for i in table["text_ids"][u].split()] for u in utts],
@@ -169,14 +188,19 @@ class Job:
     def _voices_of(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
         return [self.voice(table["utt2spk"][u]) for u in utts]
 
-    def reader(self, lang: str, speaker: str) -> torch.Tensor:
-        """(X,) voice that the LM reads a language in for a speaker."""
+    def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
+        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
+        style that training has heard of that speaker."""
+        if (speaker, style) in self.manners:
+            return self.voice(speaker)
         return self.voice(self.recipe.synthesis.readers.get(lang, speaker))
 
     def _from_text(self, table: dict, utts: list[str]) -> list[Speech]:
-        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u]) for u in utts]
+        styles = self._styles(table, utts)
+        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u], style)
+                   for u, style in zip(utts, styles, strict=True)]
         return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
-                                      readers=readers, seed=self.recipe.seed)
+                                      readers=readers, seed=self.recipe.seed, styles=styles)
 
     def _prompt_of(self, speaker: str) -> str | None:
         """The longest training recording of a speaker that is short enough for a prompt."""
@@ -213,6 +237,7 @@ class Job:
             lines.append(json.dumps({
                 "utt": utt, "wav": _relative(wavs[utt], folder), "text": table["text"][utt],
                 "lang": table["utt2lang"][utt], "speaker": speaker,
+                "style": table["utt2emo"].get(utt),
                 "references": [_relative(Path(w), folder) for w in self.references(speaker)],
                 "prompt": _relative(Path(prompt), folder) if prompt else None,
                 "seconds": round(seconds[utt], 3),

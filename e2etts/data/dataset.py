@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from e2etts.audio import LOG_FLOOR, AudioConfig
+from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import is_command, read_table
+from e2etts.data.noise import Noise, NoiseConfig
 from e2etts.data.sampler import BatchSampler, Element, Plan, mix, speaker_repeats
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
@@ -35,6 +36,8 @@ class DataConfig:
     voice_max_seconds: longest stretch of another utterance of the speaker given as reference.
     crop_seconds: train on random stretches of this length; None for whole utterances.
     speaker_weights: pattern of speaker ids -> times an epoch that their utterances occur.
+    noise: added to what is tokenised, in training and, always in the same way, in validation;
+        the voice reference and the samples given to a vocoder stay as they are.
     """
 
     concat_probability: float = 0.0
@@ -42,6 +45,7 @@ class DataConfig:
     voice_max_seconds: float = 3.0
     crop_seconds: float | None = None
     speaker_weights: dict[str, float] = field(default_factory=dict)
+    noise: NoiseConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,10 @@ class MelDataset(Dataset):
         self.of_speaker: dict[str, list[int]] = {}
         for i, speaker in enumerate(self.speakers):
             self.of_speaker.setdefault(speaker, []).append(i)
-        self.wavs = list(read_table(self.folder / "wav.scp").values()) if with_wav else []
+        self.noise = Noise(self.config.noise, audio.sample_rate_hz) if self.config.noise else None
+        self.wavs: list[str] = []
+        if with_wav or self.noise:
+            self.wavs = list(read_table(self.folder / "wav.scp").values())
         self.crop_frames = None
         if self.config.crop_seconds is not None:
             tokens = max(1, round(self.config.crop_seconds * audio.token_rate_hz))
@@ -117,10 +124,12 @@ class MelDataset(Dataset):
         mel = np.concatenate([self._mel(i)[a:b] for i, a, b in parts])
         missing = -len(mel) % self.audio.frames_per_token
         mel = np.pad(mel, ((0, missing), (0, 0)), constant_values=MEL_PADDING)
+        wav = self._wav(parts, len(mel)) if self.with_wav or self.noise else None
         return Item(
-            utt="+".join(self.utts[i] for i in element.utts), mel=torch.from_numpy(mel),
+            utt="+".join(self.utts[i] for i in element.utts),
+            mel=self._noisy(torch.from_numpy(mel), wav, element),
             text=self._text(element.utts), language=language, speaker=speaker, emotion=emotion,
-            voice_mel=torch.from_numpy(voice), wav=self._wav(parts, len(mel)))
+            voice_mel=torch.from_numpy(voice), wav=wav if self.with_wav else None)
 
     def plan(self, batch_seconds: float, *, training: bool) -> Plan:
         """What a sampler needs; joining and speaker weights are for training only."""
@@ -178,9 +187,25 @@ class MelDataset(Dataset):
             parts += [space, self.texts[i]]
         return torch.from_numpy(np.concatenate(parts))
 
-    def _wav(self, parts: list[tuple[int, int, int]], frames: int) -> Tensor | None:
-        if not self.with_wav:
-            return None
+    def _noisy(self, mel: Tensor, wav: Tensor | None, element: Element) -> Tensor:
+        """The mel (T, M) of ``wav`` with noise, or ``mel`` itself. What is drawn for the noise
+        comes from a seed of its own, so that all else of the row is as without it."""
+        if self.noise is None:
+            return mel
+        first = element.utts[0]
+        speaker = self.speakers[first]
+
+        def clip(random: np.random.Generator) -> np.ndarray:
+            others = [s for s in self.of_speaker if s != speaker] or [speaker]
+            some = self.of_speaker[others[random.integers(len(others))]]
+            i = some[random.integers(len(some))]
+            return self._wav([(i, 0, int(self.frames[i]))], int(self.frames[i])).numpy()
+
+        random = np.random.default_rng(mix(element.seed, "noise"))
+        noise = self.noise.draw(wav.numpy(), random, clip)
+        return log_mel(wav + torch.from_numpy(noise), self.audio) if noise.any() else mel
+
+    def _wav(self, parts: list[tuple[int, int, int]], frames: int) -> Tensor:
         hop = self.audio.hop_samples
         out = torch.zeros(frames * hop)
         place = 0

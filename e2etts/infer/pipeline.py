@@ -123,38 +123,58 @@ class Synthesizer:
             torch.tensor([ids]), torch.tensor([len(ids)]))
         return Prompt(tokens, None if place is None else place[0], self.mel(wav), ids)
 
+    def style(self, names: list[str | None]) -> torch.Tensor | None:
+        """(R,) style ids of labels, None for no style; None for a system without styles.
+
+        Raises UserError for a style that the system does not have."""
+        asked = next((n for n in names if n is not None), None)
+        if self.system.config.style is None:
+            if asked is not None:
+                raise UserError(f"style '{asked}': this system was trained without styles: set "
+                                "model.style and train on data with utt2emo")
+            return None
+        known = self.vocab.emotions
+        wrong = next((n for n in names if n is not None and n not in known), None)
+        if wrong is not None:
+            raise UserError(f"no style '{wrong}'; styles: {', '.join(known)}")
+        return torch.tensor([0 if n is None else known.index(n) + 1 for n in names])
+
     def copy(
-        self, wavs: list[np.ndarray], voices: list[torch.Tensor], seed: int = 0
+        self, wavs: list[np.ndarray], voices: list[torch.Tensor], seed: int = 0,
+        styles: list[str | None] | None = None,
     ) -> list[Speech]:
         """Copy synthesis: the tokens of recordings through FM and vocoder."""
         tokens = self.encode(wavs)
-        return [Speech(w, t) for w, t in zip(self.render(tokens, voices, seed=seed), tokens,
-                                             strict=True)]
+        wavs = self.render(tokens, voices, seed=seed, styles=styles)
+        return [Speech(w, t) for w, t in zip(wavs, tokens, strict=True)]
 
     @torch.no_grad()
     def speak(
         self, texts: list[list[int]], langs: list[str], voices: list[torch.Tensor], *,
         readers: list[torch.Tensor] | None = None, prompt: Prompt | None = None, seed: int = 0,
+        styles: list[str | None] | None = None,
     ) -> list[Speech]:
         """Text tokens -> speech; with a prompt, all go on in its voice (its own voice vector
         should be among ``voices``). Of several candidates the RM's recogniser chooses.
 
-        readers: voices that the LM reads in, while the FM speaks in ``voices`` (default: these)."""
+        readers: voices that the LM reads in, while the FM speaks in ``voices`` (default: these).
+        styles: emotion labels to speak in, None for none."""
         for lang in langs:
             if lang not in self.vocab.languages:
                 raise UserError(f"language '{lang}' was not trained; "
                                 f"languages: {', '.join(self.vocab.languages)}")
         n = self.config.candidates
-        tokens = self.sample(texts, langs, readers or voices, prompt, seed)
+        tokens = self.sample(texts, langs, readers or voices, prompt, seed, styles)
         scores = self.score(tokens, [t for t in texts for _ in range(n)])
         best = scores.view(len(texts), n).argmin(1).tolist()
         chosen = [tokens[i * n + k] for i, k in enumerate(best)]
-        wavs = self.render(chosen, voices, prompt=prompt, seed=seed)
+        wavs = self.render(chosen, voices, prompt=prompt, seed=seed, styles=styles)
         return [Speech(w, t, float(scores[i * n + k]))
                 for i, (w, t, k) in enumerate(zip(wavs, chosen, best, strict=True))]
 
     def sample(self, texts: list[list[int]], langs: list[str], readers: list[torch.Tensor],
-               prompt: Prompt | None, seed: int) -> list[torch.Tensor]:
+               prompt: Prompt | None, seed: int,
+               styles: list[str | None] | None = None) -> list[torch.Tensor]:
         """The LM's ``candidates`` token rows for each text, those of one text side by side."""
         told = prompt.text_ids + self.vocab.space if prompt else []
         rows = [torch.tensor(told + t) for t in texts]
@@ -163,6 +183,7 @@ class Synthesizer:
             self.system, pad_sequence(rows, batch_first=True), lens,
             torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(readers),
             self.config.sampling, candidates=self.config.candidates, spoken_lens=spoken,
+            style=self.style(styles or [None] * len(texts)),
             generator=torch.Generator().manual_seed(seed), packed=self.packed,
             prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
             prompt_place=(prompt.place.expand(len(texts), -1)
@@ -183,15 +204,15 @@ class Synthesizer:
 
     def render(
         self, tokens: list[torch.Tensor], voices: list[torch.Tensor], *,
-        prompt: Prompt | None = None, seed: int = 0,
+        prompt: Prompt | None = None, seed: int = 0, styles: list[str | None] | None = None,
     ) -> list[np.ndarray]:
         """Speech tokens and voices -> samples; a prompt's own part is cut off."""
-        return self.vocode(*self.decode(tokens, voices, prompt, seed))
+        return self.vocode(*self.decode(tokens, voices, prompt, seed, styles))
 
     @torch.no_grad()
     def decode(
         self, tokens: list[torch.Tensor], voices: list[torch.Tensor], prompt: Prompt | None,
-        seed: int,
+        seed: int, styles: list[str | None] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Natural-log mel (B, F, M) of tokens by the FM, without the prompt's part, and its
         lengths (B,)."""
@@ -202,9 +223,10 @@ class Synthesizer:
         if prompt:
             known = self.system.normalise(prompt.mel).expand(len(rows), -1, -1)
         q = self.system.tokenizer.embed(pad_sequence(rows, batch_first=True))
+        style = self.style(styles or [None] * len(rows))
         with self._autocast():
             mel = self.system.fm.sample(
-                q, lens, torch.stack(voices), known, flow=self.config.flow,
+                q, lens, torch.stack(voices), known, style=style, flow=self.config.flow,
                 generator=torch.Generator().manual_seed(seed))
         frames = self.audio.frames_per_token
         return self.system.denormalise(mel)[:, before * frames :], (lens - before) * frames

@@ -79,6 +79,7 @@ def roll_out(
     prompt: torch.Tensor | None = None,
     prompt_place: torch.Tensor | None = None,
     spoken_lens: torch.Tensor | None = None,
+    style: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     packed: PackedLM | None = None,
 ) -> Rollout:
@@ -87,8 +88,9 @@ def roll_out(
 
     text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
     prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
-    text, for an LM that reads aligned; it ends only when all text is read. Lengths are held
-    between min_ratio and max_ratio tokens a text token to be spoken; the end token ends a row.
+    text, for an LM that reads aligned; it ends only when all text is read. style: (R,) ids.
+    Lengths are held between min_ratio and max_ratio tokens a text token to be spoken; the end
+    token ends a row.
     packed: the LM's fast step, made of its present weights.
     """
     lm, end = system.lm, system.lm.end
@@ -98,7 +100,7 @@ def roll_out(
     codebook = system.tokenizer.codebook() if lm.table is None else lm.table.weight
     prompt_q = None if prompt is None else codebook[prompt]
     steps = int(longest.max())
-    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place)
+    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place, style)
     last = (text_lens - 1).repeat_interleave(candidates)
     rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
     if candidates > 1:

@@ -37,8 +37,10 @@ class FM(nn.Module):
     """p(mel | q, voice, prompt) by conditional flow matching (arXiv 2412.10117, section 2.3)."""
 
     def __init__(
-        self, config: FMConfig, *, q_dim: int, voice_dim: int, mel_bands: int, frames_per_token: int
+        self, config: FMConfig, *, q_dim: int, voice_dim: int, mel_bands: int,
+        frames_per_token: int, styles: int = 0,
     ):
+        """styles: how many there are, with "none" as the first; 0 for an FM that is not told."""
         super().__init__()
         if frames_per_token % config.patch_frames:
             raise ValueError("frames_per_token must be a multiple of patch_frames")
@@ -56,6 +58,17 @@ class FM(nn.Module):
             config.trunk, channels=patch, voice_dim=voice_dim,
             condition=dim + patch * (2 if config.coarse else 1))
 
+        # A style moves the voice, and at first does not.
+        self.style = nn.Embedding(styles, voice_dim) if styles else None
+        if self.style is not None:
+            nn.init.zeros_(self.style.weight)
+
+    def _in_style(self, voice, style):
+        if self.style is None:
+            return voice
+        return voice + self.style(voice.new_zeros(len(voice), dtype=torch.long)
+                                  if style is None else style).to(voice.dtype)
+
     def _encode(self, q, voice, prompt, prompt_mask, lens):
         """Condition of the estimator (B, N, ...) and the coarse mel (B, N, P * M) or None."""
         h = self.stem(q).repeat_interleave(self.patches_per_token, dim=1)
@@ -70,10 +83,12 @@ class FM(nn.Module):
         return Condition(given, voice), coarse
 
     def losses(
-        self, q: torch.Tensor, mel: torch.Tensor, mel_lens: torch.Tensor, voice: torch.Tensor
+        self, q: torch.Tensor, mel: torch.Tensor, mel_lens: torch.Tensor, voice: torch.Tensor,
+        style: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """{"fm": flow loss, "coarse": L1 of the coarse mel} of mel (B, F, M), normalised, given
-        q (B, T, Q) and voice (B, X)."""
+        q (B, T, Q), voice (B, X) and style (B,) ids, 0 or None for none."""
+        voice = self._in_style(voice, style)
         target = stack_frames(mel, self.config.patch_frames)
         lens = mel_lens // self.config.patch_frames
         share = torch.rand(len(mel), device=mel.device)
@@ -98,11 +113,14 @@ class FM(nn.Module):
         voice: torch.Tensor,
         prompt_mel: torch.Tensor | None = None,
         *,
+        style: torch.Tensor | None = None,
         flow: FlowConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """q: (B, T, Q), lens: (B,) tokens, voice: (B, X), prompt_mel: (B, F', M) the known mel of
-        the first tokens. Returns normalised mel (B, F, M), the prompt's frames included."""
+        the first tokens, style: (B,) ids, 0 or None for none. Returns normalised mel (B, F, M),
+        the prompt's frames included."""
+        voice = self._in_style(voice, style)
         n = q.shape[1] * self.patches_per_token
         lens = lens * self.patches_per_token
         prompt = q.new_zeros(len(q), n, self.patch)

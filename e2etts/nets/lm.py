@@ -67,8 +67,10 @@ class LM(nn.Module):
         q_dim: int,
         voice_dim: int,
         advances: int,
+        styles: int = 0,
     ):
-        """digits: (V, D) FSQ digits of every code; advances: A."""
+        """digits: (V, D) FSQ digits of every code; advances: A; styles: how many there are, with
+        "none" as the first, 0 for an LM that is not told."""
         super().__init__()
         dim = config.trunk.dim
         self.config, self.end = config, len(digits)
@@ -78,6 +80,7 @@ class LM(nn.Module):
         self.turn = nn.Parameter(torch.randn(dim) * 0.02)
         self.voice = nn.Linear(voice_dim, dim) if config.voice else None
         self.table = nn.Embedding(len(digits), q_dim) if config.input == "table" else None
+        self.style = nn.Embedding(styles, dim) if styles else None
         self.speech = nn.Linear(q_dim, dim)
         self.trunk = Transformer(config.trunk, causal=True)
         self.head = CodeHead(dim, digits)
@@ -86,18 +89,22 @@ class LM(nn.Module):
             self.reader = Transformer(replace(config.trunk, layers=config.reader_layers),
                                       causal=False)
             self.advance = nn.Linear(dim, advances)
-        for table in (self.text, self.language):
-            nn.init.normal_(table.weight, std=0.5)
+        for table in (self.text, self.language, self.style):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.5)
 
     def reads(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """What to give as ``q`` of tokens (...,) whose embedding by the tokenizer is (..., Q)."""
         return q if self.table is None else self.table(index)
 
-    def _prefix(self, text, text_lens, language, voice):
-        """(B, P, D) language, voice, text, turn, and its lengths (B,)."""
+    def _prefix(self, text, text_lens, language, voice, style):
+        """(B, P, D) language, voice, style, text, turn, and its lengths (B,)."""
         head = [self.language(language).unsqueeze(1)]
         if self.voice is not None:
             head.append(self.voice(voice).unsqueeze(1).to(head[0].dtype))
+        if self.style is not None:
+            style = torch.zeros_like(language) if style is None else style
+            head.append(self.style(style).unsqueeze(1))
         lens = torch.full_like(text_lens, len(head))
         if not self.aligned:
             head, lens = [*head, self.text(text)], lens + text_lens
@@ -136,13 +143,15 @@ class LM(nn.Module):
         q: torch.Tensor,
         lens: torch.Tensor,
         place: torch.Tensor | None = None,
+        style: torch.Tensor | None = None,
     ) -> LMOutput:
         """Teacher-forced, T + 1 rows: row t is about token t given q[:, :t]; row lens[b] should
         end. text: (B, L), text_lens: (B,), language: (B,), voice: (B, X), q: (B, T, Q), lens:
-        (B,); with aligned reading place: (B, T) of each token in its text (see ``lm_places``). q is
-        that of ``reads``, here and in ``start`` and ``step``.
+        (B,); with aligned reading place: (B, T) of each token in its text (see ``lm_places``);
+        style: (B,) ids, 0 or None for none. q is that of ``reads``, here and in ``start`` and
+        ``step``.
         """
-        prefix, prefix_lens = self._prefix(text, text_lens, language, voice)
+        prefix, prefix_lens = self._prefix(text, text_lens, language, voice, style)
         read = None
         if self.aligned:
             read = self._read(text, text_lens)
@@ -163,11 +172,12 @@ class LM(nn.Module):
         prompt_q: torch.Tensor | None,
         max_tokens: int,
         prompt_place: torch.Tensor | None = None,
+        style: torch.Tensor | None = None,
     ) -> "Decoding":
         """Read the prefix (and prompt_q (B, P, Q), the same P for all rows, at prompt_place
         (B, P)) and return the state from which at most ``max_tokens`` tokens can be decoded one
         at a time."""
-        prefix, lens = self._prefix(text, text_lens, language, voice)
+        prefix, lens = self._prefix(text, text_lens, language, voice, style)
         if prompt_q is None:
             prompt_q = prefix.new_zeros(len(text), 0, self.speech.in_features)
         full = torch.full_like(lens, prompt_q.shape[1])

@@ -16,14 +16,29 @@ from e2etts.nets.tokenizer import Tokenizer, TokenizerConfig, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
+class StyleConfig:
+    """The emotion label of an utterance as a condition: of the LM, and of the FM with ``fm``.
+    drop: share of training rows whose label is hidden, so that speaking without one is learned
+    from them as well as from rows that have none."""
+
+    drop: float = 0.1
+    fm: bool = True
+
+    def __post_init__(self):
+        if not 0 <= self.drop <= 1:
+            raise ValueError("drop must be between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemConfig:
-    """One section a model."""
+    """One section a model. style: None for a system that cannot be asked for one."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     lm: LMConfig = field(default_factory=LMConfig)
     fm: FMConfig = field(default_factory=FMConfig)
     rm: RMConfig = field(default_factory=RMConfig)
     speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
+    style: StyleConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +63,11 @@ class System(nn.Module):
     to zero mean and unit variance."""
 
     def __init__(self, config: SystemConfig, sizes: Sizes):
+        """Raises ValueError for a style condition without labels to learn it from."""
         super().__init__()
+        if config.style and not sizes.emotions:
+            raise ValueError("model.style: the training data have no emotion labels (utt2emo)")
+        styles = sizes.emotions + 1 if config.style else 0
         self.config, self.sizes = config, sizes
         q_dim, voice_dim = config.tokenizer.q_dim, config.speaker.voice_dim
         self.tokenizer = Tokenizer(config.tokenizer, mel_bands=sizes.mel_bands,
@@ -57,9 +76,11 @@ class System(nn.Module):
         # Two tokens hold at most so many labels of the RM, by which places in the text are found.
         self.lm = LM(config.lm, text_vocab=sizes.text_vocab, languages=sizes.languages,
                      digits=fsq.to_digits(torch.arange(fsq.codebook_size)), q_dim=q_dim,
-                     voice_dim=voice_dim, advances=2 * config.rm.labels_per_token + 1)
+                     voice_dim=voice_dim, advances=2 * config.rm.labels_per_token + 1,
+                     styles=styles)
         self.fm = FM(config.fm, q_dim=q_dim, voice_dim=voice_dim, mel_bands=sizes.mel_bands,
-                     frames_per_token=sizes.frames_per_token)
+                     frames_per_token=sizes.frames_per_token,
+                     styles=styles if config.style and config.style.fm else 0)
         self.rm = RM(config.rm, q_dim=q_dim, text_vocab=sizes.text_vocab,
                      speakers=sizes.speakers, emotions=sizes.emotions)
         self.speaker = SpeakerEncoder(config.speaker, mel_bands=sizes.mel_bands)
@@ -85,6 +106,16 @@ class System(nn.Module):
         """(B, T) where in its text each token is, as the RM hears it, for an LM that reads
         aligned; None for one that does not."""
         return self.rm.align(q, lens, text, text_lens) if self.lm.aligned else None
+
+    def style(self, emotion: torch.Tensor) -> torch.Tensor | None:
+        """(B,) emotion labels, -1 for none -> (B,) style ids of LM and FM, 0 for none, in training
+        with some hidden; None for a system without styles."""
+        if self.config.style is None:
+            return None
+        if self.training:
+            hidden = torch.rand(len(emotion), device=emotion.device) < self.config.style.drop
+            emotion = emotion.masked_fill(hidden, -1)
+        return emotion + 1
 
     def train_only(self, parts: list[str]) -> None:
         """Make ``parts`` trainable and freeze the others (no gradient, evaluation mode).

@@ -13,7 +13,8 @@ PROMPT_SYSTEM = "tts_prompt"
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One wav and what it should say. ``origin`` is the manifest's file:line."""
+    """One wav, what it should say and, where one was asked for, in which style. ``origin`` is the
+    manifest's file:line."""
 
     system: str
     set: str
@@ -27,6 +28,7 @@ class Clip:
     seconds: float
     synthesis_seconds: float
     origin: str
+    style: str | None = None
 
 
 def read_clips(wavs: Path) -> list[Clip]:
@@ -87,7 +89,7 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
     references = take("references", list, [])
     if not all(isinstance(r, str) for r in references):
         raise UserError(f"{origin}: 'references' must hold paths")
-    text, prompt = take("text", str), row.get("prompt")
+    text, prompt, style = take("text", str), row.get("prompt"), row.get("style")
     if not text.strip():
         raise UserError(f"{origin}: '{row.get('utt')}' has an empty reference text; error rates "
                         "need one: remove the clip or write what it says")
@@ -97,4 +99,5 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
         speaker=take("speaker", str, ""), references=tuple(folder / r for r in references),
         prompt=folder / take("prompt", str) if prompt is not None else None,
         seconds=float(take("seconds", (int, float), 0.0)),
-        synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin)
+        synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin,
+        style=take("style", str) if style is not None else None)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-METRICS = ("wer", "sim", "dnsmos")
+METRICS = ("wer", "sim", "dnsmos", "style")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,9 +10,11 @@ class ScoreConfig:
     """Settings of ``e2etts score`` and ``e2etts report``.
 
     recognizer: folder of a CTranslate2 Whisper model; None looks in the cache, on the hub, and
-    falls back to PocketSphinx. metrics: which of wer, sim, dnsmos run. workers: processes of one
+    falls back to PocketSphinx. metrics: which of wer, sim, dnsmos and style (of
+    clips that were asked for in one) run. workers: processes of one
     thread each. pad_seconds: silence before and after a clip that is recognised. window_seconds:
     what Whisper encodes of shorter clips; its own window is 30, at twice the time.
+    rm_snr_db: signal-to-noise ratios at which e2etts score-rm measures besides clean recordings.
     references_per_speaker: recordings averaged for a speaker's voice. report_clips: clips a set
     in the report, by set name or its longest matching beginning ("" matches every set).
     """
@@ -25,6 +27,7 @@ class ScoreConfig:
     workers: int = 2
     pad_seconds: float = 0.5
     window_seconds: float = 20.0
+    rm_snr_db: tuple[float, ...] = ()
     references_per_speaker: int = 30
     report_clips: dict[str, int] = field(
         default_factory=lambda: {"test_en": 12, "sentences": 1000, "": 4})

@@ -17,7 +17,18 @@ from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, read_clips
 from e2etts.score.config import ScoreConfig
 from e2etts.score.media import audio_uri, read_wav, spectrogram_uri
 from e2etts.score.provenance import read_json
-from e2etts.score.tables import ABSENT, NAMES, clock, percent, set_order
+from e2etts.score.tables import (
+    ABSENT,
+    NAMES,
+    RM_NOTE,
+    STYLE_NOTE,
+    clock,
+    percent,
+    rm_table,
+    rm_verification,
+    set_order,
+    style_table,
+)
 from e2etts.score.training import training_section
 from e2etts.score.wer import align
 
@@ -37,8 +48,9 @@ def report_html(exp: Path, config: ScoreConfig) -> str:
     """The whole page. Raises UserError when the experiment has not been scored."""
     results, clips = read_results(exp), read_clips(exp / "wavs")
     scores = read_scores(exp / "scores.jsonl")
-    body = [_header(results), _numbers(results), _listen(clips, scores, results, config),
-            training_section(exp), _tokens(exp / "tokens.json"), _provenance(results)]
+    body = [_header(results), _numbers(results), _more_numbers(results),
+            _listen(clips, scores, results, config), training_section(exp),
+            _tokens(exp / "tokens.json"), _provenance(results)]
     page = Template(files("e2etts.score").joinpath("report.html").read_text(encoding="utf-8"))
     return page.substitute(title=escape(f"e2etts: {results.get('tag', exp.name)}"),
                            body="\n".join(body))
@@ -103,6 +115,30 @@ def _numbers(results: dict) -> str:
             f'<th rowspan="2" scope="col">set</th>{head}</tr><tr>{sub}</tr></thead>'
             f'<tbody>{"".join(rows)}</tbody></table></div>'
             + (f"<p>Not run:</p><ul>{missing}</ul>" if missing else "") + "</section>")
+
+
+def _more_numbers(results: dict) -> str:
+    """Style control and the RM alone, where they were measured."""
+    out = []
+    if "style" in results:
+        note = STYLE_NOTE.format(results["style"]["training_recordings"])
+        out.append(_section("style", "Style control", [note], style_table(results)))
+    if rm := results.get("rm"):
+        notes = [RM_NOTE.format(rm["system"]), *rm_verification(rm)]
+        out.append(_section("rm", "Reward model alone", notes, rm_table(rm)))
+    return "\n".join(out)
+
+
+def _section(name: str, title: str, notes: list[str],
+             table: tuple[list[str], list[list[str]]]) -> str:
+    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in table[0])
+    rows = "".join(f'<tr><th scope="row">{escape(row[0])}</th>'
+                   + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+                   for row in table[1])
+    told = "".join(f'<p class="soft small">{escape(n)}</p>' for n in notes)
+    return (f'<section id="{name}"><h2>{title}</h2>{told}<div class="scroll" tabindex="0" '
+            f'role="region" aria-label="{title}"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div></section>")
 
 
 def _edge(i: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from e2etts.data.datadir import write_text
-from e2etts.score import dnsmos, provenance, similarity, wer
+from e2etts.score import dnsmos, provenance, similarity, style, wer
 from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, read_clips
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Job, ScoreCache
@@ -36,6 +36,7 @@ class Score:
     sim: float | None = None
     sim_prompt: float | None = None
     dnsmos: dict[str, float] | None = None
+    style: str | None = None
     notes: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
@@ -44,21 +45,24 @@ class Score:
         return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
                 "seconds": c.seconds, "problem": self.problem, "heard": self.heard,
                 "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
-                "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "notes": self.notes}
+                "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "notes": self.notes,
+                **({"style": c.style, "style_heard": self.style} if c.style else {})}
 
 
 def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
-                     say: Callable[[str], None] = print) -> dict[str, Any]:
+                     say: Callable[[str], None] = print,
+                     labelled: Sequence[style.Labelled] = ()) -> dict[str, Any]:
     """Measure every clip of ``exp/wavs``, write results.json and scores.jsonl, return results.
 
     Missing or unreadable wavs are counted and listed, not scored. A metric that cannot run is
-    listed under "not_run" with its remedy. Raises UserError for broken manifests.
+    listed under "not_run" with its remedy. labelled: what the style classifier learns from.
+    Raises UserError for broken manifests.
     """
     start = time.perf_counter()
     clips = read_clips(exp / "wavs")
     cache = ScoreCache(exp / "score_cache.json")
     scores = [Score(c, None if cache.hash_of(c.wav) else "missing") for c in clips]
-    run = _Run(scores, cache, config, say)
+    run = _Run(scores, cache, config, say, labelled)
     for metric in config.metrics:
         began = time.perf_counter()
         getattr(run, metric)()
@@ -68,6 +72,8 @@ def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
+    if rm := provenance.read_json(exp / "rm.json"):
+        results["rm"] = rm
     own = provenance.own_peak_gib(config.workers)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
     results["scoring"] = {"seconds": run.seconds, "workers": config.workers,
@@ -84,11 +90,13 @@ class _Run:
     """The metrics of one scoring run; each fills its fields of the scores."""
 
     def __init__(self, scores: list[Score], cache: ScoreCache, config: ScoreConfig,
-                 say: Callable[[str], None]):
+                 say: Callable[[str], None], labelled: Sequence[style.Labelled]):
+        self.labelled = labelled
         self.scores, self.cache, self.config, self.say = scores, cache, config, say
         self.seconds: dict[str, float] = {}
         self.not_run: list[dict[str, Any]] = []
         self.recognizer: dict[str, str] | None = None
+        self.style_training = 0
 
     def skip(self, metric: str, reason: str, remedy: str, sets: list[str] | None = None) -> None:
         self.not_run.append({"metric": metric, "sets": sets or "all", "reason": reason,
@@ -140,6 +148,26 @@ class _Run:
         if not self._lacks("dnsmos", dnsmos.PACKAGES, dnsmos.REMEDY):
             for s, value in self._measure(dnsmos.QualityMeter(), self._scored()):
                 s.dnsmos = value
+
+    def style(self) -> None:
+        some = [s for s in self._scored() if s.clip.style]
+        if not some or self._lacks("style", style.PACKAGES, style.REMEDY):
+            return
+        meter = style.StyleMeter()
+        jobs = {x: Job(x.wav, x.lang) for x in self.labelled}
+        values = self.cache.measure(meter, jobs.values(), self.config.workers)
+        known = [(x, values[job]) for x, job in jobs.items() if isinstance(values.get(job), list)]
+        if len({x.label for x, _ in known}) < 2:
+            return self.skip("style", "the train set has no recordings of two styles to learn from",
+                             "prepare a train set with utt2emo")
+        judge = style.StyleClassifier([style.features(v, x.text, x.lang) for x, v in known],
+                                      [x.label for x, _ in known], self.config.seed)
+        self.style_training = len(known)
+        for s, measured in self._measure(meter, some):
+            if measured is None:
+                s.notes.append("silent")
+            s.style = "silence" if measured is None else judge(
+                [style.features(measured, s.clip.text, s.clip.lang)])[0]
 
     def sim(self) -> None:
         if self._lacks("sim", similarity.PACKAGES, similarity.REMEDY):
@@ -197,10 +225,17 @@ def _results(exp: Path, run: _Run, seed: int, command: str) -> dict[str, Any]:
         "problems": problems, "not_run": run.not_run, "details": details,
         "durations": {system: {name: d["seconds"] for name, d in sets.items()}
                       for system, sets in details.items()},
-        "paired": paired(grouped, config), "recognizer": run.recognizer, "units": UNITS,
+        "paired": paired(grouped, config), **_styles(run), "recognizer": run.recognizer,
+        "units": UNITS,
         **provenance.training(exp), "commit": provenance.commit(), "seed": seed,
         "hardware": provenance.hardware(), "command": command, "tag": exp.name,
         "bootstrap_samples": config.bootstrap_samples}
+
+
+def _styles(run: _Run) -> dict[str, Any]:
+    found = [(s.clip.system, s.clip.set, s.clip.style, s.style) for s in run.scores if s.style]
+    return {"style": {"training_recordings": run.style_training, "systems": style.summarise_styles(
+        found, run.config.bootstrap_samples, run.config.seed)}} if found else {}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -93,7 +93,9 @@ def results_markdown(results: dict[str, Any]) -> str:
         rows = [r for r in rows if any(c != ABSENT for c in r[1:])]
         lines += ["", f"## {title}", "", *([note, ""] if note else [])]
         lines += _table(["set", *(NAMES[s] for s in SYSTEMS)], rows) if rows else ["Not run."]
-    lines += _prompted(results, details) + _paired(results) + _not_run(results)
+    lines += _prompted(results, details) + _paired(results) + _styles(results)
+    lines += _rm(results)
+    lines += _not_run(results)
     lines += _problems(results) + _stages(results)
     return "\n".join(lines) + "\n"
 
@@ -132,6 +134,81 @@ def _paired(results: dict) -> list[str]:
             for name, pairs in results.get("paired", {}).items() for pair, d in pairs.items()]
     return ["", "## WER differences on the same clips, points", "",
             *_table(["set", "systems", "difference", "clips"], rows)] if rows else []
+
+
+STYLE_NOTE = ("Share of clips that a classifier hears in the style they were asked for, %. It is "
+              "trained on {} labelled recordings of the train set; the column of held-out "
+              "recordings says how well it can tell.")
+
+
+def style_table(results: dict) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: accuracy by set, then by style over all sets; no rows without styles."""
+    systems = results.get("style", {}).get("systems", {})
+    shown = [s for s in (*SYSTEMS, "tts_prompt") if s in systems]
+    rows = []
+    for name in sorted({n for s in shown for n in systems[s]}):
+        cells = [systems[s].get(name) for s in shown]
+        rows.append([name, *(ABSENT if c is None else f"{percent(c['accuracy'])} "
+                             f"[{percent(c['ci'][0])}, {percent(c['ci'][1])}] of {c['n']}"
+                             for c in cells)])
+    every = {s: [c["heard_as"] for c in systems[s].values()] for s in shown}
+    for style in sorted({k for found in every.values() for heard in found for k in heard}):
+        cells = []
+        for s in shown:
+            counts = [heard[style] for heard in every[s] if style in heard]
+            n = sum(sum(c.values()) for c in counts)
+            cells.append(f"{sum(c.get(style, 0) for c in counts)} of {n}" if n else ABSENT)
+        rows.append([style, *cells])
+    return ["set or style", *(NAMES[s] for s in shown)], rows
+
+
+def _styles(results: dict) -> list[str]:
+    head, rows = style_table(results)
+    if not rows:
+        return []
+    note = STYLE_NOTE.format(results["style"]["training_recordings"])
+    return ["", "## Style control", "", note, "", *_table(head, rows)]
+
+
+RM_NOTE = ("What the RM of stage {} recognises in the tokens of recordings: word error rate of its "
+           "CTC and of its attention decoder (greedy, against the text as the text front end has "
+           "it), accuracy of emotion and speaker of a known label, %.")
+
+
+def rm_table(rm: dict) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the RM alone, by condition and set."""
+    rows = []
+    for condition, found in rm.get("conditions", {}).items():
+        for name, c in found["sets"].items():
+            cells = [ABSENT if r not in c else _share(c[r]["wer"], c[r]["wer_ci"])
+                     for r in ("ctc", "attention")]
+            cells += [ABSENT if t not in c else
+                      f"{_share(c[t]['accuracy'], c[t]['accuracy_ci'])} of {c[t]['labelled']}"
+                      for t in ("emotion", "speaker")]
+            rows.append([f"{name}, {condition}", *cells, str(c["n"])])
+    return ["set", "WER, CTC", "WER, attention", "emotion", "speaker", "clips"], rows
+
+
+def _share(value: float, ci: list[float]) -> str:
+    return f"{percent(value)} [{percent(ci[0])}, {percent(ci[1])}]"
+
+
+def rm_verification(rm: dict) -> list[str]:
+    """One line a condition: the equal error rate of the RM's speaker vectors."""
+    return [f"Speaker verification, {condition}: equal error rate {_share(v['eer'], v['eer_ci'])} "
+            f"% ({v['same']} pairs of one speaker, {v['different']} of two, from "
+            f"{v['utterances']} clips of {v['speakers']} speakers)."
+            for condition, found in rm.get("conditions", {}).items()
+            if (v := found["speaker"]) is not None]
+
+
+def _rm(results: dict) -> list[str]:
+    rm = results.get("rm", {})
+    head, rows = rm_table(rm)
+    if not rows:
+        return []
+    return ["", "## Reward model alone", "", RM_NOTE.format(rm["system"]), "", *_table(head, rows),
+            *(f"\n{line}" for line in rm_verification(rm))]
 
 
 def _not_run(results: dict) -> list[str]:

@@ -36,7 +36,11 @@ def count_errors(reference: str, heard: str, lang: str) -> Errors | None:
 
     Characters are counted without spaces.
     """
-    said, got = comparable(reference, heard, lang)
+    return errors_between(*comparable(reference, heard, lang))
+
+
+def errors_between(said: list[str], got: list[str]) -> Errors | None:
+    """Errors between words as they are; None where nothing should have been said."""
     if not said:
         return None
     w = jiwer.process_words(" ".join(said), " ".join(got))

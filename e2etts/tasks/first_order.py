@@ -73,6 +73,7 @@ class FirstOrderTask(Task):
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
             tokens = system.encode(batch.mel, batch.mel_lens)
         voice = system.voice(batch.voice_mel, batch.voice_lens)
+        style = system.style(batch.emotion)
         terms, metrics = {}, token_metrics(tokens, system.tokenizer.fsq)
         if on & set(READERS["lm"]):
             q = tokens.q if options.lm_grad.startswith("inputs") else tokens.q.detach()
@@ -80,7 +81,7 @@ class FirstOrderTask(Task):
             # carrier of what the LM would like to know.
             place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
             out = system.lm(batch.text, batch.text_lens, batch.language, voice.detach(),
-                            system.lm.reads(q, tokens.index), tokens.lens, place)
+                            system.lm.reads(q, tokens.index), tokens.lens, place, style)
             targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
             terms["lm"] = lm_loss(out.logits, targets)
             if "targets" in options.lm_grad and tokens.bounded.requires_grad:
@@ -90,7 +91,8 @@ class FirstOrderTask(Task):
                 metrics |= lm_metrics(out.logits, targets, system.lm.end)
         if on & set(READERS["fm"]):
             q = tokens.q if options.fm_grad == "inputs" else tokens.q.detach()
-            terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, voice)
+            terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, voice,
+                                      style)
         if on & set(READERS["rm"]):
             q = tokens.q
             if self.training and options.rm_noise:

@@ -93,7 +93,8 @@ def sample_metrics(system: System, batch: Batch, utts: int, judge: RM | None) ->
     text, text_lens = batch.text[:utts], batch.text_lens[:utts]
     tokens = system.encode(batch.mel[:utts], batch.mel_lens[:utts])
     voice = system.voice(batch.voice_mel[:utts], batch.voice_lens[:utts])
-    said = sample_tokens(system, text, text_lens, batch.language[:utts], voice, SamplingConfig())
+    said = sample_tokens(system, text, text_lens, batch.language[:utts], voice, SamplingConfig(),
+                         style=system.style(batch.emotion[:utts]))
     said = [s if len(s) else s.new_zeros(1) for s in said]
     lens = torch.tensor([len(s) for s in said], device=text.device)
     q = system.tokenizer.embed(pad_sequence(said, batch_first=True))
@@ -110,11 +111,7 @@ def sample_metrics(system: System, batch: Batch, utts: int, judge: RM | None) ->
 @torch.no_grad()
 def ctc_error(rm: RM, q: Tensor, lens: Tensor, text: Tensor, text_lens: Tensor) -> Tensor:
     """Edits between text (B, L) and the RM's greedy CTC reading of q, per text token."""
-    best = rm.ctc_logits(rm.encode(q, lens)).argmax(-1)
-    edits = 0
-    rows = zip(best.cpu(), (lens * rm.config.labels_per_token).tolist(), text.tolist(),
-               text_lens.tolist(), strict=True)
-    for row, size, said, count in rows:
-        heard = row[:size].unique_consecutive()
-        edits += edit_distance(heard[heard != rm.blank].tolist(), said[:count])
+    rows = zip(rm.read_ctc(rm.encode(q, lens), lens), text.tolist(), text_lens.tolist(),
+               strict=True)
+    edits = sum(edit_distance(heard.tolist(), said[:count]) for heard, said, count in rows)
     return torch.tensor(edits / int(text_lens.sum()), device=q.device)

@@ -56,7 +56,8 @@ class SecondOrderOptions:
 
 class History(NamedTuple):
     """Tokens that the LM continues at every place, and what it is told besides: q (B, T, Q), index
-    (B, T), lens (B,), place (B, T) or None; the others as in ``Batch``, voice (B, X)."""
+    (B, T), lens (B,), place (B, T) or None; the others as in ``Batch``, voice (B, X), style (B,)
+    ids or None."""
 
     q: torch.Tensor
     index: torch.Tensor
@@ -68,6 +69,7 @@ class History(NamedTuple):
     speaker: torch.Tensor
     emotion: torch.Tensor
     voice: torch.Tensor
+    style: torch.Tensor | None
 
     def select(self, rows: torch.Tensor) -> "History":
         return History(*(x if x is None else x[rows] for x in self))
@@ -75,7 +77,7 @@ class History(NamedTuple):
     def read_by(self, lm: LM) -> LMOutput:
         """What ``lm`` says at every place."""
         return lm(self.text, self.text_lens, self.language, self.voice,
-                  lm.reads(self.q, self.index), self.lens, self.place)
+                  lm.reads(self.q, self.index), self.lens, self.place, self.style)
 
 
 class SecondOrderTask(Task):
@@ -144,7 +146,7 @@ class SecondOrderTask(Task):
         metrics = lm_metrics(out.logits, targets, system.lm.end) if self.observed else {}
         if on & {"fm_q", "coarse_q"}:
             kept = system.fm.losses(heard.q, system.normalise(batch.mel), batch.mel_lens,
-                                    heard.voice)
+                                    heard.voice, heard.style)
             terms |= {f"{name}_q": loss for name, loss in kept.items()}
         said, seam = heard, ()
         if self.free_running:
@@ -169,7 +171,7 @@ class SecondOrderTask(Task):
             tokens.q, tokens.index, tokens.lens,
             self.system.place(tokens.q, tokens.lens, batch.text, batch.text_lens),
             batch.text, batch.text_lens, batch.language, batch.speaker, batch.emotion,
-            self.system.voice(batch.voice_mel, batch.voice_lens))
+            self.system.voice(batch.voice_mel, batch.voice_lens), self.system.style(batch.emotion))
 
     @torch.no_grad()
     def _rollouts(self, heard: History) -> History:
@@ -177,7 +179,7 @@ class SecondOrderTask(Task):
         repeat or do not end."""
         count = self.options.samples
         made = roll_out(self.system, heard.text, heard.text_lens, heard.language, heard.voice,
-                        self.options.sampling, candidates=count)
+                        self.options.sampling, candidates=count, style=heard.style)
         rows = torch.arange(len(heard.lens), device=made.lens.device).repeat_interleave(count)
         said = heard.select(rows)._replace(
             q=self.system.tokenizer.embed(made.index), index=made.index, lens=made.lens,
@@ -220,7 +222,7 @@ class SecondOrderTask(Task):
         terms = {}
         if on & {"fm", "coarse"}:
             terms |= self.system.fm.losses(q_hat, self.system.normalise(batch.mel),
-                                           batch.mel_lens, said.voice)
+                                           batch.mel_lens, said.voice, said.style)
         if on & RM_LOSSES:
             terms |= self.system.rm.losses(q_hat, said.lens, said.text, said.text_lens,
                                            said.speaker, said.emotion)

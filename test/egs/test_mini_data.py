@@ -358,23 +358,23 @@ def speak(texts, root, hours):
 
 def test_a_voice_speaks_until_its_hours_are_full(flite, tmp_path):
     texts = [f"text number {n}." for n in range(100)]
-    spoken, failed = speak(texts, tmp_path, 5.5 / 3600)
-    assert [s.text for s in spoken] == texts[:6] and not failed
+    done, failed = speak(texts, tmp_path, 5.5 / 3600)
+    assert [s.text for s in done] == texts[:6] and not failed
     again, _ = synthetic.speak_all({"flite-slt": texts}, {"flite-slt": 5.5 / 3600}, tmp_path,
                                    replace(CONFIG, workers=1))
-    assert again == spoken
-    assert all((tmp_path / s.wav).exists() and s.seconds == 1.0 for s in spoken)
-    assert not list(tmp_path.rglob("*.spoken.wav")) and len({s.utt for s in spoken}) == 6
+    assert again == done
+    assert all((tmp_path / s.wav).exists() and s.seconds == 1.0 for s in done)
+    assert not list(tmp_path.rglob("*.spoken.wav")) and len({s.utt for s in done}) == 6
 
 
 def test_other_rates_are_resampled_and_bad_answers_listed(flite, tmp_path):
     flite(tone(1.0, level=4000).repeat(2)[:22050], 22050)
-    spoken, _ = speak(["one two three."], tmp_path, 1)
-    assert soundfile.info(tmp_path / spoken[0].wav).samplerate == 16000
-    assert abs(spoken[0].seconds - 1.0) < 0.01
+    done, _ = speak(["one two three."], tmp_path, 1)
+    assert soundfile.info(tmp_path / done[0].wav).samplerate == 16000
+    assert abs(done[0].seconds - 1.0) < 0.01
     flite(tone(1.0, level=0))
-    spoken, failed = speak(["four five six."], tmp_path, 1)
-    assert not spoken and failed == [("flite-slt", "four five six.", "flite-slt wrote silence")]
+    done, failed = speak(["four five six."], tmp_path, 1)
+    assert not done and failed == [("flite-slt", "four five six.", "flite-slt wrote silence")]
     (tmp_path / "made.wav").write_bytes(b"junk")
     assert "no readable audio" in speak(["seven eight."], tmp_path, 1)[1][0][2]
 
@@ -385,6 +385,54 @@ def test_a_failing_program_and_unknown_voices_are_reported(flite, tmp_path):
         speak(["one two."], tmp_path, 1)
     with pytest.raises(UserError, match="corpus_data.hours.flite-bob: no such voice; known"):
         synthetic.voice_language("flite-bob")
+
+
+def test_styles_of_a_voice_and_how_programs_are_asked_for_them(tmp_path):
+    assert synthetic.voice_language("flite-slt+high") == "en"
+    assert synthetic.voice_language("espeak-ru+whisper") == "ru"
+    for voice, has in (("flite-rms+high", "neutral, fast, slow$"), ("espeak-es+", "flat, whisper"),
+                       ("flite-slt+whisper", "neutral, fast, slow, high, low, flat$")):
+        with pytest.raises(UserError, match=f"{re.escape(voice)}: .* has no such style; .*{has}"):
+            synthetic.voice_language(voice)
+    asked = {v: synthetic._arguments("a <b> c.", v, tmp_path / "x.wav") for v in (
+        "flite-slt", "flite-slt+neutral", "flite-slt+slow", "espeak-es", "espeak-es+whisper",
+        "espeak-es+flat")}
+    out = str(tmp_path / "x.wav")
+    assert asked["flite-slt"] == asked["flite-slt+neutral"] == [
+        "-voice", "slt", "-t", "a <b> c.", "-o", out]
+    assert asked["flite-slt+slow"][2:4] == ["--setf", "duration_stretch=1.4"]
+    assert asked["espeak-es"] == ["-v", "es-419", "-w", out, "--", "a <b> c."]
+    assert asked["espeak-es+whisper"][:2] == ["-v", "es-419+whisper"]
+    assert asked["espeak-es+flat"][-1] == '<prosody range="0%">a &lt;b&gt; c.</prosody>'
+    assert "-m" in asked["espeak-es+flat"]
+
+
+def spoken(voice, style, texts):
+    return [synthetic.Spoken(f"{voice}-{style}-{t}", "en", voice, style, f"{t}.wav", t, 1.0)
+            for t in texts]
+
+
+def test_labelled_speech_is_held_out_by_voice_and_style():
+    config = replace(CONFIG, style_test_utts=2, style_dev_utts=1)
+    texts = [f"text {n} of several words." for n in range(20)]
+    plain = spoken("flite-slt", "", texts[:3])
+    fast = spoken("flite-slt", "fast", texts[:10])
+    slow = spoken("flite-awb", "slow", texts[10:])
+    train = [replace(prompts(1)[0], key="text 12 of several words")]
+    found = prepare_data.hold_out([*plain, *fast, *slow], train, config)
+    held = found["test_style"] + found["dev"]
+    assert [(s.voice, s.style) for s in found["test_style"]] == [
+        ("flite-slt", "fast")] * 2 + [("flite-awb", "slow")] * 2
+    assert [s.style for s in found["dev"]] == ["fast", "slow"]
+    assert sorted(s.utt for s in found["train"] + held) == sorted(
+        s.utt for s in [*plain, *fast, *slow])
+    assert not {s.text for s in held} & {s.text for s in found["train"]}
+    assert "text 12 of several words." not in {s.text for s in held}
+    again = prepare_data.hold_out([*slow[::-1], *fast[::-1], *plain], train, config)
+    assert {s.utt for s in again["test_style"]} == {s.utt for s in found["test_style"]}
+    assert prepare_data.hold_out(plain, train, config) == {"train": plain}
+    with pytest.raises(UserError, match=r"hours\.flite-slt\+fast: 5 utter.* 3 are to be held out"):
+        prepare_data.hold_out(fast[:5], train, config)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(flite, tmp_path, monkeypatch):
@@ -467,6 +515,26 @@ def test_overrides_reach_the_stage_and_wrong_keys_name_the_nearest(recipe):
     assert set(DataDir.load(recipe.parent / "data/train").utt2spk.values()) == {"asterisk-en"}
     with pytest.raises(UserError, match="'corpus_data.hour'; nearest known key: 'corpus_data.hour"):
         run(recipe, "corpus_data.hour=1")
+
+
+def test_styles_become_emotion_labels_and_without_them_there_are_none(recipe, flite, capsys):
+    flite(tone(3.0))  # as long as the texts take
+    run(recipe)
+    plain = {p.name: p.read_text() for p in Path("data/train").iterdir()}
+    assert not list(Path("data").glob("*/utt2emo")) and not Path("data/test_style").exists()
+    run(recipe, "corpus_data.hours.flite-slt+fast=0.015", "corpus_data.hours.flite-slt+low=0.015",
+        "corpus_data.style_test_utts=3", "corpus_data.style_dev_utts=1")
+    train, test, dev = (DataDir.load(f"data/{n}", need_wav=True)
+                        for n in ("train", "test_style", "dev"))
+    assert sorted(test.utt2emo.values()) == ["fast"] * 3 + ["low"] * 3 and len(test) == 6
+    assert sorted(dev.utt2emo.values()) == ["fast", "low"] and len(dev) == 5
+    assert set(train.utt2emo.values()) == {"fast", "low"}
+    assert {train.utt2spk[u] for u in train.utt2emo} == {"flite-slt"}
+    assert len(set(train.wav.values())) == len(train)
+    assert not set(test.text.values()) & set(train.text.values())
+    old = {line.split()[0] for line in plain["wav.scp"].splitlines()}
+    assert old <= set(train.text)  # what is spoken without a style is as before
+    assert "test_style" in capsys.readouterr().out
 
 
 def test_prompts_per_language_limits_what_is_decoded(recipe):

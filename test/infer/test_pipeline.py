@@ -12,7 +12,7 @@ from e2etts.errors import UserError
 from e2etts.infer.config import SamplingConfig, SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 from e2etts.nets.flow import FlowConfig
-from e2etts.nets.system import System
+from e2etts.nets.system import StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.text import TextConfig, TextTokenizer
 from e2etts.train.checkpoint import save_checkpoint
@@ -82,6 +82,25 @@ def test_the_lm_may_read_in_another_voice_than_the_fm_speaks_in(synthesizer, mon
     [own] = synthesizer.speak(texts, ["en"], [target])
     assert torch.equal(ours.tokens, theirs.tokens) and not torch.equal(ours.tokens, own.tokens)
     assert not np.array_equal(ours.wav, theirs.wav)
+
+
+def test_a_style_changes_what_the_lm_says_and_what_the_fm_makes_of_it(parts, tokenizer):
+    system, vocoder, vocab = parts
+    with pytest.raises(UserError, match="'x': this system was trained without styles"):
+        Synthesizer(system, vocoder, AUDIO, TEXT, tokenizer, vocab, CONFIG).style(["x"])
+    system = wake(System(system_config(style=StyleConfig()), sizes(text_vocab=len(tokenizer))))
+    speaker = Synthesizer(system, vocoder, AUDIO, TEXT, tokenizer, vocab, CONFIG)
+    texts, voices = [speaker.text_ids("hello there", "en")] * 3, [torch.ones(VOICE)] * 3
+    torch.testing.assert_close(speaker.style([None, "x", "y"]), torch.tensor([0, 1, 2]))
+    plain = speaker.speak(texts, ["en"] * 3, voices)
+    asked = speaker.speak(texts, ["en"] * 3, voices, styles=[None, "y", None])
+    same = [torch.equal(a.tokens, b.tokens) for a, b in zip(plain, asked, strict=True)]
+    assert same[0] and not same[1]
+    tokens = [plain[0].tokens] * 2
+    made = speaker.render(tokens, voices[:2], styles=["x", "y"])
+    assert np.abs(made[0] - made[1]).max() > 1e-3
+    with pytest.raises(UserError, match="no style 'loud'; styles: x, y"):
+        speaker.speak(texts, ["en"] * 3, voices, styles=["loud", None, None])
 
 
 def test_the_candidate_that_reads_best_is_chosen(synthesizer, monkeypatch):

@@ -223,3 +223,61 @@ def test_alignment_of_what_is_not_finite_is_even_and_leaves_other_rows_alone(val
     got = rm.align(*[batch[k] for k in keys])
     assert got[1, :4].tolist() == [-1, 0, 0, 1]
     assert got[[0, 2]].tolist() == want[[0, 2]].tolist()
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes():
+    sharp, smooth, batch = make(), make(label_smoothing=0.2), given()
+    smooth.load_state_dict(sharp.state_dict())
+    batch["emotion"][1] = -1
+    got = smooth.losses(**batch)
+    torch.testing.assert_close(got["ctc"], sharp.losses(**batch)["ctc"])
+    h = sharp.encode(batch["q"], batch["lens"])
+    log_p = sharp.classify("emotion", h, batch["lens"]).log_softmax(-1)
+    wanted = [-(0.8 * log_p[b, batch["emotion"][b]] + 0.2 * log_p[b].mean()) for b in (0, 2)]
+    torch.testing.assert_close(got["emotion"], sum(wanted) / 2)
+    logits = []
+    smooth.head.register_forward_hook(lambda m, i, o: logits.append(o))
+    loss = smooth._attention_loss(h, batch["lens"], batch["text"], batch["text_lens"])
+    log_p, total, count = logits[0].log_softmax(-1), 0.0, 0
+    for b, n in enumerate(batch["text_lens"].tolist()):
+        for i, k in enumerate([*batch["text"][b, :n].tolist(), TEXT]):
+            total -= 0.8 * log_p[b, i, k] + 0.2 * log_p[b, i].mean()
+        count += n + 1
+    torch.testing.assert_close(loss, total / count)
+
+
+def test_ctc_reading_merges_repeats_and_drops_blanks(monkeypatch):
+    rm = make()
+    path = torch.tensor([[1, 1, 6, 1, 2, 2, 6, 6], [6, 6, 6, 6, 5, 5, 5, 5],
+                         [3, 6, 3, 3, 0, 4, 4, 4]])
+    monkeypatch.setattr(rm, "ctc_logits", lambda h: torch.eye(TEXT + 1)[path])
+    got = rm.read_ctc(torch.zeros(3, 4, 16), torch.tensor([4, 2, 3]))
+    assert [row.tolist() for row in got] == [[1, 1, 2], [], [3, 3, 0, 4]]
+
+
+def test_attention_reading_is_the_teacher_forced_argmax_of_each_row_alone():
+    rm, batch = make(decoder_layers=2), given()
+    longest = torch.tensor([7, 3, 0])
+    got = rm.read_attention(rm.encode(batch["q"], batch["lens"]), batch["lens"], longest)
+    logits = []
+    rm.head.register_forward_hook(lambda m, i, o: logits.append(o))
+    for b, most in enumerate(longest.tolist()):
+        row, said = one(batch, b), []
+        h = rm.encode(row["q"], row["lens"])
+        while len(said) < most:
+            rm._attention_loss(h, row["lens"], torch.tensor([said], dtype=torch.long),
+                               torch.tensor([len(said)]))
+            token = int(logits[-1][0, -1].argmax())
+            if token == TEXT:
+                break
+            said.append(token)
+        assert got[b].tolist() == said
+    assert len(got[0]) and len(got[1])  # else nothing was compared
+
+
+def test_attention_reading_ends_at_the_end_token():
+    rm, batch = make(), given()
+    with torch.no_grad():
+        rm.head.bias[TEXT] = 1e4
+    h = rm.encode(batch["q"], batch["lens"])
+    assert [len(t) for t in rm.read_attention(h, batch["lens"], torch.full((3,), 5))] == [0, 0, 0]

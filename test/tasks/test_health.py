@@ -127,7 +127,7 @@ def test_samples_are_held_against_recordings_and_heard_by_both_listeners(monkeyp
     system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"ce", "ctc"}).eval()
     said = [torch.tensor([1, 2, 3]), torch.tensor([], dtype=torch.long)]
-    monkeypatch.setattr(health, "sample_tokens", lambda system, text, *a: said[: len(text)])
+    monkeypatch.setattr(health, "sample_tokens", lambda system, text, *a, **k: said[: len(text)])
     got = task.sample_metrics(batch, 2)
     assert float(got["length_ratio"]) == pytest.approx((3 + 1) / (12 + 8))
     assert set(got) == {"length_ratio", "rm_nats", "rm_error", "rm_error_recording"}

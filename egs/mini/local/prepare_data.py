@@ -57,7 +57,9 @@ def main(args: argparse.Namespace) -> None:
     sets = split(prompts, sentences, config)
     barred = {p.key for name, chosen in sets.items() if name != "train" for p in chosen}
     barred |= {words_of(normalise(text, lang)) for lang, text in sentences}
-    spoken, failed = synthesise(sets["train"], barred, root, config)
+    every, failed = synthesise(sets["train"], barred, root, config)
+    spoken = hold_out(every, sets["train"], config)
+    sets |= {name: [] for name in spoken if name not in sets}
     left_out += failed
     clock.lap("synthetic speech")
     write_sets(data, sets, sentences, spoken)
@@ -202,18 +204,46 @@ def synthesise(train: list[Prompt], barred: set[str], root: Path,
     return spoken, [(synthetic.voice_language(v), t, reason) for v, t, reason in failed]
 
 
+def hold_out(spoken: list[synthetic.Spoken], train: list[Prompt],
+             config: CorpusConfig) -> dict[str, list[synthetic.Spoken]]:
+    """Synthetic speech by set: labelled utterances of every voice and style are held out for
+    test_style and dev, as far as their texts are said only once and are no train prompt."""
+    times = collections.Counter(s.text for s in spoken)
+    known = {p.key for p in train}
+    by_style: dict[tuple[str, str], list[synthetic.Spoken]] = {}
+    for s in spoken:
+        if s.style:
+            found = by_style.setdefault((s.voice, s.style), [])
+            found += [s] if times[s.text] == 1 and words_of(s.text) not in known else []
+    out: dict[str, list[synthetic.Spoken]] = {"train": [], "dev": [], "test_style": []}
+    held: set[str] = set()
+    for (voice, style), found in by_style.items():
+        found.sort(key=lambda s: order(config.seed, s.lang, s.text))
+        wanted = config.style_test_utts + config.style_dev_utts
+        if len(found) < 2 * wanted:
+            raise UserError(f"corpus_data.hours.{voice}+{style}: {len(found)} "
+                            f"utterances of texts of their own, {wanted} are to be held out: "
+                            "raise the hours, or lower style_test_utts and style_dev_utts")
+        out["test_style"] += found[: config.style_test_utts]
+        out["dev"] += found[config.style_test_utts : wanted]
+        held |= {s.utt for s in found[:wanted]}
+    out["train"] = [s for s in spoken if s.utt not in held]
+    return {name: some for name, some in out.items() if some}
+
+
 def write_sets(data: Path, sets: dict[str, list[Prompt]], sentences: list[tuple[str, str]],
-               spoken: list[synthetic.Spoken]) -> None:
+               spoken: dict[str, list[synthetic.Spoken]]) -> None:
     for name, chosen in sets.items():
         made = DataDir(text={p.utt: p.text for p in chosen},
                        utt2lang={p.utt: p.lang for p in chosen},
                        utt2spk={p.utt: f"asterisk-{p.lang}" for p in chosen},
                        wav={p.utt: p.wav for p in chosen})
-        if name == "train":
-            made.text |= {s.utt: s.text for s in spoken}
-            made.utt2lang |= {s.utt: s.lang for s in spoken}
-            made.utt2spk |= {s.utt: s.voice for s in spoken}
-            made.wav |= {s.utt: s.wav for s in spoken}
+        some = spoken.get(name, [])
+        made.text |= {s.utt: s.text for s in some}
+        made.utt2lang |= {s.utt: s.lang for s in some}
+        made.utt2spk |= {s.utt: s.voice for s in some}
+        made.utt2emo |= {s.utt: s.style for s in some if s.style}
+        made.wav |= {s.utt: s.wav for s in some}
         made.save(data / name)
     for lang in dict.fromkeys(lang for lang, _ in sentences):
         texts = [text for other, text in sentences if other == lang]
@@ -239,10 +269,10 @@ def kind_of(reason: str) -> str:
 
 
 def set_table(data: Path, sets: dict[str, list[Prompt]],
-              spoken: list[synthetic.Spoken]) -> str:
+              spoken: dict[str, list[synthetic.Spoken]]) -> str:
     """Utterances, hours and speakers of every set, as they are after validation."""
     seconds = {p.utt: p.seconds for chosen in sets.values() for p in chosen}
-    seconds |= {s.utt: s.seconds for s in spoken}
+    seconds |= {s.utt: s.seconds for some in spoken.values() for s in some}
     rows = [f"{'set':14}{'utterances':>11}{'hours':>8}  speakers"]
     for name in sets:
         made = DataDir.load(data / name, need_wav=True)

@@ -9,7 +9,9 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """``hours``: synthetic speech per voice. ``prompts_per_language``: how many recordings
+    """``hours``: synthetic speech per voice; ``VOICE+STYLE`` is speech of that voice with the
+    style as its emotion label, of which ``style_test_utts`` for each voice and style become the
+    set test_style and ``style_dev_utts`` go to dev. ``prompts_per_language``: how many recordings
     of each language are used at all (seeded choice), None for all. ``test_utts`` and
     ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. The
     shares are of the sentences of a synthetic voice.
@@ -31,6 +33,8 @@ class CorpusConfig:
         "flite-slt": 1.5, "flite-rms": 1.0, "flite-awb": 0.5, "flite-kal16": 0.3,
         "espeak-en": 0.0, "espeak-es": 0.4, "espeak-fr": 0.4, "espeak-it": 0.4,
         "espeak-ru": 0.4})
+    style_test_utts: int = 12
+    style_dev_utts: int = 2
     prompt_share: float = 0.15
     recombined_share: float = 0.15
     policy: Literal["fail", "skip"] = "skip"

@@ -6,6 +6,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import soundfile
@@ -20,6 +21,17 @@ from e2etts.programs import Program, find_program
 
 ESPEAK = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru"}
 FLITE = ("slt", "rms", "awb", "kal16")
+# Options of the programs for each style. Rates and pitches were chosen to be heard at once:
+# 1.4 times faster or slower, three to five semitones up or down.
+FLITE_STYLES = {
+    "neutral": (), "fast": ("--setf", "duration_stretch=0.7"),
+    "slow": ("--setf", "duration_stretch=1.4"), "high": ("--setf", "f0_shift=1.3"),
+    "low": ("--setf", "f0_shift=0.75"), "flat": ("--setf", "int_f0_target_stddev=1")}
+ESPEAK_STYLES = {
+    "neutral": (), "fast": ("-s", "240"), "slow": ("-s", "120"), "high": ("-p", "85"),
+    "low": ("-p", "15"), "flat": ("-m",), "whisper": ()}
+# The pitch of these comes with their recordings, or is not moved in all respects.
+FLITE_LACKS = {"rms": ("high", "low", "flat"), "kal16": ("flat",)}
 # Shortest mean length of a sentence heard in any voice: enough texts are prepared for the hours.
 LEAST_SECONDS_A_TEXT = 1.9
 
@@ -28,26 +40,40 @@ PROGRESS = "{desc} {percentage:3.0f}% {n:.0f}/{total_fmt} s of speech [{elapsed}
 
 @dataclass(frozen=True)
 class Spoken:
-    """One synthetic utterance. ``wav`` is relative to the recipe folder."""
+    """One synthetic utterance. ``wav`` is relative to the recipe folder; ``style`` is empty for
+    speech without a label."""
 
     utt: str
     lang: str
     voice: str
+    style: str
     wav: str
     text: str
     seconds: float
 
 
 def voice_language(voice: str) -> str:
-    """Language of ``flite-NAME`` or ``espeak-LANG``. Raises UserError for an unknown voice."""
+    """Language of ``flite-NAME`` or ``espeak-LANG``, alone or followed by ``+STYLE``.
+
+    Raises UserError for an unknown voice, or a style that it does not have."""
+    base, _, style = voice.partition("+")
+    kind, _, name = base.partition("-")
+    if not (kind == "flite" and name in FLITE or kind == "espeak" and name in ESPEAK):
+        raise UserError(f"corpus_data.hours.{voice}: no such voice; known: "
+                        f"{', '.join('flite-' + v for v in FLITE)}, "
+                        f"{', '.join('espeak-' + v for v in ESPEAK)}")
+    if "+" in voice and style not in styles_of(base):
+        raise UserError(f"corpus_data.hours.{voice}: {base} has no such style; it has: "
+                        f"{', '.join(styles_of(base))}")
+    return "en" if kind == "flite" else name
+
+
+def styles_of(voice: str) -> list[str]:
+    """Styles that can be asked of a voice."""
     kind, _, name = voice.partition("-")
-    if kind == "flite" and name in FLITE:
-        return "en"
-    if kind == "espeak" and name in ESPEAK:
-        return name
-    raise UserError(f"corpus_data.hours.{voice}: no such voice; known: "
-                    f"{', '.join('flite-' + v for v in FLITE)}, "
-                    f"{', '.join('espeak-' + v for v in ESPEAK)}")
+    if kind == "espeak":
+        return list(ESPEAK_STYLES)
+    return [s for s in FLITE_STYLES if s not in FLITE_LACKS.get(name, ())]
 
 
 def texts_needed(hours: float) -> int:
@@ -84,7 +110,9 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
                         continue
                     have += seconds
                     bar.update(min(seconds, bar.total - bar.n))
-                    spoken.append(Spoken(utt, voice_language(voice), voice, path, text, seconds))
+                    speaker, _, style = voice.partition("+")
+                    spoken.append(Spoken(utt, voice_language(voice), speaker, style, path, text,
+                                         seconds))
             if have < hours[voice] * 3600 * 0.95:
                 print(f"data: {voice}: {have / 3600:.2f} h instead of {hours[voice]:.2f} h: its "
                       "texts are used up", flush=True)
@@ -95,7 +123,8 @@ def speak(text: str, voice: str, root: Path,
           programs: dict[str, Program]) -> tuple[str, str, float, str]:
     """(utterance id, wav path, seconds, reason of failure) of one text; keeps what exists."""
     name = hashlib.sha256(text.encode()).hexdigest()[:12]
-    utt, path = f"{voice}-{name}", f"data/wav/synthetic/{voice}/{name}.wav"
+    folder = voice.replace("+", "-")
+    utt, path = f"{folder}-{name}", f"data/wav/synthetic/{folder}/{name}.wav"
     target = root / path
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,12 +149,22 @@ def speak(text: str, voice: str, root: Path,
 
 
 def _run(text: str, voice: str, target: Path, programs: dict[str, Program]) -> None:
-    kind, _, name = voice.partition("-")
-    program = programs["flite" if kind == "flite" else "espeak-ng"]
-    command = ([program.path, "-voice", name, "-t", text, "-o", str(target)] if kind == "flite"
-               else [program.path, "-v", ESPEAK[name], "-w", str(target), "--", text])
+    program = programs["flite" if voice.startswith("flite") else "espeak-ng"]
+    command = [program.path, *_arguments(text, voice, target)]
     done = subprocess.run(command, capture_output=True, env=program.env, check=False)
     if done.returncode:
         told = " ".join(done.stderr.decode(errors="replace").split())[:200]
         raise UserError(f"{program.path}: fails with status {done.returncode} on '{text[:40]}': "
                         f"{told or 'no message (disk full?)'}")
+
+
+def _arguments(text: str, voice: str, target: Path) -> list[str]:
+    base, _, style = voice.partition("+")
+    kind, _, name = base.partition("-")
+    style = style or "neutral"
+    if kind == "flite":
+        return ["-voice", name, *FLITE_STYLES[style], "-t", text, "-o", str(target)]
+    if style == "flat":
+        text = f'<prosody range="0%">{escape(text)}</prosody>'
+    variant = "+whisper" if style == "whisper" else ""
+    return ["-v", ESPEAK[name] + variant, *ESPEAK_STYLES[style], "-w", str(target), "--", text]

@@ -1,0 +1,35 @@
+"""Write pseudo emotion labels into data folders: utt2emo, by a model that is no part of e2etts.
+
+Utterances that have a label keep it. All answers with their confidence stay in utt2emo_pseudo:
+another threshold needs no new run of the model; delete the file to ask another model.
+
+examples:
+  e2etts label-emotions data/train --model models/emotion
+  e2etts label-emotions data/train --model models/emotion --confidence 0.8 --rename hap=happy
+"""
+
+import argparse
+
+from e2etts.data.emotion import TransformersEmotion, label_emotions
+from e2etts.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directories", nargs="+", metavar="DIR")
+    parser.add_argument("--model", required=True, metavar="NAME",
+                        help="audio-classification model of transformers: a folder, or its name on "
+                             "the Hugging Face hub; weights in safetensors")
+    parser.add_argument("--confidence", type=float, default=0.6, metavar="P",
+                        help="least probability of a label that is written (default: %(default)s)")
+    parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW",
+                        help="write label NEW for the model's label OLD; may be repeated")
+
+
+def run(args: argparse.Namespace) -> None:
+    wrong = [r for r in args.rename if not all(r.partition("="))]
+    if wrong:
+        raise UserError(f"--rename {wrong[0]}: expected OLD=NEW")
+    model = TransformersEmotion(args.model)
+    for directory in args.directories:
+        label_emotions(directory, model, least_confidence=args.confidence,
+                       rename=dict(r.split("=", 1) for r in args.rename))
