@@ -19,6 +19,8 @@ VERBS = {
     "report": "write report.html, one page to look at and listen to (stage 10)",
     "probe": "statistics of a stage's tokens, and what the RM reads in them",
     "compare": "two systems on the same utterances: differences, intervals, p-values",
+    "ablate": "train and compare many systems: one experiment, resumable, with its tables",
+    "curve": "word error rate against training time, from checkpoints kept along a run",
     "bench": "measure speed: training steps, against peers, synthesis",
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }
