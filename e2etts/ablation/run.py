@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +74,7 @@ class Session:
 
     def __init__(self, plan: Plan, store: Store, results: Results, *, call: Call,
                  publish: Callable[[], None], hours: float | None = None,
-                 say: Callable[[str], None] = partial(print, flush=True)):
+                 say: Callable[[str], None] = print):
         self.plan, self.store, self.results = plan, store, results
         self.call, self.publish, self.say = call, publish, say
         self.end = None if hours is None else time.monotonic() + 3600 * hours

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         for name in results.outdated(plan):
             print(f"ablate: {name}: what is stored is of other settings or data: measured anew")
         session = Session(plan, store, results, call=in_process_of_its_own(lock), publish=publish,
-                          hours=args.hours)
+                          hours=args.hours, say=partial(print, flush=True))
         try:
             session.go()
         except TimeIsUp:
