@@ -119,17 +119,24 @@ class Session:
 
     def _measure(self, run: Run, folder: Path) -> None:
         self.say(f"ablate: {run.name}: speak and score")
-        self._command(run, "synthesize", "--system", run.speaks)
-        self._command(run, "probe", run.speaks)
+        self._once(run, folder, "synthesize", "--system", run.speaks)
+        self._once(run, folder, "probe", run.speaks)
         # Recordings, and clips of systems that differ in nothing, are heard once.
         shared, own = (place / "score_cache.json" for place in (self.store.root, folder))
         if shared.is_file() and not own.is_file():
             shutil.copyfile(shared, own)
-        self._command(run, "score")
+        self._once(run, folder, "score")
         shutil.copyfile(own, shared.with_suffix(".part"))
         shared.with_suffix(".part").replace(shared)
         self.results.add(run, *read_record(run, folder))
         self.publish()
+
+    def _once(self, run: Run, folder: Path, verb: str, *arguments: str) -> None:
+        """A command whose end is noted in the run's folder, which other settings empty."""
+        done = folder / f"{verb}.done"
+        if not done.exists():
+            self._command(run, verb, *arguments)
+            done.touch()
 
     def _command(self, run: Run, verb: str, *arguments: str, may_stop: bool = False) -> None:
         left = None if self.end is None else self.end - time.monotonic()
