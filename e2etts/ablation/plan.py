@@ -15,7 +15,8 @@ from e2etts.nets.system import PARTS
 from e2etts.recipe import RecipeConfig, StageConfig, recipe_from
 
 _FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: decide no result
-_HEARD = ("metrics", "beam", "pad_seconds", "window_seconds", "references_per_speaker")
+# Of score: where a model is found, how many work on it and what is shown decide no result.
+_UNHEARD = ("recognizer", "workers", "report_clips", "bootstrap_samples", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class SystemSpec:
 class AblationConfig:
     """recipe: the configuration that all systems start from, beside this file. shared: overrides
     of every system. comparisons: pairs of systems; the first is end-to-end against without.
-    speeds_from: results.json of a scored run, for estimates of time before any are measured."""
+    speeds_from: results.json of a scored run, by its path from the recipe's folder, for estimates
+    of time before any are measured."""
 
     recipe: str
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -148,8 +150,9 @@ def exposure(recipe: RecipeConfig, speaks: str) -> dict[str, float]:
         stage = recipe.stage(name)
         budget = Unit(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
         for part in stage.trainable:
-            late = float(stage.options.get("lm_from", 0.0)) if part == "lm" else 0.0
-            seconds[part] += budget * (1 - late)
+            # A loss that joins late trains its part on the rest only.
+            late = getattr(stage.weights.get("lm"), "delay", stage.options.get("lm_from", 0.0))
+            seconds[part] += budget * (1 - late if part == "lm" else 1)
     return seconds
 
 
@@ -169,7 +172,7 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
     heard = to_dict(recipe.score)
     key = fingerprint({
         "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
-        "score": {k: heard[k] for k in _HEARD}, "sets": to_dict(recipe.corpus),
+        "score": {k: v for k, v in heard.items() if k not in _UNHEARD}, "sets": to_dict(recipe.corpus),
         "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
     return Run(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units), key=key)
 

@@ -16,8 +16,10 @@ import yaml
 from e2etts.ablation.plan import Plan, Run, Unit
 from e2etts.ablation.record import Results, read_record
 from e2etts.data.datadir import write_text
+from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.recipe import resolved
+from e2etts.tasks.build import build_task
 
 INTERRUPTED = 130  # status of a command that was asked to stop
 
@@ -63,6 +65,21 @@ class Store:
                                                           allow_unicode=True))
         write_text(key, run.key)
         return folder
+
+
+def check_buildable(plan: Plan) -> None:
+    """Build every stage once, so that a slip in the last system does not show after hours.
+
+    Raises UserError for options, losses or parts that a stage does not have."""
+    seen = set()
+    for run in plan.runs:
+        for unit in run.units:
+            if unit.kind not in seen:
+                seen.add(unit.kind)
+                try:
+                    build_task(run.recipe, unit.stage, Vocab.load(run.recipe.corpus.dump_dir))
+                except UserError as e:
+                    raise UserError(f"system '{run.system}': {e}") from e
 
 
 class Session:

@@ -20,7 +20,7 @@ from e2etts.ablation.plan import Plan, exposure
 from e2etts.ablation.record import Results
 from e2etts.nets.system import PARTS
 from e2etts.score.compare import Estimate
-from e2etts.score.tables import ABSENT, clock, table
+from e2etts.score.tables import ABSENT, clock
 
 Show = Callable[[float], str]
 
@@ -53,6 +53,12 @@ def written(e: Estimate | None, show: Show, sign: bool = False) -> str:
     if sign and e.p is not None:
         out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
     return out
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    rule = [":--"] + ["--:"] * (len(head) - 1)
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
 def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) -> str:
@@ -112,7 +118,7 @@ def _budget(plan: Plan, runs: dict[str, list[Record]]) -> list[str]:
         mean = sum(r["train_seconds"] for r in some) / len(some) if some else None
         size = f"{sum(some[0]['parameters'].values()) / 1e6:.1f}" if some else ABSENT
         rows.append([name, spec.about, str(len(some)),
-                     *(f"{seconds[p] / 3600:.1f}" for p in PARTS), size, clock(mean)])
+                     *(f"{seconds[p] / 3600:.2f}" for p in PARTS), size, clock(mean)])
     return ["## Systems and their budgets", "",
             "Hours of audio that each part is trained on, parameters, and mean training time.", "",
             *table(["system", "what", "runs", *PARTS, "M parameters", "training"], rows)]

@@ -19,7 +19,14 @@ from pathlib import Path
 from e2etts.ablation.figures import draw
 from e2etts.ablation.plan import Plan, load_plan, recipe_path
 from e2etts.ablation.record import Results
-from e2etts.ablation.run import Session, Store, TimeIsUp, in_process_of_its_own, locked
+from e2etts.ablation.run import (
+    Session,
+    Store,
+    TimeIsUp,
+    check_buildable,
+    in_process_of_its_own,
+    locked,
+)
 from e2etts.ablation.status import status
 from e2etts.ablation.tables import markdown
 from e2etts.bin.main import add_overrides
@@ -61,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         absent = [s for s in sets if not (recipe.dump(s) / "text_ids").is_file()]
         if absent:
             raise UserError(f"{recipe.dump(absent[0])}: not prepared: run stages 1 and 2 first")
+    check_buildable(plan)
     words = ["e2etts", "ablate", "--config", args.config, "--tag", store.tag, *args.overrides]
     publish = partial(write_tables, plan, results, folder, shlex.join(words))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as by Ctrl-C

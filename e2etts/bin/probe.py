@@ -28,7 +28,7 @@ from e2etts.nets.reward import RM
 from e2etts.nets.system import PARTS, Sizes, System, SystemConfig
 from e2etts.nets.tokenizer import Tokens
 from e2etts.recipe import RecipeConfig, load_recipe
-from e2etts.score.tokens import token_statistics
+from e2etts.score.token_statistics import token_statistics
 from e2etts.train.checkpoint import load_checkpoint, restore
 
 

@@ -32,8 +32,7 @@ def set_order(results: dict[str, Any]) -> list[str]:
     return sorted(names, key=lambda n: (n.startswith("sentences"), not n.endswith("_en"), n))
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table, all but the first column to the right."""
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     rule = [":--"] + ["--:"] * (len(head) - 1)
     return [f"| {' | '.join(str(c).replace('|', '&#124;') for c in row)} |"
             for row in (head, rule, *rows)]
@@ -86,14 +85,14 @@ def results_markdown(results: dict[str, Any]) -> str:
              ("peak memory", f"{results['peak_gib']:.2f} GiB"), ("seed", results.get("seed")),
              ("commit", results.get("commit")),
              ("clips", f"{results.get('scored')} scored of {results.get('expected')} expected")]
-    lines += table(["", ""], [[k, str(v)] for k, v in facts])
+    lines += _table(["", ""], [[k, str(v)] for k, v in facts])
     names = set_order(results)
     for title, note, show in GROUPS:
         rows = [[name, *(_cell(results["systems"].get(s, {}), details.get(s, {}), name, show)
                          for s in SYSTEMS)] for name in names]
         rows = [r for r in rows if any(c != ABSENT for c in r[1:])]
         lines += ["", f"## {title}", "", *([note, ""] if note else [])]
-        lines += table(["set", *(NAMES[s] for s in SYSTEMS)], rows) if rows else ["Not run."]
+        lines += _table(["set", *(NAMES[s] for s in SYSTEMS)], rows) if rows else ["Not run."]
     lines += _prompted(results, details) + _paired(results) + _not_run(results)
     lines += _problems(results) + _stages(results)
     return "\n".join(lines) + "\n"
@@ -123,7 +122,7 @@ def _prompted(results: dict, details: dict) -> list[str]:
                      ABSENT if to_prompt is None else f"{to_prompt:.3f}",
                      _with_interval("dnsmos", 2)(c, {}), _count(c, m)])
     return ["", "## Text-to-speech by voice prompt", "",
-            *table(["set", "WER, %", "CER, %", "similarity", "to the prompt", "DNSMOS", "clips"],
+            *_table(["set", "WER, %", "CER, %", "similarity", "to the prompt", "DNSMOS", "clips"],
                     rows)]
 
 
@@ -132,7 +131,7 @@ def _paired(results: dict) -> list[str]:
              f"{100 * d['ci'][1]:+.1f}]", str(d["n"])]
             for name, pairs in results.get("paired", {}).items() for pair, d in pairs.items()]
     return ["", "## WER differences on the same clips, points", "",
-            *table(["set", "systems", "difference", "clips"], rows)] if rows else []
+            *_table(["set", "systems", "difference", "clips"], rows)] if rows else []
 
 
 def _not_run(results: dict) -> list[str]:
@@ -156,4 +155,4 @@ def _stages(results: dict) -> list[str]:
                      str(t.get("steps", ABSENT)),
                      f"{t['peak_gib']:.2f}" if t.get("peak_gib") is not None else ABSENT])
     return ["", "## Time of each stage", "",
-            *table(["stage", "wall", "training", "steps", "peak GiB"], rows)] if rows else []
+            *_table(["stage", "wall", "training", "steps", "peak GiB"], rows)] if rows else []

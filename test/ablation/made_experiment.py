@@ -1,7 +1,6 @@
 """An experiment in a made recipe folder, and commands that only leave what real ones do."""
 
 import json
-import shutil
 from pathlib import Path
 
 import yaml
@@ -116,7 +115,3 @@ def write_scores(folder: Path, edits: list[int]) -> None:
 
 def make_plan(folder: Path, **changes) -> Plan:
     return load_plan(make_folder(folder, {**ABLATION, **changes}))
-
-
-def wipe(folder: Path) -> None:
-    shutil.rmtree(folder / "exp", ignore_errors=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from e2etts.score.tokens import entropy_bits, mutual_information_bits, token_statistics
+from e2etts.score.token_statistics import entropy_bits, mutual_information_bits, token_statistics
 
 
 def markov_chain(transition: np.ndarray, lengths: list[int], seed: int = 0) -> list[np.ndarray]:
