@@ -172,7 +172,8 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
     heard = to_dict(recipe.score)
     key = fingerprint({
         "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
-        "score": {k: v for k, v in heard.items() if k not in _UNHEARD}, "sets": to_dict(recipe.corpus),
+        "score": {k: v for k, v in heard.items() if k not in _UNHEARD},
+        "sets": to_dict(recipe.corpus),
         "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
     return Run(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units), key=key)
 

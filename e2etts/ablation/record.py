@@ -37,6 +37,11 @@ class Results:
         """Names of runs that were measured with other settings or data."""
         return [r.name for r in plan.runs if r.name in self.runs and self.of(r) is None]
 
+    def same_judge(self, facts: dict[str, Any]) -> bool:
+        """Whether what was measured before was heard by the same recogniser as these facts."""
+        before, now = (f.get("recognizer") or {} for f in (self.facts, facts))
+        return not self.runs or all(before.get(k) == now.get(k) for k in ("name", "model_sha256"))
+
     def add(self, run: Run, record: dict[str, Any], facts: dict[str, Any]) -> None:
         """Store a record and write the file."""
         self.runs[run.name] = record

@@ -145,7 +145,12 @@ class Session:
         self._once(run, folder, "score")
         shutil.copyfile(own, shared.with_suffix(".part"))
         shared.with_suffix(".part").replace(shared)
-        self.results.add(run, *read_record(run, folder))
+        record, facts = read_record(run, folder)
+        if not self.results.same_judge(facts):
+            (folder / "score.done").unlink()
+            raise UserError(f"heard by another recogniser ({facts['recognizer']}) than the runs in "
+                            f"{self.results.path}: have the same one, or use another --tag")
+        self.results.add(run, record, facts)
         self.publish()
 
     def _once(self, run: Run, folder: Path, verb: str, *arguments: str) -> None:

@@ -46,6 +46,8 @@ class Stand:
 
     on_call: called with the words of each command; a status it returns is the command's."""
 
+    ear = "toy ear"
+
     def __init__(self, plan: Plan, on_call=lambda words: None):
         self.plan, self.on_call = plan, on_call
         self.calls: list[list[str]] = []
@@ -78,7 +80,8 @@ class Stand:
     def score(self, folder: Path, words: list[str]) -> None:
         (folder / "score_cache.json").write_text("{}")
         system, _, seed = folder.name.rpartition("-seed")
-        write_scores(folder, edits=[3 - list(self.plan.config.systems).index(system), int(seed)])
+        write_scores(folder, edits=[3 - list(self.plan.config.systems).index(system), int(seed)],
+                     ear=self.ear)
 
 
 def load_recipe_of(words: list[str]) -> dict:
@@ -97,7 +100,7 @@ def write_probe(folder: Path, entropy: float) -> None:
                                     "speaker_right": [True, None]}}}))
 
 
-def write_scores(folder: Path, edits: list[int]) -> None:
+def write_scores(folder: Path, edits: list[int], ear: str) -> None:
     """scores.jsonl and results.json: each utterance has ten words."""
     rows = []
     for system, name in (("recording", "test_en"), ("copy", "test_en"), ("tts", "test_en"),
@@ -110,7 +113,7 @@ def write_scores(folder: Path, edits: list[int]) -> None:
     (folder / "scores.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (folder / "results.json").write_text(json.dumps({
         "commit": "0123456789abcdef", "problems": [], "hardware": "toy", "not_run": [],
-        "recognizer": {"name": "toy ear"}}))
+        "recognizer": {"name": ear}}))
 
 
 def make_plan(folder: Path, **changes) -> Plan:

@@ -135,6 +135,21 @@ def test_what_fails_does_not_stop_the_others(here):
         session(fresh, Stand(fresh, stand.on_call)).go()
 
 
+def test_runs_heard_by_another_recogniser_are_not_mixed(here):
+    plan = make_plan(here, seeds=[0])
+    stand = Stand(plan, lambda words: 130 if words[1:2] == ["joint"] else 0)
+    with pytest.raises(KeyboardInterrupt):
+        session(plan, stand).go()
+    deaf = Stand(plan)
+    deaf.ear = "another ear"
+    with pytest.raises(UserError, match="stage3-seed0"):
+        session(plan, deaf).go()
+    assert len(Results(here / "exp/abl/ablation.json").runs) == 2
+    again = Stand(plan)
+    session(plan, again).go()
+    assert again.calls == [["score"]]
+
+
 def test_status_tells_done_from_left(here):
     plan = make_plan(here, seeds=[0, 1])
     stand = Stand(plan, lambda words: 130 if words[1:3] == ["joint", "seed=0"] else 0)
