@@ -52,7 +52,7 @@ def commit() -> str:
     try:
         name = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".",
-                      *(f":!egs/*/{name}" for name in ("results.json", "RESULTS.md", "figures",
+                      *(f":!egs/*/{file}" for file in ("results.json", "RESULTS.md", "figures",
                                                        "ablation.json", "ABLATION.md")))
     except (OSError, subprocess.SubprocessError):
         return "unknown"
