@@ -85,7 +85,11 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
 
     Raises UserError for anything unknown, missing or of the wrong type.
     """
-    tree, laid_over = read_yaml(path), parse_overrides(overrides or [])
+    return recipe_from(read_yaml(path), parse_overrides(overrides or []))
+
+
+def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig:
+    """``load_recipe`` for settings that are already read, and what is laid over them."""
     stages, named = tree.get("stages"), laid_over.get("stages")
     if isinstance(stages, dict) and isinstance(named, dict):
         # The file says which stages there are: an override that names another is a slip.

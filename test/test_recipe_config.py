@@ -8,7 +8,8 @@ from e2etts.errors import UserError
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import TASKS
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "egs").glob("*/conf/*.yaml"))
+CONFIGS = sorted(p for p in (Path(__file__).resolve().parents[1] / "egs").glob("*/conf/*.yaml")
+                 if not p.stem.startswith("ablation"))  # of experiments: test/ablation
 SMALL = """
 corpus: {tests: [test_en]}
 model: {lm: {trunk: {layers: 2}}}

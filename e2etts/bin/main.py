@@ -19,6 +19,10 @@ VERBS = {
     "score": "error rates, speaker similarity and quality of the spoken sets (stage 10)",
     "score-rm": "measure the reward model alone: error rates, emotion and speaker (stage 10)",
     "report": "write report.html, one page to look at and listen to (stage 10)",
+    "probe": "statistics of a stage's tokens, and what the RM reads in them",
+    "compare": "two systems on the same utterances: differences, intervals, p-values",
+    "ablate": "train and compare many systems: one experiment, resumable, with its tables",
+    "curve": "word error rate against training time, from checkpoints kept along a run",
     "bench": "measure speed: training steps, against peers, synthesis",
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }

@@ -52,7 +52,8 @@ def commit() -> str:
     try:
         name = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".",
-                      ":!egs/*/results.json", ":!egs/*/RESULTS.md")
+                      *(f":!egs/*/{file}" for file in ("results.json", "RESULTS.md", "figures",
+                                                       "ablation.json", "ABLATION.md")))
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return name + ("+dirty" if changed else "")

@@ -25,7 +25,7 @@ from e2etts.train.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from e2etts.train.config import LossWeight, TrainConfig, weight_at
+from e2etts.train.config import LIMITS, LossWeight, TrainConfig, weight_at
 from e2etts.train.health import TripWires
 from e2etts.train.logging import Means, RunLog
 from e2etts.train.recovery import Recovery
@@ -37,8 +37,7 @@ __all__ = ["TrainConfig", "Trainer"]
 
 MAX_SKIPPED_IN_A_ROW = 10
 # What a run may change when it is continued without becoming another run.
-_FREE = ("max_steps", "max_minutes", "log_every", "save_every", "validate_every", "workers",
-         "health")
+_FREE = (*LIMITS, "log_every", "save_every", "keep_every", "validate_every", "workers", "health")
 
 Cursor = tuple[int, int]  # (epoch, batches of it already used)
 
@@ -146,6 +145,8 @@ class Trainer:
                 raise KeyboardInterrupt
             if self.step % self.config.save_every == 0:
                 self._save()
+            if self.config.keep_every and self.step % self.config.keep_every == 0:
+                self._save_weights(f"kept/{self.step}", {})
             self.window_started += time.perf_counter() - pause
 
     def _note(self, outcome: Outcome, batches: list[Batch]) -> str | None:
@@ -268,8 +269,9 @@ class Trainer:
             return
         with self.ema.applied():
             save_checkpoint(self.folder / name, self.task.state_to_save(), {
-                "step": self.step, "fingerprint": fingerprint(self.identity),
-                "config": self.model_config, "metrics": metrics})
+                "step": self.step, "seconds": round(self._seconds(), 1),
+                "fingerprint": fingerprint(self.identity), "config": self.model_config,
+                "metrics": metrics})
 
     def _save(self) -> None:
         """Everything needed to go on as if never interrupted, and the averaged weights."""
@@ -305,12 +307,12 @@ class Trainer:
 
     def _require_same_run(self, meta: dict[str, Any]) -> None:
         wanted, stored = (json.loads(json.dumps(i)) for i in (self.identity, meta["identity"]))
-        for name in ("max_steps", "max_minutes"):
-            old, new = stored["train"][name], wanted["train"][name]
+        for name in LIMITS:
+            old, new = stored["train"].get(name), wanted["train"][name]
             if new is not None and (old is None or new < old):
                 require_same({f"train.{name}": old}, {f"train.{name}": new}, str(self.folder))
         for name in _FREE:
-            stored["train"].pop(name), wanted["train"].pop(name)
+            stored["train"].pop(name, None), wanted["train"].pop(name)
         stored["ranks"], wanted["ranks"] = meta["ranks"], self.ranks
         require_same(stored, wanted, str(self.folder))
 
@@ -363,7 +365,7 @@ class Trainer:
         return self.seconds_before + now
 
     def _progress(self) -> float:
-        value = self.config.progress(self.step, self._seconds())
+        value = self.config.progress(self.step, self._seconds(), self.audio_seconds)
         if self.ranks == 1:
             return value
         # Every rank must leave the loop at the same step: the slowest clock is not asked.

@@ -275,8 +275,8 @@ def test_free_sentences_are_well_formed_and_no_prompts():
     found = prepare_data.read_sentences(LOCAL / "sentences.txt", CorpusConfig())
     counts = {lang: sum(1 for other, _ in found if other == lang) for lang in
               CorpusConfig().languages}
-    assert counts == {"en": 30, "es": 4, "fr": 4, "it": 4, "ru": 4}
-    assert len({text for _, text in found}) == 46
+    assert counts == {"en": 100, "es": 4, "fr": 4, "it": 4, "ru": 4}
+    assert len({text for _, text in found}) == 116
 
 
 def test_a_bad_line_of_sentences_is_named(tmp_path):
@@ -494,7 +494,7 @@ def test_the_stage_makes_sets_that_validate_and_a_second_run_changes_nothing(rec
     assert set(train.utt2spk.values()) == {"asterisk-en", "flite-slt"}
     keys = {asterisk.words_of(normalise(t, "en")) for t in train.text.values()}
     assert not keys & {asterisk.words_of(normalise(t, "en")) for t in test.text.values()}
-    assert len(DataDir.load(data / "sentences_en")) == 30
+    assert len(DataDir.load(data / "sentences_en")) == 100
     assert "brackets" in (data / "left_out.tsv").read_text() and "1 left out" in shown
     assert "CC BY-SA 3.0" in (data / "wav/asterisk/ATTRIBUTION").read_text()
     assert "train" in shown and "Allison Smith" in shown

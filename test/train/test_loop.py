@@ -51,6 +51,16 @@ def test_overfits_one_batch(tmp_path):
     assert (tmp_path / "tb").is_dir()
 
 
+def test_budget_in_audio_seconds_and_kept_checkpoints(tmp_path):
+    summary = make_trainer(Regression(), tmp_path, max_steps=None, max_audio_seconds=4.5,
+                           keep_every=3).run()  # a batch is 4 rows of 8 frames at 50 Hz
+    assert summary["steps"] == 8 and summary["audio_seconds"] >= 4.5
+    kept = [load_checkpoint(tmp_path / "kept" / step) for step in ("3", "6")]
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"3", "6"}
+    assert kept[0][1]["step"] == 3 and 0 <= kept[0][1]["seconds"] <= kept[1][1]["seconds"]
+    assert not tensors_equal(kept[0][0], kept[1][0])
+
+
 @pytest.mark.parametrize("make_task", [Regression, TwoPhases])
 @pytest.mark.parametrize("accumulation,at", [(1, 6), (3, 13)])
 def test_resumed_run_equals_unbroken_run_bit_for_bit(tmp_path, make_task, accumulation, at):

@@ -24,6 +24,9 @@ def test_progress_is_the_nearer_limit():
     assert config.progress(50, 30) == 0.5
     assert config.progress(10, 90) == 0.75
     assert TrainConfig(max_minutes=1).progress(10**9, 30) == 0.5
+    assert TrainConfig(max_minutes=1, max_audio_seconds=400).progress(9, 15, 300) == 0.75
+    with pytest.raises(ValueError, match="max_audio_seconds"):
+        TrainConfig()
     with pytest.raises(ValueError, match="lr must be more than 0"):
         TrainConfig(max_steps=1, lr=0.0)
 

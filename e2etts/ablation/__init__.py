@@ -1,0 +1,1 @@
+"""One experiment of many systems: what to train, what is done, and the tables of it."""

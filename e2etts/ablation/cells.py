@@ -1,0 +1,102 @@
+"""From records of runs to numbers with intervals, and to differences with p-values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from e2etts.ablation.plan import Plan
+from e2etts.ablation.record import Results
+from e2etts.score.compare import Counts, Estimate, estimate
+
+Record = dict[str, Any]
+Columns = dict[str, list]
+# Name of a metric -> the columns whose sums are divided; None counts utterances.
+METRICS = {"wer": ("edits", "words"), "cer": ("char_edits", "chars"), "sim": ("sim", None),
+           "dnsmos": ("dnsmos", None)}
+RECOGNITION = {"labels": ("edits", "labels"), "speaker": ("speaker_right", None)}
+TOKENS = ("entropy_bits", "mutual_information_bits", "mutual_information_plug_in_bits",
+          "mutual_information_shuffled_bits", "used_share")
+
+Take = Callable[[Record], Columns]
+
+
+def records(plan: Plan, results: Results) -> dict[str, list[Record]]:
+    """System -> records of its measured runs, by seed; systems without any are left out."""
+    out: dict[str, list[Record]] = {}
+    for run in plan.runs:
+        record = results.of(run)
+        if record is not None:
+            out.setdefault(run.system, []).append(record)
+    return out
+
+
+def spoken(kind: str, sets: tuple[str, ...]) -> Take:
+    """Columns of one kind of speech, "tts" or "copy", sets joined."""
+    return lambda record: joined([record["scores"].get(kind, {}).get(s, {}) for s in sets])
+
+
+def recognised(sets: tuple[str, ...]) -> Take:
+    """Columns of what the RM reads in recordings."""
+    return lambda record: joined([record["recognition"].get(s, {}) for s in sets])
+
+
+def joined(tables: list[Columns]) -> Columns:
+    """Columns of several sets below each other."""
+    return {name: [v for t in tables for v in t.get(name, [])]
+            for name in dict.fromkeys(n for t in tables for n in t)}
+
+
+def counts(tables: list[Columns], metric: tuple[str, str | None]) -> Counts | None:
+    """Of tables of the same utterances, one a run; an utterance on which the metric failed in one
+    of them is left out of all. None where nothing is left. Raises ValueError for tables of other
+    utterances."""
+    top_name, bottom_name = metric
+    if not tables or any(top_name not in t for t in tables):
+        return None
+    if any(t["utts"] != tables[0]["utts"] for t in tables):
+        raise ValueError("tables of different utterances")
+    top = np.array([[np.nan if v is None else float(v) for v in t[top_name]] for t in tables])
+    bottom = np.array([[np.nan if v is None else float(v) for v in t[bottom_name]]
+                       for t in tables]) if bottom_name else np.ones_like(top)
+    whole = np.isfinite(top + bottom).all(0)
+    return Counts(top[:, whole], bottom[:, whole]) if whole.any() else None
+
+
+def cell(runs: list[Record], take: Take, metric: tuple[str, str | None]) -> Estimate | None:
+    """A system's mean over its runs, None where the metric did not run."""
+    found = counts([take(r) for r in runs], metric)
+    return None if found is None else estimate(found)
+
+
+def difference(a: list[Record], b: list[Record], take: Take,
+               metric: tuple[str, str | None]) -> Estimate | None:
+    """Of the runs with seeds that both systems have, on the same utterances."""
+    pairs = _same_seeds(a, b)
+    both = counts([take(r) for pair in zip(*pairs, strict=True) for r in pair] if pairs[0] else [],
+                  metric)
+    if both is None:
+        return None
+    return estimate(Counts(both.top[::2], both.bottom[::2]),
+                    Counts(both.top[1::2], both.bottom[1::2]))
+
+
+def token_cell(runs: list[Record], name: str) -> Estimate:
+    """A token statistic: its mean over runs."""
+    return estimate(_single(runs, name))
+
+
+def token_difference(a: list[Record], b: list[Record], name: str) -> Estimate | None:
+    a, b = _same_seeds(a, b)
+    return estimate(_single(a, name), _single(b, name)) if a else None
+
+
+def _single(runs: list[Record], name: str) -> Counts:
+    values = np.array([[r["tokens"][name]] for r in runs], float)
+    return Counts(values, np.ones_like(values))
+
+
+def _same_seeds(a: list[Record], b: list[Record]) -> tuple[list[Record], list[Record]]:
+    left, right = ({r["seed"]: r for r in runs} for runs in (a, b))
+    seeds = [s for s in left if s in right]
+    return [left[s] for s in seeds], [right[s] for s in seeds]

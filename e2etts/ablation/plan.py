@@ -1,0 +1,199 @@
+"""Which stages and runs an experiment consists of. What is the same is trained once.
+
+A run is one system at one seed; it is made of units, its stages of training. A unit is named by
+a hash of all that decides its result: two runs with the same unit share it.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from e2etts.config import build, fingerprint, merge, parse_overrides, read_yaml, to_dict
+from e2etts.errors import UserError
+from e2etts.nets.system import PARTS
+from e2etts.recipe import RecipeConfig, StageConfig, recipe_from
+
+_FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: decide no result
+# Of score: where a model is found, how many work on it and what is shown decide no result.
+_UNHEARD = ("recognizer", "workers", "report_clips", "bootstrap_samples", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSpec:
+    """about: one line for the tables. speaks: the stage whose system speaks, and by its ``init``
+    names all that are trained. overrides: what differs from the recipe."""
+
+    about: str
+    speaks: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """recipe: the configuration that all systems start from, beside this file. shared: overrides
+    of every system. comparisons: pairs of systems; the first is end-to-end against without.
+    speeds_from: results.json of a scored run, by its path from the recipe's folder, for estimates
+    of time before any are measured."""
+
+    recipe: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    shared: dict[str, Any] = field(default_factory=dict)
+    systems: dict[str, SystemSpec]
+    comparisons: tuple[tuple[str, str], ...]
+    speeds_from: str | None = None
+
+    def __post_init__(self):
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must be different numbers, at least one")
+        if not self.comparisons:
+            raise ValueError("comparisons must name at least one pair of systems")
+        unknown = [s for pair in self.comparisons for s in pair if s not in self.systems]
+        if unknown:
+            raise ValueError(f"comparisons: no system '{unknown[0]}'; systems: "
+                             f"{', '.join(self.systems)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One stage of training. kind: its hash without the seed, the same at every seed."""
+
+    stage: str
+    seed: int
+    key: str
+    kind: str
+    config: StageConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}-{self.key}"
+
+    @property
+    def audio_seconds(self) -> float:
+        """Budget: at most so many seconds of audio; inf where only minutes limit it."""
+        train = self.config.train
+        limits = [train.max_audio_seconds or float("inf"),
+                  (train.max_steps or float("inf")) * train.batch_seconds * train.accumulation]
+        return min(limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One system at one seed. units: in the order of training, the vocoder first."""
+
+    system: str
+    seed: int
+    speaks: str
+    recipe: RecipeConfig
+    units: tuple[Unit, ...]
+    key: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.system}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """config: what was read; runs: seed by seed, so that comparisons come early."""
+
+    config: AblationConfig
+    runs: tuple[Run, ...]
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Every unit once, by name, in the order of training."""
+        return {unit.name: unit for run in self.runs for unit in run.units}
+
+
+def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:
+    """Read an experiment's YAML; ``overrides`` (key=value) are laid over every system's recipe.
+
+    Raises UserError for anything unknown, missing or of the wrong type, in any system.
+    """
+    path = Path(path)
+    config = build(AblationConfig, read_yaml(path))
+    base, laid_over = read_yaml(path.parent / config.recipe), parse_overrides(overrides or [])
+    recipes: dict[str, RecipeConfig] = {}
+    for name, spec in config.systems.items():
+        changes = merge(merge(config.shared, spec.overrides), laid_over)
+        try:
+            recipes[name] = recipe_from(base, changes)
+        except UserError as e:
+            raise UserError(f"{path}: system '{name}': {e}") from e
+    runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.seeds
+                 for name, spec in config.systems.items())
+    return Plan(config, runs)
+
+
+def recipe_path(path: str | Path) -> Path:
+    """The configuration that an experiment starts from."""
+    return Path(path).parent / build(AblationConfig, read_yaml(path)).recipe
+
+
+def chain(recipe: RecipeConfig, last: str) -> list[str]:
+    """Stages that lead to ``last`` by ``init``, first one first. Raises UserError for a circle."""
+    names: list[str] = []
+    stage: str | None = last
+    while stage is not None:
+        if stage in names:
+            raise UserError(f"stages.{stage}.init: leads back to '{stage}'")
+        names.insert(0, stage)
+        stage = recipe.stage(stage).init
+    return names
+
+
+def exposure(recipe: RecipeConfig, speaks: str) -> dict[str, float]:
+    """Seconds of audio that each part is trained on until ``speaks``, by the budgets."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for name in chain(recipe, speaks):
+        stage = recipe.stage(name)
+        budget = Unit(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
+        for part in stage.trainable:
+            # A loss that joins late trains its part on the rest only.
+            late = getattr(stage.weights.get("lm"), "delay", 0.0)
+            seconds[part] += budget * (1 - late if part == "lm" else 1)
+    return seconds
+
+
+def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
+    data = tables_hash(recipe, (recipe.corpus.train, recipe.corpus.dev))
+    units: list[Unit] = []
+    # The vocoder is no part of any comparison: one serves all seeds.
+    for name in ["vocoder", *chain(recipe, speaks)]:
+        stage = recipe.stage(name)
+        init = next((u for u in units if u.stage == stage.init), None)
+        facts = _facts(recipe, name, data)
+        own = recipe.seed if stage.task == "vocoder" else seed
+        units.append(Unit(
+            stage=name, seed=own, config=stage,
+            key=fingerprint({**facts, "seed": own, "init": init and init.key}),
+            kind=fingerprint({**facts, "init": init and init.kind})))
+    heard = to_dict(recipe.score)
+    key = fingerprint({
+        "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
+        "score": {k: v for k, v in heard.items() if k not in _UNHEARD},
+        "sets": to_dict(recipe.corpus),
+        "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
+    return Run(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units), key=key)
+
+
+def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:
+    """All that decides the result of a stage besides its seed and what it starts from."""
+    stage = to_dict(recipe.stage(name))
+    stage["train"] = {k: v for k, v in stage["train"].items() if k not in _FREE}
+    nets = {"vocoder": to_dict(recipe.vocoder)} if stage["task"] == "vocoder" else \
+        {"model": to_dict(recipe.model), "text": to_dict(recipe.text)}
+    return {"name": name, "stage": stage, "audio": to_dict(recipe.audio), "data": data, **nets}
+
+
+def tables_hash(recipe: RecipeConfig, sets: tuple[str, ...]) -> str:
+    """Hash of prepared sets by what they say and how long they are, so that the same data made
+    anew count as the same; files that are not there count as empty."""
+    total = hashlib.sha256()
+    for name in sets:
+        for table in ("text_ids", "utt2spk", "utt2num_frames"):
+            path = recipe.dump(name) / table
+            content = path.read_bytes() if path.is_file() else b""
+            total.update(f"{name} {table} {len(content)} ".encode() + content)
+    return total.hexdigest()[:16]

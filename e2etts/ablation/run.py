@@ -1,0 +1,216 @@
+"""Works through an experiment: may be killed at any moment, and goes on where it was."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+
+from e2etts.ablation.plan import Plan, Run, Unit
+from e2etts.ablation.record import Results, read_record
+from e2etts.data.datadir import write_text
+from e2etts.data.vocab import Vocab
+from e2etts.errors import UserError
+from e2etts.recipe import resolved
+from e2etts.tasks.build import build_task
+
+INTERRUPTED = 130  # status of a command that was asked to stop
+
+
+class Call(Protocol):
+    """Runs ``e2etts ARGUMENTS``, asks it to stop after ``seconds``, and returns its status."""
+
+    def __call__(self, arguments: list[str], seconds: float | None) -> int: ...
+
+
+class TimeIsUp(Exception):
+    """The time that this session was given is over."""
+
+
+class Store:
+    """The experiment's folder below exp/: stages/<unit> and runs/<run>, whose stages are links."""
+
+    def __init__(self, tag: str):
+        self.tag, self.root = tag, Path("exp") / tag
+
+    def unit(self, unit: Unit) -> Path:
+        return self.root / "stages" / unit.name
+
+    def run(self, run: Run) -> Path:
+        return self.root / "runs" / run.name
+
+    def finished(self, unit: Unit) -> bool:
+        return (self.unit(unit) / "summary.json").is_file()
+
+    def open(self, run: Run) -> Path:
+        """The run's folder, with its configuration and links to its stages; what was spoken with
+        other settings is removed."""
+        folder, key = self.run(run), self.run(run) / "key"
+        if folder.exists() and (not key.is_file() or key.read_text() != run.key):
+            shutil.rmtree(folder)
+        for unit in run.units:
+            target, link = self.unit(unit), folder / unit.stage
+            target.mkdir(parents=True, exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(Path("../../stages") / unit.name)
+        write_text(folder / "config.yaml", yaml.safe_dump(resolved(run.recipe), sort_keys=False,
+                                                          allow_unicode=True))
+        write_text(key, run.key)
+        return folder
+
+
+def check_buildable(plan: Plan) -> None:
+    """Build every stage once, so that a slip in the last system does not show after hours.
+
+    Raises UserError for options, losses or parts that a stage does not have."""
+    seen = set()
+    for run in plan.runs:
+        for unit in run.units:
+            if unit.kind not in seen:
+                seen.add(unit.kind)
+                try:
+                    build_task(run.recipe, unit.stage, Vocab.load(run.recipe.corpus.dump_dir))
+                except UserError as e:
+                    raise UserError(f"system '{run.system}': {e}") from e
+
+
+class Session:
+    """Trains and measures what is not done yet, each run as soon as its stages are there.
+
+    hours: begin nothing after this time, and interrupt a training at a checkpoint then; None is
+    no limit. call: how commands are run. publish: called after every measured run.
+    """
+
+    def __init__(self, plan: Plan, store: Store, results: Results, *, call: Call,
+                 publish: Callable[[], None], hours: float | None = None,
+                 say: Callable[[str], None] = print):
+        self.plan, self.store, self.results = plan, store, results
+        self.call, self.publish, self.say = call, publish, say
+        self.end = None if hours is None else time.monotonic() + 3600 * hours
+        self.failed_runs: list[str] = []
+        self.failed_units: set[str] = set()
+
+    def go(self) -> None:
+        """Raises TimeIsUp at the end of ``hours``, KeyboardInterrupt when asked to stop, and
+        UserError in the end when commands have failed: other runs go on without them."""
+        for run in self.plan.runs:
+            if self.results.of(run) is not None:
+                continue
+            try:
+                self._one(run)
+            except UserError as e:
+                self.failed_runs.append(run.name)
+                self.say(f"ablate: {run.name} given up: {e}")
+        if self.failed_runs:
+            raise UserError(f"{len(self.failed_runs)} runs have failed: "
+                            f"{', '.join(self.failed_runs)}: see above; the same command tries "
+                            "them again")
+
+    def _one(self, run: Run) -> None:
+        folder = self.store.open(run)
+        for unit in run.units:
+            if unit.name in self.failed_units:
+                raise UserError(f"its stage {unit.name} has failed before")
+            if not self.store.finished(unit):
+                self._train(run, unit)
+            # What goes on from here starts from best/; the state is six times its size.
+            for name in ("state", "last"):
+                shutil.rmtree(self.store.unit(unit) / name, ignore_errors=True)
+        self._measure(run, folder)
+
+    def _train(self, run: Run, unit: Unit) -> None:
+        self.say(f"ablate: {run.name}: train {unit.name}")
+        try:
+            self._command(run, "train", unit.stage, f"seed={unit.seed}", may_stop=True)
+        except UserError:
+            self.failed_units.add(unit.name)
+            raise
+
+    def _measure(self, run: Run, folder: Path) -> None:
+        self.say(f"ablate: {run.name}: speak and score")
+        self._once(run, folder, "synthesize", "--system", run.speaks)
+        self._once(run, folder, "probe", run.speaks)
+        # Recordings, and clips of systems that differ in nothing, are heard once.
+        shared, own = (place / "score_cache.json" for place in (self.store.root, folder))
+        if shared.is_file() and not own.is_file():
+            shutil.copyfile(shared, own)
+        self._once(run, folder, "score")
+        shutil.copyfile(own, shared.with_suffix(".part"))
+        shared.with_suffix(".part").replace(shared)
+        record, facts = read_record(run, folder)
+        if not self.results.same_judge(facts):
+            (folder / "score.done").unlink()
+            raise UserError(f"heard by another recogniser ({facts['recognizer']}) than the runs in "
+                            f"{self.results.path}: have the same one, or use another --tag")
+        self.results.add(run, record, facts)
+        self.publish()
+
+    def _once(self, run: Run, folder: Path, verb: str, *arguments: str) -> None:
+        """A command whose end is noted in the run's folder, which other settings empty."""
+        done = folder / f"{verb}.done"
+        if not done.exists():
+            self._command(run, verb, *arguments)
+            done.touch()
+
+    def _command(self, run: Run, verb: str, *arguments: str, may_stop: bool = False) -> None:
+        left = None if self.end is None else self.end - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeIsUp
+        words = [verb, *arguments, "--config", str(self.store.run(run) / "config.yaml"),
+                 "--tag", f"{self.store.tag}/runs/{run.name}"]
+        status = self.call(words, left if may_stop else None)
+        if status == INTERRUPTED:
+            if self.end is not None and time.monotonic() >= self.end:
+                raise TimeIsUp
+            raise KeyboardInterrupt
+        if status:
+            raise UserError(f"e2etts {' '.join(words)} ended with status {status}")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Holds ``folder/lock``, whose descriptor it gives; ends with the last process that has it.
+
+    Raises UserError where another process holds it: two would train the same stage."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            file.seek(0)
+            raise UserError(f"{path}: an experiment, or a command that it left behind, is working "
+                            f"here (processes {file.read().strip() or '?'}): wait for it, or end "
+                            "it") from e
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file.fileno()
+
+
+def in_process_of_its_own(lock: int) -> Call:
+    """Commands as processes that inherit the lock: one that outlives us still keeps others out."""
+    def call(arguments: list[str], seconds: float | None) -> int:
+        child = subprocess.Popen([sys.executable, "-m", "e2etts.bin.main", *arguments],
+                                 pass_fds=(lock,))
+        os.write(lock, f"{child.pid}\n".encode())
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.terminate()
+            child.wait()
+            return INTERRUPTED
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
+
+    return call

@@ -1,0 +1,110 @@
+import copy
+from pathlib import Path
+
+import pytest
+from made_experiment import ABLATION, RECIPE, make_folder, make_plan
+
+from e2etts.ablation.plan import chain, exposure, load_plan, recipe_path
+from e2etts.config import build, merge
+from e2etts.errors import UserError
+from e2etts.tasks.build import TASKS
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def keys(plan, system, seed=0):
+    run = next(r for r in plan.runs if (r.system, r.seed) == (system, seed))
+    return {u.stage: u.key for u in run.units}
+
+
+def test_what_is_the_same_is_one_unit(here):
+    plan = make_plan(here)
+    assert [r.name for r in plan.runs][:4] == [
+        "cascade-seed0", "stage2-seed0", "stage3-seed0", "cascade-seed1"]
+    cascade, two, three = (keys(plan, s) for s in ("cascade", "stage2", "stage3"))
+    assert list(three) == ["vocoder", "tokenizer", "lm", "joint"]
+    assert cascade["vocoder"] == two["vocoder"] == keys(plan, "stage2", 1)["vocoder"]
+    assert two == {k: v for k, v in three.items() if k != "joint"}
+    # The LM stage itself is the same in both, but not what it starts from.
+    assert cascade["tokenizer"] != two["tokenizer"] and cascade["lm"] != two["lm"]
+    assert not set(keys(plan, "stage3", 1).values()) - {three["vocoder"]} & set(three.values())
+    assert len(plan.units) == 1 + 2 * 5
+    assert [u.seed for u in plan.units.values() if u.stage == "vocoder"] == [RECIPE["seed"]]
+    kinds = {u.kind for u in plan.units.values()}
+    assert len(kinds) == 1 + 5
+
+
+@pytest.mark.parametrize("override,changed", [
+    ("stages.lm.train.lr=0.5", {"lm", "joint"}),
+    ("stages.lm.train.log_every=7", set()),
+    ("model.fm.trunk.layers=3", {"tokenizer", "lm", "joint"}),
+    ("vocoder.dim=32", {"vocoder"}),
+    ("stages.joint.weights.ctc=2", {"joint"}),
+    ("synthesis.candidates=2", set()),
+])
+def test_a_change_reaches_exactly_what_it_decides(here, override, changed):
+    path = make_folder(here)
+    before, after = load_plan(path), load_plan(path, [override])
+    a, b = keys(before, "stage3"), keys(after, "stage3")
+    assert {stage for stage in a if a[stage] != b[stage]} == changed
+    measured_anew = before.runs[2].key != after.runs[2].key
+    assert measured_anew == bool(changed or override.startswith("synthesis"))
+
+
+def test_other_data_are_other_units_and_the_same_data_made_anew_are_not(here):
+    path = make_folder(here)
+    before = keys(load_plan(path), "stage2")
+    make_folder(here)
+    assert keys(load_plan(path), "stage2") == before
+    (here / "dump/train/utt2num_frames").write_text("u0 10\nu1 12\n")
+    assert not set(keys(load_plan(path), "stage2").values()) & set(before.values())
+
+
+def test_seconds_of_audio_by_part(here):
+    plan = make_plan(here)
+    recipe = next(r.recipe for r in plan.runs if r.system == "stage3")
+    assert exposure(recipe, "joint") == {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600,
+                                         "speaker": 600}
+    late = load_plan(here / "ablation.yaml", 
+                     ["stages.tokenizer.weights.lm={weight: 1.0, delay: 0.75}"])
+    assert exposure(late.runs[2].recipe, "tokenizer")["lm"] == 150
+
+
+def test_slips_are_named(here):
+    def refused(message, changes, recipe=RECIPE):
+        with pytest.raises(UserError, match=message):
+            load_plan(make_folder(here, merge(copy.deepcopy(ABLATION), changes), recipe))
+
+    refused("no system 'stage4'; systems: cascade", {"comparisons": [["stage4", "cascade"]]})
+    refused("comparisons must name", {"comparisons": []})
+    refused("seeds must be different", {"seeds": [1, 1]})
+    refused("system 'stage2': unknown configuration key 'stages.lm.trian'",
+            {"systems": {"stage2": {"overrides": {"stages": {"lm": {"trian": {}}}}}}})
+    refused("no stage 'fm'", {"systems": {"stage2": {"speaks": "fm"}}})
+    refused("nearest known key: 'systems.stage2.about'", {"systems": {"stage2": {"abuot": "x"}}})
+    circle = copy.deepcopy(RECIPE)
+    circle["stages"]["tokenizer"]["init"] = "joint"
+    refused("leads back to", {}, circle)
+    assert recipe_path(make_folder(here)).name == "recipe.yaml"
+    plan = make_plan(here)
+    assert chain(plan.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
+
+
+@pytest.mark.parametrize("name", ["ablation", "ablation_smoke"])
+def test_the_experiments_of_mini_are_whole_and_spend_alike(name):
+    path = Path(__file__).resolve().parents[2] / "egs/mini/conf" / f"{name}.yaml"
+    plan = load_plan(path)
+    for run in plan.runs:
+        for unit in run.units:
+            build(TASKS[unit.config.task].Options, unit.config.options)
+    assert len({repr(r.recipe.model) for r in plan.runs}) == 1  # equal parameters
+    if name == "ablation":
+        assert len(plan.config.seeds) >= 3
+        spent = {r.system: exposure(r.recipe, r.speaks) for r in plan.runs}
+        for part in ("lm", "fm", "rm"):
+            seconds = [s[part] for s in spent.values()]
+            assert max(seconds) <= 1.2 * min(seconds), part

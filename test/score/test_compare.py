@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from e2etts.bin.main import main
+from e2etts.errors import UserError
+from e2etts.score.compare import Counts, counts_of, estimate, paired, read_rows
+
+
+def mean_counts(values) -> Counts:
+    values = np.atleast_2d(np.array(values, float))
+    return Counts(values, np.ones_like(values))
+
+
+def test_one_run_agrees_with_the_paired_t_test():
+    random = np.random.default_rng(0)
+    a = random.normal(0.3, 1, 80)
+    b = a * 0.5 + random.normal(0, 0.5, 80)
+    found, known = estimate(mean_counts(a), mean_counts(b), samples=20000), ttest_rel(a, b)
+    assert found.value == pytest.approx((a - b).mean())
+    assert found.p == pytest.approx(known.pvalue, rel=0.15)
+    low, high = known.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_one_utterance_of_several_runs_agrees_with_the_t_test_over_runs():
+    a, b = np.array([[3.0], [4.0], [6.0]]), np.array([[2.0], [3.5], [4.0]])
+    found = estimate(Counts(a, a * 0 + 1), Counts(b, b * 0 + 1))
+    assert found.p == pytest.approx(ttest_rel(a[:, 0], b[:, 0]).pvalue)
+
+
+def test_rates_are_ratios_of_sums_and_runs_weigh_the_same():
+    counts = Counts(np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[10.0, 2.0], [10.0, 2.0]]))
+    assert counts.values().tolist() == [0.25, 0.0]
+    assert estimate(counts).value == 0.125
+
+
+def test_equal_systems_and_a_single_observation():
+    a = mean_counts([[1.0, 2.0, 4.0], [2.0, 3.0, 5.0]])
+    same = estimate(a, a)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    constant = estimate(a, Counts(a.top - 1, a.bottom))
+    assert (constant.value, constant.low, constant.high, constant.p) == (1, 1, 1, 0)
+    assert estimate(mean_counts([[1.0]])).low is None
+    with pytest.raises(ValueError, match="shape"):
+        estimate(a, mean_counts([[1.0, 2.0]]))
+
+
+# (deviation of runs, of utterances, of both together): which of them rules should not matter.
+@pytest.mark.parametrize("by_run,by_utt,by_both", [(0.0, 0.0, 1.0), (0.3, 0.0, 1.0),
+                                                   (0.0, 1.0, 0.5), (1.0, 0.3, 0.5)])
+def test_intervals_cover_what_they_claim(by_run, by_utt, by_both):
+    random, trials, runs, utts = np.random.default_rng(1), 300, 3, 40
+    covered, widths = 0, []
+    for trial in range(trials):
+        table = (0.5 + by_run * random.standard_normal((runs, 1))
+                 + by_utt * random.standard_normal((1, utts))
+                 + by_both * random.standard_normal((runs, utts)))
+        e = estimate(mean_counts(table), mean_counts(table * 0), samples=200, seed=trial)
+        covered += e.low <= 0.5 <= e.high
+        widths.append(e.high - e.low)
+    assert covered / trials > 0.87
+    if not by_run:  # nor may they be wide for safety's sake
+        true = 2 * 1.96 * (by_utt**2 / utts + by_both**2 / (runs * utts)) ** 0.5
+        assert np.median(widths) < 1.35 * true
+
+
+def score_file(path, edits, system="tts", words=10, **more):
+    rows = [{"system": system, "set": "test_en", "utt": f"u{i}", "sim": 0.5 + 0.1 * e,
+             "dnsmos": {"ovrl": 3.0}, "errors": {
+                 "substituted": e, "deleted": 0, "inserted": 1, "words": words, "char_edits": e,
+                 "chars": 40}, **more} for i, e in enumerate(edits)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_command_compares_runs_in_pairs(tmp_path, capsys):
+    for seed in range(2):
+        score_file(tmp_path / f"a{seed}" / "scores.jsonl", [seed, 1, 2, 1])
+        score_file(tmp_path / f"b{seed}" / "scores.jsonl", [3, 4 + seed, 2])
+    a, b = (",".join(str(tmp_path / f"{x}{s}") for s in range(2)) for x in "ab")
+    assert main(["compare", a, b, "--json", str(tmp_path / "out.json")]) == 0
+    said = capsys.readouterr().out
+    wer, cer, sim, mos = json.loads((tmp_path / "out.json").read_text())["rows"]
+    # u3 is missing in b: [0+1, 1+1, 2+1] and [1+1, ...] of 30 words; [4, 5, 3] and [4, 6, 3]
+    assert wer["a"] == pytest.approx((6 / 30 + 7 / 30) / 2)
+    assert wer["b"] == pytest.approx((12 / 30 + 13 / 30) / 2)
+    assert wer["difference"] == pytest.approx(wer["a"] - wer["b"]) and wer["low"] < wer["high"]
+    assert (wer["utts"], wer["runs"], wer["left_out"]) == (3, 2, 1)
+    assert sim["difference"] < 0 and mos["p"] == 1.0 and cer["utts"] == 3
+    assert "left out" in said and "wer" in said
+
+
+def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, capsys):
+    a = score_file(tmp_path / "a.jsonl", [1, 2])
+    other = score_file(tmp_path / "b.jsonl", [1, 2], system="copy")
+    for arguments, message in [
+            ((a, other), "no scores of 'tts'; systems: copy"),
+            ((f"{a},{a}", other), "A names 2 runs, B 1"),
+            ((a, a, "--set", "test_es"), "no utterance was scored in all of"),
+            ((a, tmp_path / "absent"), "run e2etts score first")]:
+        assert main(["compare", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
+    a.write_text(a.read_text() * 2)
+    with pytest.raises(UserError, match=r"a\.jsonl:3: 'u0' occurs twice"):
+        read_rows(a)
+    a.write_text("{}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl:1: not a score"):
+        read_rows(a)
+
+
+def test_any_number_of_a_score_file_is_a_metric():
+    assert counts_of({"dnsmos": {"sig": 3.5}}, "dnsmos.sig") == (3.5, 1.0)
+    assert counts_of({"dnsmos": None}, "dnsmos.sig") is None
+    row = {("", "u"): {"mos": 4.0}}
+    assert paired([row], [{("", "v"): {"mos": 2.0}}], "mos") is None
