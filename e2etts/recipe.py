@@ -35,15 +35,28 @@ class StageConfig:
 
     task: first_order (losses on the tokens of recordings), second_order (losses on the LM's own
     samples) or vocoder. options: the task's own settings. data: how batches are made.
+    pretrained_lm: folder or hub name of a published Qwen3 text model; the LM takes its trunk and
+    text embedding from there, whatever ``init`` brings for it.
     """
 
     task: Literal["first_order", "second_order", "vocoder"]
     init: str | None = None
+    pretrained_lm: str | None = None
     trainable: list[str] = field(default_factory=list)
     weights: dict[str, float]
     options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendsConfig:
+    """A trained system that gets more languages, speakers or symbols: the folder of its prepared
+    data and that of its checkpoint. Its vocabularies come first in those of this recipe, its mel
+    scalars stay, and the stages without ``init`` start from it (not the vocoder)."""
+
+    dump: str
+    checkpoint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +66,7 @@ class RecipeConfig:
     seed: int = 0
     corpus: CorpusConfig
     corpus_data: dict[str, Any] = field(default_factory=dict)
+    extends: ExtendsConfig | None = None
     audio: AudioConfig = field(default_factory=AudioConfig)
     text: TextConfig = field(default_factory=TextConfig)
     model: SystemConfig = field(default_factory=SystemConfig)
@@ -91,6 +105,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
         if stage.init is not None and stage.init not in recipe.stages:
             raise UserError(f"stages.{name}.init: no stage '{stage.init}'; "
                             f"stages: {', '.join(recipe.stages)}")
+        if stage.pretrained_lm and stage.task != "first_order":
+            raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so")
         unknown = [p for p in stage.trainable if p not in PARTS]
         if unknown and stage.task != "vocoder":
             raise UserError(f"stages.{name}.trainable: no part '{unknown[0]}'; "

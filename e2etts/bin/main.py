@@ -17,6 +17,7 @@ VERBS = {
     "synthesize": "speak the test sets and sentences: copy synthesis and text-to-speech (stage 9)",
     "score": "error rates, speaker similarity and quality of the spoken sets (stage 10)",
     "report": "write report.html, one page to look at and listen to (stage 10)",
+    "plan": "parameters, memory, operations and days that training would take",
     "bench": "measure speed: training steps, against peers, synthesis",
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }
