@@ -20,8 +20,9 @@ aten = torch.ops.aten
 
 
 class Shapes(TorchDispatchMode):
-    """Inside, ``torch.device("meta")`` holds for floats only. live_bytes, peak_bytes: of the
-    floating-point tensors that were made inside and are alive, now and at most."""
+    """Inside, floats that are made of nothing are on the meta device; integers never are.
+    live_bytes, peak_bytes: of the tensors there that were made inside and are alive, now and at
+    most."""
 
     def __init__(self):
         super().__init__()
@@ -33,8 +34,9 @@ class Shapes(TorchDispatchMode):
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         asked = kwargs.get("device")
         if not any(t.is_meta for t in inputs):
-            if asked is not None and torch.device(asked).type == "meta":
-                out = func(*args, **kwargs)
+            on_meta = asked is not None and torch.device(asked).type == "meta"
+            if on_meta or (not inputs and any(a.name == "device" for a in func._schema.arguments)):
+                out = func(*args, **{**kwargs, "device": "meta"})
                 if _integers(out):
                     out = func(*args, **{**kwargs, "device": "cpu"})
                 return self._note(out)

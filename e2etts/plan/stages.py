@@ -130,7 +130,7 @@ class StagePlanner:
 
 
 def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
-    with Shapes(), torch.device("meta"):
+    with Shapes():
         return build_task(recipe, name, vocab).train()
 
 
