@@ -107,6 +107,9 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeC
                             f"stages: {', '.join(recipe.stages)}")
         if stage.pretrained_lm and stage.task != "first_order":
             raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so")
+        if stage.pretrained_lm and recipe.text.published is None:
+            raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
+                            "own tokenizer: set text.model_type=published, and text.published")
         unknown = [p for p in stage.trainable if p not in PARTS]
         if unknown and stage.task != "vocoder":
             raise UserError(f"stages.{name}.trainable: no part '{unknown[0]}'; "

@@ -308,8 +308,9 @@ def test_a_published_tokenizer_is_taken_as_it_is(published, tmp_path):
     loaded = TextTokenizer.load(tmp_path / "text.model")
     theirs = tokenizers.Tokenizer.from_file(str(published / "tokenizer.json"))
     for line in ("hello there, ærlig", "你好, 再见."):
-        assert loaded.encode(line) == theirs.encode(line).ids
+        assert loaded.encode(line) == theirs.encode(" " + line).ids
         assert loaded.decode(loaded.encode(line)) == line
+        assert loaded.encode(f"{line} hello") == loaded.encode(line) + loaded.encode("hello")
     assert len(loaded) == theirs.get_vocab_size() and not loaded.unknown
     assert loaded.grown(["ж"]) is loaded
 

@@ -73,7 +73,9 @@ class _Builder:
                  workers: int, extends: Path | None):
         self.data, self.dump, self.audio, self.text = data, dump, audio, text
         self.workers, self.extends = workers, extends
-        self.before = Vocab.load(extends) if extends else None
+        if extends:
+            self.vocab_before = Vocab.load(extends)
+            self.model_before = TextTokenizer.load(extends / "text.model")
 
     def train_set(self, name: str) -> TextTokenizer:
         path = self.dump / "text.model"
@@ -88,7 +90,7 @@ class _Builder:
             self._texts(one)
             self._mels(one, part)
             texts = [one.texts[u] for u in one.kept]
-            model = (TextTokenizer.load(self.extends / "text.model").grown(texts) if self.extends
+            model = (self.model_before.grown(texts) if self.extends
                      else TextTokenizer.train(texts, self.text))
             model.save(path)
             self._tables(one, part, model)
@@ -120,10 +122,10 @@ class _Builder:
             for kind, file in (("speakers", "utt2spk"), ("languages", "utt2lang"),
                                ("emotions", "utt2emo"))}
         scalars = {k: stamp[k] for k in ("mel_mean", "mel_std")}
-        if self.before:
-            scalars = {k: getattr(self.before, k) for k in scalars}
+        if self.extends:
+            scalars = {k: getattr(self.vocab_before, k) for k in scalars}
             for kind, found in labels.items():
-                old = getattr(self.before, kind)
+                old = getattr(self.vocab_before, kind)
                 labels[kind] = old + [label for label in found if label not in old]
         words = list(read_table(folder / "text_norm").values())
         return {**labels, **scalars,

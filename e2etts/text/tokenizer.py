@@ -148,7 +148,10 @@ class PieceTokenizer(TextTokenizer):
 
 
 class PublishedTokenizer(TextTokenizer):
-    """The tokenizer.json of a language model, ids as they are; byte-level BPE knows all text."""
+    """The tokenizer.json of a language model, ids as they are; byte-level BPE knows all text.
+
+    Every text begins with a space, as a word inside a sentence does, so that texts can be joined.
+    """
 
     def __init__(self, model: bytes):
         """Raises ValueError for anything but a tokenizer.json."""
@@ -165,10 +168,10 @@ class PublishedTokenizer(TextTokenizer):
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(" " + text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids)
+        return self._tokenizer.decode(ids).removeprefix(" ")
 
 
 def train_pieces(lines: Iterable[str], config: TextConfig) -> bytes:

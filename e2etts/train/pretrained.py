@@ -73,8 +73,8 @@ def _text_rows(lm: LM, table: Tensor, folder: Path, where: str) -> None:
     rows = len(lm.text.weight)
     if len(table) < rows:
         raise UserError(f"{where}: {rows} text tokens, but the embedding of {folder} has "
-                        f"{len(table)} rows: set text.model_type=published text.published to the "
-                        "same model, and prepare again (--stage 2)")
+                        f"{len(table)} rows: set text.published to the same model, and prepare "
+                        "again (--stage 2)")
     lm.text.weight.copy_(table[:rows])
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tokenizers
 import yaml
 from made_corpus import make_set
 from safetensors.torch import load_file
@@ -77,12 +78,21 @@ def test_the_lm_of_a_stage_starts_from_published_files(trained, monkeypatch, cap
     transformers = pytest.importorskip("transformers")
     monkeypatch.chdir(trained)
     peer = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
-        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, head_dim=8, intermediate_size=24, rope_theta=1e6))
     peer.save_pretrained(trained / "qwen")
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.train_from_iterator(["one two three"] * 9, tokenizers.trainers.BpeTrainer(
+        vocab_size=270, show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    bpe.save("qwen/tokenizer.json")
     stage = {**STAGE, "pretrained_lm": "qwen"}
-    (trained / "qwen.yaml").write_text(yaml.safe_dump({**CONFIG, "stages": {"tokenizer": stage}}))
-    assert run("train", "qwen", "tokenizer") == 0
+    config = {**CONFIG, "corpus": {"dump_dir": "qwen_dump"}, "stages": {"tokenizer": stage},
+              "text": {"model_type": "published", "published": "qwen", "phonemes": False}}
+    (trained / "qwen.yaml").write_text(yaml.safe_dump(config))
+    assert run("prepare", "qwen") == 0 and run("train", "qwen", "tokenizer") == 0
+    assert json.loads((trained / "qwen_dump/vocab.json").read_text())["space"] == []
     theirs, ours = peer.state_dict(), tensors(trained, "qwen")
     assert ours["lm.trunk.layers.0.mlp.up_proj.weight"].allclose(
         theirs["model.layers.0.mlp.up_proj.weight"], atol=1e-6)
@@ -93,3 +103,6 @@ def test_the_lm_of_a_stage_starts_from_published_files(trained, monkeypatch, cap
                  "model.lm.trunk.layers=2"]) == 2
     assert ("stages.tokenizer.pretrained_lm: qwen/config.json has other sizes: set "
             "model.lm.trunk.layers=1 (is 2)" in capsys.readouterr().err)
+    letters = "text={model_type: char, published: null}"
+    assert run("train", "qwen", "tokenizer", letters) == 2
+    assert "set text.model_type=published" in capsys.readouterr().err
