@@ -41,6 +41,7 @@ from e2etts.text import (
                                                "twenty four, march fourth twenty twenty one"),
     ("en", "Jan 5th, £3 million, $0.01", "january fifth, three million pounds, one cent"),
     ("en", "It was 19/40/2021.", "it was nineteen forty two thousand and twenty one."),
+    ("en", "May 1999, 2024 men", "may nineteen ninety nine, two thousand and twenty four men"),
     ("en-GB", "3/4/2021", "april third twenty twenty one"),
     ("es", "El 1 de enero de 2024, a la 1:05", "el primero de enero de dos mil veinticuatro, a la "
                                                 "una y cinco"),

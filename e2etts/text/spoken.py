@@ -105,9 +105,10 @@ DATES: dict[str, tuple[str, ...]] = {
 
 # (where a number is a year, what follows it -> how that is spoken and the case of the year)
 YEARS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
-    "de": (r"\b((?:in|im jahre?|seit|bis|vor|nach|anno)\s+)(1[1-9]\d\d)()(?![\w.,]*\d|\s*[€$£%])",
-           {}),
-    "en": (r"\b((?:in|since|until|before|after|year|of)\s+)(1[1-9]\d\d|20\d\d)()"
+    "de": (rf"\b((?:in|im jahre?|seit|bis|vor|nach|anno|{'|'.join(DATES['de'])})\s+)"
+           r"(1[1-9]\d\d)()(?![\w.,]*\d|\s*[€$£%])", {}),
+    "en": (rf"\b((?:in|since|until|before|after|year|{'|'.join(DATES['en'])})\s+)"
+           r"(1[1-9]\d\d|20\d\d)()"
            r"(?![\w.,:]*\d|\s*[$€£%])", {}),
     "ru": (r"()\b(\d{4})(\s+(?:годах?|года|году|год|г\.))(?!\w)",
            {"года": (" года", "g"), "году": (" году", "p"), "год": (" год", "n"),
