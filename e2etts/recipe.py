@@ -40,17 +40,30 @@ class StageConfig:
     whose RM hears the LM's samples beside the one that teaches it; an error rate that falls for
     the one and not for the other is reward hacking. For instance
     ``judge: {task: first_order, init: tokenizer, trainable: [rm], fresh: [rm], weights: {ctc: 1}}``
+    pretrained_lm: folder or hub name of a published Qwen3 text model; the LM takes its trunk and
+    text embedding from there, whatever ``init`` brings for it.
     """
 
     task: Literal["first_order", "second_order", "vocoder"]
     init: str | None = None
     fresh: list[str] = field(default_factory=list)
     judge: str | None = None
+    pretrained_lm: str | None = None
     trainable: list[str] = field(default_factory=list)
     weights: dict[str, float | LossWeight]
     options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendsConfig:
+    """A trained system that gets more languages, speakers or symbols: the folder of its prepared
+    data and that of its checkpoint. Its vocabularies come first in those of this recipe, its mel
+    scalars stay, and the stages without ``init`` start from it (not the vocoder)."""
+
+    dump: str
+    checkpoint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,7 @@ class RecipeConfig:
     seed: int = 0
     corpus: CorpusConfig
     corpus_data: dict[str, Any] = field(default_factory=dict)
+    extends: ExtendsConfig | None = None
     audio: AudioConfig = field(default_factory=AudioConfig)
     text: TextConfig = field(default_factory=TextConfig)
     model: SystemConfig = field(default_factory=SystemConfig)
@@ -98,25 +112,35 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
             raise UserError(f"unknown configuration key 'stages.{name}'; nearest known key: "
                             f"'stages.{near[0] if near else ''}'")
     recipe = build(RecipeConfig, merge(tree, laid_over))
-    for name, stage in recipe.stages.items():
-        for key in ("init", "judge"):
-            other = getattr(stage, key)
-            if other is not None and other not in recipe.stages:
-                raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
-                                f"stages: {', '.join(recipe.stages)}")
-        if stage.judge is not None and stage.task != "second_order":
-            raise UserError(f"stages.{name}.judge: only second_order has samples to judge")
-        for key in ("trainable", "fresh"):
-            unknown = [p for p in getattr(stage, key) if p not in PARTS]
-            if unknown and stage.task != "vocoder":
-                raise UserError(f"stages.{name}.{key}: no part '{unknown[0]}'; "
-                                f"parts: {', '.join(PARTS)}")
-        speaking = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q")
-                    if weight_at(stage.weights.get(w, 0.0))]
-        if stage.data.noise and speaking:
-            raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
-                            f"is for stages that train the RM: set weights.{speaking[0]} to 0")
+    for name in recipe.stages:
+        _check_stage(recipe, name)
     return recipe
+
+
+def _check_stage(recipe: RecipeConfig, name: str) -> None:
+    stage = recipe.stages[name]
+    for key in ("init", "judge"):
+        other = getattr(stage, key)
+        if other is not None and other not in recipe.stages:
+            raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
+                            f"stages: {', '.join(recipe.stages)}")
+    if stage.judge is not None and stage.task != "second_order":
+        raise UserError(f"stages.{name}.judge: only second_order has samples to judge")
+    for key in ("trainable", "fresh"):
+        unknown = [p for p in getattr(stage, key) if p not in PARTS]
+        if unknown and stage.task != "vocoder":
+            raise UserError(f"stages.{name}.{key}: no part '{unknown[0]}'; "
+                            f"parts: {', '.join(PARTS)}")
+    speaking = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q")
+                if weight_at(stage.weights.get(w, 0.0))]
+    if stage.data.noise and speaking:
+        raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
+                        f"is for stages that train the RM: set weights.{speaking[0]} to 0")
+    if stage.pretrained_lm and stage.task != "first_order":
+        raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so")
+    if stage.pretrained_lm and recipe.text.published is None:
+        raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
+                        "own tokenizer: set text.model_type=published, and text.published")
 
 
 def resolved(recipe: RecipeConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "e2etts"
 # configurations of all it sets up, and so stands above them.
 LAYERS = {"nets": 0, "data": 2, "train": 2, "infer.config": 2, "score.config": 2,
           "recipe": 3, "tasks": 4, "infer": 4, "score": 4, "bench": 5,
-          "ablation": 5, "bin": 6}
+          "ablation": 5, "plan": 5, "bin": 6}
 BASE_LAYER = 1  # errors, config, audio, text, ...: modules directly in the package
 NET_IMPORTS = {"torch", "torchaudio", "math", "dataclasses", "typing", "collections", "functools",
                "e2etts"}

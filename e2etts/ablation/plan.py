@@ -183,7 +183,8 @@ def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:
     stage = to_dict(recipe.stage(name))
     stage["train"] = {k: v for k, v in stage["train"].items() if k not in _FREE}
     nets = {"vocoder": to_dict(recipe.vocoder)} if stage["task"] == "vocoder" else \
-        {"model": to_dict(recipe.model), "text": to_dict(recipe.text)}
+        {"model": to_dict(recipe.model), "text": to_dict(recipe.text),
+         "extends": recipe.extends and to_dict(recipe.extends)}
     return {"name": name, "stage": stage, "audio": to_dict(recipe.audio), "data": data, **nets}
 
 

@@ -23,6 +23,7 @@ VERBS = {
     "compare": "two systems on the same utterances: differences, intervals, p-values",
     "ablate": "train and compare many systems: one experiment, resumable, with its tables",
     "curve": "word error rate against training time, from checkpoints kept along a run",
+    "plan": "parameters, memory, operations and days that training would take",
     "bench": "measure speed: training steps, against peers, synthesis",
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }

@@ -23,4 +23,5 @@ def run(args: argparse.Namespace) -> None:
     corpus = recipe.corpus
     prepare(corpus.data_dir, corpus.dump_dir, train=corpus.train,
             sets=[corpus.train, corpus.dev, *corpus.tests, *corpus.sentences],
-            audio=recipe.audio, text=recipe.text, workers=args.workers)
+            audio=recipe.audio, text=recipe.text, workers=args.workers,
+            extends=recipe.extends.dump if recipe.extends else None)

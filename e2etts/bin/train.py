@@ -17,9 +17,11 @@ from e2etts.data.datadir import write_text
 from e2etts.data.dataset import MelDataset, dev_batches, training_stream
 from e2etts.data.vocab import Vocab
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
-from e2etts.tasks.build import build_task, model_config
-from e2etts.train.checkpoint import load_checkpoint
+from e2etts.tasks.build import build_task, model_config, system_sizes
+from e2etts.train.checkpoint import load_checkpoint, require_same
+from e2etts.train.grow import check_extends, grown
 from e2etts.train.loop import Trainer
+from e2etts.train.pretrained import start_from_published
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +50,15 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     if stage.init is not None:
         start, origin = load_checkpoint(root / stage.init / "best",
                                         model_config(recipe, stage.init, vocab))
+    elif recipe.extends and stage.task != "vocoder":
+        start, origin = extended(recipe, name, vocab)
     judge = None
     if stage.judge is not None:
         judge, _ = load_checkpoint(root / stage.judge / "best",
                                    model_config(recipe, stage.judge, vocab))
     task = build_task(recipe, name, vocab, start, judge)
+    if stage.pretrained_lm:
+        start_from_published(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
     config = stage.train
     identity = {
         **{k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},
@@ -70,6 +76,21 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     write_text(folder / "config.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False,
                                                       allow_unicode=True))
     return trainer.run()
+
+
+def extended(recipe: RecipeConfig, name: str, vocab: Vocab) -> tuple[dict, dict]:
+    """Tensors for stage ``name`` from the system that the recipe extends, and its meta.json.
+
+    Raises UserError where anything but the vocabularies differs.
+    """
+    where, wanted = recipe.extends.checkpoint, model_config(recipe, name, vocab)
+    tensors, origin = load_checkpoint(where)
+    old = Vocab.load(recipe.extends.dump)
+    check_extends(vocab, old, recipe.extends.dump)
+    stored = origin.get("config", {})
+    require_same(stored, {**wanted, "sizes": to_dict(system_sizes(recipe, old))}, where)
+    fresh = build_task(recipe, name, vocab).state_to_save()
+    return grown(tensors, fresh), origin
 
 
 def _stamp(folder: Path) -> str | None:

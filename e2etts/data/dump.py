@@ -49,17 +49,18 @@ class _Set:
 
 def prepare(
     data: str | Path, dump: str | Path, *, train: str, sets: list[str], audio: AudioConfig,
-    text: TextConfig, workers: int = 2,
+    text: TextConfig, workers: int = 2, extends: str | Path | None = None,
 ) -> None:
     """Bring ``dump/<set>`` up to date for the train set and every other one of ``sets``.
 
-    The text model, the labels and the mel scalars come from the train set alone. A set whose
+    The text model, the labels and the mel scalars come from the train set alone; with ``extends``,
+    the dump of a trained system, its own come first and its mel scalars stay. A set whose
     inputs and settings are unchanged is left alone. Raises UserError for missing or unreadable
     input and for a set of which nothing is left; utterances without usable text or sound are
     listed with the reason in ``dump/<set>/skipped``.
     """
     data, dump = Path(data), Path(dump)
-    builder = _Builder(data, dump, audio, text, workers)
+    builder = _Builder(data, dump, audio, text, workers, extends and Path(extends))
     model = builder.train_set(train)
     Vocab(**builder.vocabulary(train, model)).save(dump)
     for name in sets:
@@ -69,20 +70,28 @@ def prepare(
 
 class _Builder:
     def __init__(self, data: Path, dump: Path, audio: AudioConfig, text: TextConfig,
-                 workers: int):
+                 workers: int, extends: Path | None):
         self.data, self.dump, self.audio, self.text = data, dump, audio, text
-        self.workers = workers
+        self.workers, self.extends = workers, extends
+        if extends:
+            self.vocab_before = Vocab.load(extends)
+            self.model_before = TextTokenizer.load(extends / "text.model")
 
     def train_set(self, name: str) -> TextTokenizer:
         path = self.dump / "text.model"
-        one = self._load(name, "", need_wav=True)
+        before = ""
+        if self.extends:
+            before = _hash_of([self.extends / "text.model", self.extends / "vocab.json"])
+        one = self._load(name, before, need_wav=True)
         if self._up_to_date(one) and path.is_file() and \
                 self._stamp(name)["text_model"] == _hash_of([path]):
             return TextTokenizer.load(path)
         with replaced_folder(self.dump / name) as part:
             self._texts(one)
             self._mels(one, part)
-            model = TextTokenizer.train([one.texts[u] for u in one.kept], self.text)
+            texts = [one.texts[u] for u in one.kept]
+            model = (self.model_before.grown(texts) if self.extends
+                     else TextTokenizer.train(texts, self.text))
             model.save(path)
             self._tables(one, part, model)
             mean, std = _mean_std(one)
@@ -112,8 +121,14 @@ class _Builder:
             if (folder / file).is_file() else []
             for kind, file in (("speakers", "utt2spk"), ("languages", "utt2lang"),
                                ("emotions", "utt2emo"))}
+        scalars = {k: stamp[k] for k in ("mel_mean", "mel_std")}
+        if self.extends:
+            scalars = {k: getattr(self.vocab_before, k) for k in scalars}
+            for kind, found in labels.items():
+                old = getattr(self.vocab_before, kind)
+                labels[kind] = old + [label for label in found if label not in old]
         words = list(read_table(folder / "text_norm").values())
-        return {**labels, "mel_mean": stamp["mel_mean"], "mel_std": stamp["mel_std"],
+        return {**labels, **scalars,
                 "text_size": len(model), "space": space_between(model, words[0], words[-1])}
 
     def _load(self, name: str, text_model: str, need_wav: bool) -> _Set:

@@ -13,7 +13,8 @@ from e2etts.data.datadir import DataDir, read_table
 from e2etts.data.dump import space_between
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
-from e2etts.text import TextConfig, TextTokenizer, find_program
+from e2etts.programs import find_program
+from e2etts.text import TextConfig, TextTokenizer
 
 
 def snapshot(dump):

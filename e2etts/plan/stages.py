@@ -1,0 +1,186 @@
+"""What a training stage needs: parameters, memory, operations, time; nothing is allocated."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from e2etts.data.batch import Batch
+from e2etts.data.vocab import Vocab
+from e2etts.plan.shapes import Shapes, run_on_shapes
+from e2etts.recipe import RecipeConfig
+from e2etts.tasks.build import build_task
+from e2etts.train.config import TrainConfig
+from e2etts.train.optim import make_optimizers
+from e2etts.train.task import Task
+
+GIB = 2**30
+# States that each GPU holds a share of (arXiv 1910.02054, stages 1 to 3).
+SHARDING = {"none": (), "optimizer": ("optimiser",), "gradients": ("optimiser", "gradients"),
+            "full": ("optimiser", "gradients", "weights", "EMA")}
+# Of a GPU's memory; the rest is for its context, libraries and fragmentation.
+USABLE = 0.9
+_LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The data: hours, how long an utterance is, and text tokens in a second of it."""
+
+    hours: float
+    utterance_seconds: float = 8.0
+    text_tokens_a_second: float = 13.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """gpus, each of tflops (1e12 operations a second in the stage's precision) and gib; the share
+    of tflops that training reaches; which states are sharded over them."""
+
+    gpus: int = 1
+    tflops: float = 148.0
+    gib: float = 95.0
+    utilisation: float = 0.4
+    sharding: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """memory_bytes: of one GPU by kind. flops: of one optimiser step on one GPU. passes: over the
+    data. steps and days: None where the stage is bounded by minutes."""
+
+    name: str
+    memory_bytes: dict[str, float]
+    flops: float
+    batch_seconds: float
+    steps: int | None
+    passes: float | None
+    days: float | None
+
+    @property
+    def total_gib(self) -> float:
+        return sum(self.memory_bytes.values()) / GIB
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All of them, frozen ones included."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def parameters_by_part(recipe: RecipeConfig, vocab: Vocab) -> dict[str, int]:
+    """Parameters of each part of the system, and of the vocoder where a stage trains one."""
+    counts = {}
+    for name in {stage.task == "vocoder": name for name, stage in recipe.stages.items()}.values():
+        task = _meta_task(recipe, name, vocab)
+        if recipe.stage(name).task == "vocoder":
+            counts["vocoder"] = count_parameters(task.vocoder)
+        else:
+            counts |= {part: count_parameters(net) for part, net in task.system.named_children()}
+    return counts
+
+
+class StagePlanner:
+    """Plans one first- or second-order stage, with batches of equally long utterances."""
+
+    def __init__(self, recipe: RecipeConfig, name: str, vocab: Vocab, work: Work,
+                 machine: Machine):
+        self.recipe, self.name, self.work, self.machine = recipe, name, work, machine
+        self.stage = recipe.stage(name)
+        self.task = _meta_task(recipe, name, vocab)
+        self.states = state_bytes(self.task, self.stage.train, machine)
+        for parameter in self.task.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)  # counted with the states
+
+    @property
+    def rows(self) -> int:
+        """Utterances that the stage's batch holds; at least one."""
+        return max(1, int(self.stage.train.batch_seconds / self.work.utterance_seconds))
+
+    def plan(self, rows: int | None = None) -> StagePlan:
+        """With the stage's own batch, or with ``rows`` utterances."""
+        config, machine = self.stage.train, self.machine
+        batch = shape_batch(self.recipe, self.name, self.work, rows or self.rows)
+        with FlopCounterMode(display=False) as counter:
+            activations = step_bytes(self.task, batch, self.stage.weights,
+                                     _LOW[config.precision])
+        seconds = float(batch.mel_lens.sum()) / self.recipe.audio.frame_rate_hz
+        flops = counter.get_total_flops() * config.accumulation
+        passes = days = None
+        if config.max_steps is not None:
+            step_seconds = seconds * config.accumulation * machine.gpus
+            passes = config.max_steps * step_seconds / (self.work.hours * 3600)
+            rate = machine.tflops * 1e12 * machine.utilisation
+            days = config.max_steps * flops / rate / 86400
+        return StagePlan(name=self.name, memory_bytes={**self.states, "activations": activations},
+                         flops=flops, batch_seconds=seconds, steps=config.max_steps,
+                         passes=passes, days=days)
+
+    def largest_batch(self, most: int) -> int:
+        """Most utterances, up to ``most``, that fit on a GPU; 0 where not even one does."""
+        limit, one = self.machine.gib * USABLE, self.plan(1).total_gib
+        each = (self.plan(most).total_gib - one) / max(1, most - 1)
+        rows = min(most, 1 + int((limit - one) / each)) if one <= limit and each else 0
+        while rows and self.plan(rows).total_gib > limit:  # memory does not grow quite evenly
+            rows -= 1
+        return rows
+
+
+def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
+    with Shapes():
+        return build_task(recipe, name, vocab).train()
+
+
+def state_bytes(task: Task, config: TrainConfig, machine: Machine) -> dict[str, float]:
+    """What a GPU holds between steps, by kind. Weights, gradients, moments and average are
+    float32; the autocast copies of weights are counted with the activations."""
+    learning = [p for p in task.parameters() if p.requires_grad]
+    count = sum(p.numel() for p in learning)
+    held = Counter(
+        weights=sum(t.numel() * t.element_size() for t in [*task.parameters(), *task.buffers()]),
+        gradients=4 * count, EMA=4 * count if config.ema_decay else 0)
+    for optimizer in make_optimizers(task, learning, config):
+        moments = 1 if isinstance(optimizer, torch.optim.Muon) else 2
+        for group in optimizer.param_groups:
+            held["optimiser"] += sum(4 * moments * p.numel() for p in group["params"])
+            # AdamW counts its steps in a tensor for each parameter.
+            held["optimiser"] += 4 * len(group["params"]) if moments == 2 else 0
+    for kind in SHARDING[machine.sharding]:
+        held[kind] /= machine.gpus
+    if machine.gpus > 1 and machine.sharding == "none":
+        held["buckets"] = 4 * count  # in which DistributedDataParallel sums gradients
+    return dict(held)
+
+
+def shape_batch(recipe: RecipeConfig, name: str, work: Work, rows: int) -> Batch:
+    """``rows`` utterances of the same length, without values."""
+    audio, stage = recipe.audio, recipe.stage(name)
+    frames = max(1, round(work.utterance_seconds * audio.token_rate_hz)) * audio.frames_per_token
+    letters = max(1, round(work.utterance_seconds * work.text_tokens_a_second))
+    voice = max(1, round(stage.data.voice_max_seconds * audio.frame_rate_hz))
+
+    def mel(size: int) -> torch.Tensor:
+        return torch.empty(rows, size, audio.mel_bands, device="meta")
+
+    def lengths(size: int) -> torch.Tensor:
+        return torch.full((rows,), size)
+    labels = torch.zeros(rows, dtype=torch.long)
+    return Batch(
+        utts=[""] * rows, mel=mel(frames), mel_lens=lengths(frames),
+        text=torch.zeros(rows, letters, dtype=torch.long), text_lens=lengths(letters),
+        language=labels, speaker=labels, emotion=labels, voice_mel=mel(voice),
+        voice_lens=lengths(voice))
+
+
+def step_bytes(task: Task, batch: Batch, weights: dict[str, Any],
+               low: torch.dtype | None) -> int:
+    """Most bytes that the losses of a batch and their gradients take besides the states."""
+    task.progress = 1.0
+
+    def step() -> None:
+        terms = task(batch).terms
+        sum(v.float() for k, v in terms.items() if weights.get(k)).backward()
+    return run_on_shapes(step, low)
