@@ -10,23 +10,27 @@ ROOT = Path(__file__).resolve().parent
 install_requires = [
     "accelerate>=1.0",
     "av>=12",
+    "huggingface_hub>=0.24",
     "jiwer>=3.0",
     "kaldiio>=2.18",
     "matplotlib>=3.7",
     "num2words>=0.5.13",
     "numpy>=1.26",
     "pydantic>=2",
+    "pypinyin>=0.50",
     "pyyaml>=6",
     "safetensors>=0.4",
     "sentencepiece>=0.2",
     "soundfile>=0.12",
     "soxr>=0.3",
     "tensorboard>=2.14",
+    "tokenizers>=0.19",
     # torchaudio 2.11, the newest, is built for CUDA 13.0 and refuses torch 2.15 (CUDA 13.2);
     # the CPU-only wheel of torch 2.13.0 lacks a symbol without which torchaudio does not load.
     "torch>=2.9,<2.15,!=2.13.0",
     "torchaudio>=2.9",
     "tqdm>=4.60",
+    "wetext>=0.1.2",
 ]
 
 extras_require = {

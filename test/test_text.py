@@ -4,13 +4,15 @@ import os
 import shutil
 
 import pytest
+import tokenizers
 
-from e2etts import text as text_module
 from e2etts.errors import UserError
 from e2etts.programs import find_program
 from e2etts.text import (
     BEGIN,
     END,
+    IPA,
+    LANGUAGES,
     PAD,
     UNKNOWN,
     TextConfig,
@@ -33,6 +35,37 @@ from e2etts.text import (
     ("en", "follow-me, e-mail a@b", "follow me, e mail a at b"),
     ("en", "-5 degrees", "minus five degrees"),
     ("en", "wait...", "wait."),
+    ("en", "On March 15, 2024 it was $1.50.", "on march fifteenth, twenty twenty four it was "
+                                               "one dollar and fifty cents."),
+    ("en", "Since 1984; 2024-03-15, 3/4/2021", "since nineteen eighty four, march fifteenth twenty "
+                                               "twenty four, march fourth twenty twenty one"),
+    ("en", "Jan 5th, £3 million, $0.01", "january fifth, three million pounds, one cent"),
+    ("en", "It was 19/40/2021.", "it was nineteen forty two thousand and twenty one."),
+    ("en-GB", "3/4/2021", "april third twenty twenty one"),
+    ("es", "El 1 de enero de 2024, a la 1:05", "el primero de enero de dos mil veinticuatro, a la "
+                                                "una y cinco"),
+    ("es", "5,50 € o $3 millones, 15/03/2021", "cinco euros con cincuenta céntimos o tres millones "
+                                               "de dólares, quince de marzo de dos mil veintiuno"),
+    ("fr", "Le 1 mars 2024 à 10h30", "le premier mars deux mille vingt quatre à dix heures trente"),
+    ("fr", "1 234,50 € et 5 millions €", "mille deux cent trente quatre euros et cinquante "
+                                         "centimes et cinq millions d'euros"),
+    ("it", "Il 1 maggio 2020: 2,50 €, 3º", "il primo maggio duemilaventi, due euro e cinquanta "
+                                           "centesimi, terzo"),
+    ("it", "sig. Rossi, 2 milioni €", "signor rossi, due milioni di euro"),
+    ("ru", "15 марта 2024 г. в 10:01", "пятнадцатого марта две тысячи двадцать четвёртого года "
+                                       "в десять часов одна минута"),
+    ("ru", "в 1984 году: 21 руб., 5 млн ₽", "в тысяча девятьсот восемьдесят четвёртом году, "
+                                            "двадцать один рубль, пять миллионов рублей"),
+    ("ru", "01.02.2023, £5", "первого февраля две тысячи двадцать третьего года, пять фунтов"),
+    ("de", "Am 15. März 2024 um 10:30 Uhr", "am fünfzehnten märz zweitausendvierundzwanzig um "
+                                            "zehn uhr dreißig"),
+    ("de", "der 3. Platz, zum 2. Mal, 1. Mai", "der dritte platz, zum zweiten mal, erster mai"),
+    ("de", "Im Jahr 1984 kostete es 3.", "im jahr neunzehnhundertvierundachtzig kostete es drei."),
+    ("de", "z. B. 1.234,56 € bzw. 5 Mio. €", "zum beispiel eintausendzweihundertvierunddreißig "
+        "euro und sechsundfünfzig cent beziehungsweise fünf millionen euro"),
+    ("zh", "今天是2024年3月15日，涨了50%。", "今天是二零二四年三月十五日, 涨了百分之五十."),
+    ("zh", "第3名：$5.50！", "第三名, 五点五零美元!"),
+    ("zh-CN", "你 好 、OK ①", "你好, ok"),
     ("es", "¿El 1º de enero?", "el primero de enero?"),
     ("es", "Sr. López: 1.234,5 €", "señor lópez, mil doscientos treinta y cuatro coma cinco euros"),
     ("fr", "L'agent n° 3, le 1er à 10:05", "l'agent numéro trois, le premier à dix heures cinq"),
@@ -46,11 +79,11 @@ def test_text_as_it_is_read_aloud(lang, written, spoken):
     assert normalise(written, lang) == spoken
 
 
-@pytest.mark.parametrize("lang", ["en", "es", "fr", "it", "ru"])
+@pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("written", [
     "a 0 b", "a 1000000 b", "a 12345678901234567890 b", "a 3,5 b", "a 3.5.6 b", "a 99:99 b",
     "a 1/2 b", "a #1 @2 %3 &4 *5 b", "a $1.50 b", "a 10% b", "a\tb\nc", "a 1st 2º 3e 4-й b",
-    "a1b2c3"])
+    "a1b2c3", "31.12.1999 32.13.1999 1999-99-99", "in 1984 am 3. 5. €5 mio.", "$1.234.567,89"])
 def test_nothing_but_letters_and_basic_punctuation_is_left(lang, written):
     out = normalise(written, lang)
     assert out and all(c.isalpha() or c in " '.,?!" for c in out)
@@ -64,7 +97,7 @@ def test_text_without_words_is_refused(empty):
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(UserError, match="language 'tlh' has no text rules; known: en, es"):
+    with pytest.raises(UserError, match="language 'tlh' has no text rules; known: de, en, es"):
         normalise("nuqneH", "tlh")
 
 
@@ -131,7 +164,7 @@ def test_a_failing_espeak_is_reported(tmp_path, monkeypatch):
 
 def test_a_line_without_sounds_is_refused(tmp_path, monkeypatch):
     fake_espeak(tmp_path, monkeypatch, "while read line; do echo; done\n")
-    with pytest.raises(UserError, match="'hm': espeak-ng finds no sounds"):
+    with pytest.raises(UserError, match="'hm': no sounds found in it"):
         phonemise(["hm"], "en")
 
 
@@ -211,4 +244,94 @@ def test_every_symbol_that_espeak_writes_is_in_the_inventory():
              "ru": "щука, жизнь, объезд, чай, юный, этот, хлеб, мысль"}
     for lang, line in lines.items():
         (sounds,) = phonemise([line], lang)
-        assert set(sounds) <= set(text_module.IPA + " .,?!")
+        assert set(sounds) <= set(IPA + " .,?!")
+
+
+@needs_espeak
+def test_a_region_chooses_the_accent():
+    british, american = (phonemise(["water"], tag) for tag in ("en-GB", "en_US"))
+    assert british != american == phonemise(["water"], "en")
+    assert phonemise(["fünf."], "de-AT") == phonemise(["fünf."], "de")
+
+
+def test_mandarin_is_read_in_syllables_with_the_tones_that_are_spoken():
+    assert phonemise(["你好, 银行行长不是女儿."], "zh") == [
+        "ni2 hao3 , yin2 hang2 hang2 zhang3 bu2 shi4 nv3 er2 ."]
+    with pytest.raises(UserError, match="no sounds found in it"):
+        phonemise(["的", "ʘ"], "zh")
+
+
+@needs_espeak
+def test_latin_words_in_mandarin_are_read_as_english():
+    assert phonemise(["你 okay 吗"], "zh")[0].split()[1:-1] == phonemise(["okay"], "en")
+
+
+SYLLABLES = ["ni2 hao3 , yi1 er4 san1 .", "wo3 shi4 lv4 shi1 !", "ˌoʊkˈeɪ wo3 men5 ?"]
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
+def test_a_syllable_with_its_tone_is_a_token(kind):
+    tokenizer = TextTokenizer.train(SYLLABLES * 30, TextConfig(model_type=kind, vocab_size=130))
+    assert len(tokenizer) > 2000
+    ids = tokenizer.encode("zhuang4 nv3")  # in no training line
+    assert UNKNOWN not in ids and tokenizer.decode(ids) == "zhuang4 nv3"
+    assert len([i for i in ids if len(tokenizer.decode([i])) > 1]) == 2
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
+def test_a_grown_tokenizer_reads_old_text_as_before(kind):
+    old = TextTokenizer.train(LINES, TextConfig(model_type=kind, vocab_size=130))
+    new = old.grown(["fˈʏnf y ß", *SYLLABLES])
+    assert [new.encode(line) for line in LINES[:4]] == [old.encode(line) for line in LINES[:4]]
+    assert len(new) > len(old) + 2000
+    assert UNKNOWN in old.encode("ʏ") and UNKNOWN not in new.encode("fˈʏnf ß ni2 zhuang4")
+    assert len(new.grown(SYLLABLES)) == len(new)
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A byte-level BPE of the same form as that of Qwen3, trained on two lines."""
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    bpe.train_from_iterator(["hello there", "你好"], tokenizers.trainers.BpeTrainer(
+        vocab_size=300, show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>"]))
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def test_a_published_tokenizer_is_taken_as_it_is(published, tmp_path):
+    config = TextConfig(model_type="published", published=str(published), phonemes=False)
+    TextTokenizer.train([], config).save(tmp_path / "text.model")
+    loaded = TextTokenizer.load(tmp_path / "text.model")
+    theirs = tokenizers.Tokenizer.from_file(str(published / "tokenizer.json"))
+    for line in ("hello there, ærlig", "你好, 再见."):
+        assert loaded.encode(line) == theirs.encode(line).ids
+        assert loaded.decode(loaded.encode(line)) == line
+    assert len(loaded) == theirs.get_vocab_size() and not loaded.unknown
+    assert loaded.grown(["ж"]) is loaded
+
+
+def test_a_published_tokenizer_that_cannot_be_had(published, monkeypatch):
+    def config(source):
+        return TextConfig(model_type="published", published=source, phonemes=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="Some/Model: no such folder, and it cannot be fetched"):
+        TextTokenizer.train([], config("Some/Model"))
+    with pytest.raises(UserError, match="not the name of a hub repository"):
+        TextTokenizer.train([], config("no/such/folder"))
+    (published / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="tokenizer.json: not a tokenizer.json"):
+        TextTokenizer.train([], config(str(published)))
+    (published / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="tokenizer.json: cannot read the tokenizer"):
+        TextTokenizer.train([], config(str(published)))
+
+
+@pytest.mark.parametrize("changes", [{"model_type": "published"}, {"published": "x"},
+                                     {"model_type": "published", "published": "x"}])
+def test_half_a_published_tokenizer_is_refused(changes):
+    with pytest.raises(ValueError, match="publi"):
+        TextConfig(**changes)

@@ -1,0 +1,202 @@
+"""Numbers, amounts, dates and times in words, for the languages that num2words writes.
+
+Each function takes and returns lower-case text; ``lang`` is a language of ``spoken.DATES``.
+"""
+
+import re
+from functools import partial
+
+import num2words
+
+from e2etts.text.spoken import (
+    CURRENCIES,
+    DATES,
+    JOINED_CENTS,
+    MAGNITUDES,
+    ORDINALS,
+    THOUSANDS,
+    TIME,
+    WORDS,
+    YEARS,
+)
+
+_CODES = {"$": "USD", "€": "EUR", "£": "GBP", "₽": "RUB", "руб.": "RUB"}
+
+
+def number(digits: str, lang: str) -> str:
+    """Words for a whole number; long or 0-led runs by digit."""
+    if len(digits) > 1 and (digits[0] == "0" or len(digits) > 9):
+        return " ".join(_words(int(d), lang) for d in digits)
+    return _words(int(digits), lang)
+
+
+def _words(value: int, lang: str, **form: str) -> str:
+    try:
+        words = num2words.num2words(value, lang=lang, **form)
+    except (NotImplementedError, OverflowError):
+        words = num2words.num2words(value, lang=lang)
+    return words.lower().replace("-", " ").replace(",", "")
+
+
+def _decimal(value: str, lang: str) -> str:
+    whole, _, part = value.partition(".")
+    if not part:
+        return number(whole, lang)
+    digits = " ".join(_words(int(d), lang) for d in part)
+    return f"{number(whole, lang)} {WORDS[lang]['point']} {digits}"
+
+
+def with_decimal_points(text: str, lang: str) -> str:
+    """1.234,5 or 1 234,5 as the language writes it -> 1234.5."""
+    group = "[" + re.escape(THOUSANDS[lang]) + "]"
+    text = re.sub(rf"(?<!\d)\d{{1,3}}(?:{group}\d{{3}})+(?!\d)",
+                  lambda m: re.sub(r"\D", "", m[0]), text)
+    decimal = r"\." if lang == "en" else "[.,]"
+    return re.sub(rf"(?<![\d.,])(\d+){decimal}(\d{{1,4}})(?![\d.,]*\d)", r"\1.\2", text)
+
+
+def cardinals(text: str, lang: str) -> str:
+    """Every number that is left."""
+    text = re.sub(r"(?<![\w.])-(?=\d)", f" {WORDS[lang]['minus']} ", text)
+    text = re.sub(r"(?<![\d.])\d+\.\d{1,4}(?![\d.]*\d)", lambda m: f" {_decimal(m[0], lang)} ",
+                  text)
+    return re.sub(r"\d+", lambda m: f" {number(m[0], lang)} ", text)
+
+
+def amounts(text: str, lang: str) -> str:
+    """$5.20, 5 €, £3 million."""
+    scale = "|".join(map(re.escape, sorted(MAGNITUDES[lang], key=len, reverse=True)))
+    for sign in CURRENCIES[lang]:
+        amount = rf"(\d+(?:\.\d+)?)(?:\s?({scale})(?!\w))?"
+        mark = re.escape(sign)
+        found = re.compile(rf"{mark}\s?{amount}|{amount}\s?{mark}")
+        text = found.sub(lambda m, sign=sign: " " + _amount(
+            m[1] or m[3], m[2] or m[4], sign, lang) + " ", text)
+    return text
+
+
+def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
+    one, many = CURRENCIES[lang][sign]
+    whole, _, cents = value.partition(".")
+    if scale:
+        singular, plural, of = MAGNITUDES[lang][scale]
+        of = "d'" if of == "de" and lang == "fr" and many[0] in "aeiou" else f"{of} ".lstrip()
+        return f"{_decimal(value, lang)} {singular if value == '1' else plural} {of}{many}"
+    if len(cents) in (0, 2) and len(whole) < 10:
+        try:
+            parts = num2words.num2words(float(value), lang=lang, to="currency",
+                                        currency=_CODES[sign], separator="|")
+        except NotImplementedError:  # a currency that the library lacks in this language
+            return f"{_decimal(value, lang)} {one if value == '1' else many}"
+        parts = parts.lower().replace("-", " ").replace(",", "").replace(" sterling", "")
+        parts = [" ".join(p.split()) for p in parts.split("|")]
+        kept = [p for p, amount in zip(parts, (whole, cents or "0"), strict=True) if int(amount)]
+        return JOINED_CENTS[lang].join(kept or parts[:1])
+    return f"{_decimal(value, lang)} {many}"
+
+
+def ordinals(text: str, lang: str) -> str:
+    """21st, 3º, 2e, 2-й, der 3. Platz."""
+    if lang == "de":
+        # Only behind an article or preposition: elsewhere the point may end the sentence.
+        return re.sub(rf"\b({'|'.join(_GERMAN_ENDINGS)})\s+(\d{{1,3}})\.(?=\s+[^\W\d])",
+                      lambda m: f"{m[1]} {_german_ordinal(m[2], m[1])} ", text)
+    return re.sub(ORDINALS[lang], lambda m: f" {_words(int(m[1]), lang, to='ordinal')} ", text)
+
+
+_GERMAN_ENDINGS = {"der": "", "die": "", "das": ""} | dict.fromkeys(
+    ("am", "dem", "den", "des", "vom", "zum", "zur", "im", "beim", "bis", "ab", "seit", "jeden",
+     "einem", "einen"), "n")
+
+
+def _german_ordinal(digits: str, before: str | None) -> str:
+    return _words(int(digits), "de", to="ordinal") + _GERMAN_ENDINGS.get(before or "", "r")
+
+
+def dates(text: str, lang: str, month_first: bool) -> str:
+    """2024-03-15, 15/3/2024 (month_first: 3/15/2024), 15. März 2024, March 15, and years that
+    stand where only a year can."""
+    months = DATES[lang]
+    spoken = partial(_date, lang=lang)
+    text = re.sub(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b",
+                  lambda m: spoken(m[0], m[3], m[2], m[1]), text)
+    day, month = (3, 1) if month_first else (1, 3)
+    year = r"(?:\s*(?:г\.|года)(?!\w))?" if lang == "ru" else ""
+    before = r"(?:\b(\w+)\s+)?" if lang == "de" else "()"
+    text = re.sub(rf"{before}(?<![\d./-])(\d{{1,2}})([./-])(\d{{1,2}})\3(\d{{4}})(?![\d/-]){year}",
+                  lambda m: spoken(m[0], m[day + 1], m[month + 1], m[5], before=m[1]), text)
+    names = "|".join(m for names in months for m in names.split("|"))
+    number_of = {n: str(i + 1) for i, names in enumerate(months) for n in names.split("|")}
+    dot, of = (r"\." if lang == "de" else ""), (r"(?:de\s+)?" if lang == "es" else "")
+    text = re.sub(rf"{before}\b(\d{{1,2}}){dot}\s+{of}({names})(?:,?\s+{of}(\d{{4}}){year})?(?!\w)",
+                  lambda m: spoken(m[0], m[2], number_of[m[3]], m[4], before=m[1]), text)
+    if lang == "en":
+        text = re.sub(rf"\b({names})\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?"
+                      r"(?:(,?)\s+(\d{4}))?(?![\w:])",
+                      lambda m: spoken(m[0], m[2], number_of[m[1]], m[4], comma=m[3] or ""), text)
+    return re.sub(YEARS[lang][0], partial(_lone_year, lang=lang), text) if lang in YEARS else text
+
+
+def _date(written: str, day: str, month: str, year: str | None, *, lang: str,
+          before: str | None = None, comma: str = "") -> str:
+    if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
+        return written
+    name = DATES[lang][int(month) - 1].split("|")[0]
+    first = {"es": "primero", "fr": "premier", "it": "primo"}.get(lang) if int(day) == 1 else None
+    said = first or _words(int(day), lang)
+    if lang == "en":
+        said = f"{name} {_words(int(day), lang, to='ordinal')}{comma}"
+    elif lang == "de":
+        said = f"{before or ''} {_german_ordinal(day, before)} {name}"
+    elif lang == "ru":
+        said = f"{_words(int(day), lang, to='ordinal', case='g', gender='n')} {name}"
+    else:
+        said += f" de {name}" if lang == "es" else f" {name}"
+    if year:
+        said += (" de " if lang == "es" else " ") + _year(year, lang, "g")
+        said += " года" if lang == "ru" else ""
+    return f" {said} "
+
+
+def _year(digits: str, lang: str, case: str) -> str:
+    if lang == "ru":
+        return _words(int(digits), lang, to="ordinal", case=case)
+    return _words(int(digits), lang, to="year")
+
+
+def _lone_year(match: re.Match, lang: str) -> str:
+    before, digits, after = match[1] or "", match[2], match[3] or ""
+    form = YEARS[lang][1].get(after.strip(), (after, ""))
+    return f"{before}{_year(digits, lang, form[1])}{form[0]}"
+
+
+def times(text: str, lang: str) -> str:
+    """10:30, 10h30 in French, 10:30 Uhr in German."""
+    if lang == "fr":
+        text = re.sub(r"\b(\d{1,2})\s?h(?:\s?(\d{2}))?\b", lambda m: f"{m[1]}:{m[2] or '00'}", text)
+    own = r"(?:\s*uhr\b)?" if lang == "de" else ""
+    return re.sub(rf"\b(\d{{1,2}}):(\d{{2}})\b{own}", partial(_time, lang=lang), text)
+
+
+def _time(match: re.Match, lang: str) -> str:
+    hour, minute = int(match[1]), int(match[2])
+    if hour > 23 or minute > 59:
+        return f"{match[1]} {match[2]}"
+    exact, early, joined = TIME[lang]
+    form = exact if minute == 0 else early if minute < 10 else joined
+    feminine = {"gender": "f"} if lang == "ru" else {}
+    said = form.format(h=_words(hour, lang), m=_words(minute, lang, **feminine))
+    for wrong, right in _AGREEMENT.get(lang, ()):
+        said = re.sub(wrong, right, said)
+    return f" {said} "
+
+
+# What a number word before the unit asks of either.
+_AGREEMENT = {
+    "de": [(r"\beins uhr", "ein uhr")],
+    "es": [(r"^uno\b", "una"), (r"^veintiuno\b", "veintiuna")],
+    "fr": [(r"^un heures", "une heure"), (r"\bun heures", "une heures")],
+    "it": [(r"^uno\b", "una")],
+    "ru": [(r"\b(один) часов", r"\1 час"), (r"\b(два|три|четыре) часов", r"\1 часа"),
+           (r"\b(одна) минут", r"\1 минута"), (r"\b(две|три|четыре) минут", r"\1 минуты")],
+}
