@@ -1,11 +1,11 @@
 """Make data/<set> of AISHELL-3: train, dev, test, enrol.
 
 Layout, as the archive unpacks (openslr.org/93, its ReadMe.txt):
-    {train,test}/content.txt               SSB00050001.wav<tab>广 guang3 州 zhou1 ...
-    {train,test}/wav/SSB0005/SSB00050001.wav    44.1 kHz, one channel; seven letters name the speaker
-The transcript alternates characters and their pinyin with the tone's number. The text that models
-read has characters only: pinyin and tones are what text.phonemes makes of it, the same way for
-this text and for any other that is to be spoken.
+    {train,test}/content.txt                 SSB00050001.wav<tab>广 guang3 州 zhou1 ...
+    {train,test}/wav/SSB0005/SSB00050001.wav 44.1 kHz, one channel
+The first seven letters of a name are the speaker. The transcript alternates characters and their
+pinyin with the tone's number. The text that models read has characters only: pinyin and tones are
+what text.phonemes makes of it, in the same way as of any other text that is to be spoken.
 """
 
 import re

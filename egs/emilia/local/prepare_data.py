@@ -2,12 +2,13 @@
 
 Layout, as huggingface.co/datasets/amphion/Emilia-Dataset keeps it:
     {Emilia,Emilia-YODAS}/EN/EN-B000000.tar ...    for each clip KEY.mp3 (24 kHz) and KEY.json
-The JSON has text, speaker, language, duration and dnsmos (quality, 3 and more as published), and the
-key as ``id`` or, in Emilia-YODAS, ``_id``. Texts begin with a space. A speaker is one voice in one
-recording: two of them may be the same person. Archives are read as streams, nothing in them is
+The JSON has text, speaker, language, duration and dnsmos (quality, 3 and more as published), and
+the key as ``id`` or, in Emilia-YODAS, ``_id``. Texts begin with a space. A speaker is one voice in
+one recording: two of them may be the same person. Archives are read as streams, nothing in them is
 written under a name of theirs, and each is decoded once.
 """
 
+import io
 import json
 import re
 import sys
@@ -117,7 +118,6 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
 
 def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> float:
     """Write FLAC of one channel at the recipe's rate; returns its seconds."""
-    import io
     wav, rate = soundfile.read(io.BytesIO(mp3), dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(wav.mean(axis=1)), rate, sample_rate_hz)
     part = path.with_name(path.name + ".part")

@@ -22,8 +22,8 @@ HOW_TO_GET = ("ESD has no public address: its authors send a link, see "
               "github.com/HLTSingapore/Emotional-Speech-Data")
 EMOTIONS = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
 SENTENCES = 350
-PUBLISHED = {"ESD": Published(20 * len(EMOTIONS) * SENTENCES, speakers=20)}
-_LINE = re.compile(r"(\d{4}_\d{6})\s+(\S.*?)\s+(\S+)\s*")
+SPEAKERS_OF_A_LANGUAGE = 10
+_LINE = re.compile(r"(\d{4}_\d{6})\s+(\S.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,21 @@ def decoded(raw: bytes, lang: str) -> str:
 
 
 def transcripts(path: Path, lang: str) -> dict[str, str]:
-    """{utterance: text} of one speaker; what is no line of three fields has no text."""
+    """{utterance: text} of one speaker."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file: is --corpus_dir the folder that holds 0001 to 0020?")
+        raise UserError(f"{path}: no such file: is --corpus_dir the folder of 0001 to 0020?")
     lines = decoded(path.read_bytes(), lang).splitlines()
-    return {m[1]: m[2] for line in lines if (m := _LINE.fullmatch(line.strip()))}
+    return {m[1]: without_label(m[2], lang) for line in lines
+            if (m := _LINE.fullmatch(line.strip()))}
+
+
+def without_label(text: str, lang: str) -> str:
+    """``text`` without the emotion after it, whatever stands between them."""
+    if "\t" in text:
+        return text.partition("\t")[0].strip()
+    rest, _, last = text.rpartition(" ")
+    # Mandarin is written without spaces: what a space sets apart is the label.
+    return rest.strip() if last in EMOTIONS or (lang == "zh" and rest) else text
 
 
 def read(folder: Path, languages: tuple[str, ...]) -> list[Recording]:
@@ -80,8 +90,9 @@ def prepare(job: Job) -> None:
     folder = job.corpus("Emotion Speech Dataset", [], HOW_TO_GET)
     recordings = read(folder, languages)
     sets = {r.utt: set_of(r) for r in recordings}  # before audio of another rate is moved
-    part = Published(PUBLISHED["ESD"].utterances * len(languages) // 2, speakers=10 * len(languages))
-    good = job.usable({"ESD": recordings}, {"ESD": part})["ESD"]
+    speakers = SPEAKERS_OF_A_LANGUAGE * len(languages)
+    size = Published(speakers * len(EMOTIONS) * SENTENCES, speakers=speakers)
+    good = job.usable({"ESD": recordings}, {"ESD": size})["ESD"]
     names = ("train", "dev", *(f"test_{lang}" for lang in languages))
     chosen = {name: [r for r in good if sets[r.utt] == name] for name in names}
     chosen["dev"] = job.shuffled(chosen["dev"])[:job.config.dev_utts]

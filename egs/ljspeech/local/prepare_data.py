@@ -47,11 +47,14 @@ def read(folder: Path) -> list[Recording]:
 
 def prepare(job: Job) -> None:
     folder = job.corpus("LJSpeech-1.1", [ARCHIVE])
-    clips = job.usable({"LJSpeech-1.1": read(folder)}, PUBLISHED)["LJSpeech-1.1"]
-    dev, test = job.config.dev_utts, job.config.test_utts
-    train = len(clips) - dev - test
-    job.write({"train": clips[:max(train, 0)], "dev": clips[train:train + dev],
-               "test": clips[train + dev:]})
+    clips = read(folder)
+    test = len(clips) - job.config.test_utts
+    dev = test - job.config.dev_utts
+    set_of = {r.utt: "train" if i < dev else "dev" if i < test else "test"
+              for i, r in enumerate(clips)}
+    good = job.usable({"LJSpeech-1.1": clips}, PUBLISHED)["LJSpeech-1.1"]
+    job.write({name: [r for r in good if set_of[r.utt] == name]
+               for name in ("train", "dev", "test")})
 
 
 if __name__ == "__main__":
