@@ -1,10 +1,8 @@
 """Archives of public corpora: resumable download, checksum, unpacking that stays in its folder."""
 
-import contextlib
 import hashlib
 import http.client
 import lzma
-import shutil
 import tarfile
 import urllib.request
 import zipfile
@@ -12,10 +10,10 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from tqdm import tqdm
 
+from e2etts.data.datadir import write_bytes
 from e2etts.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
@@ -103,29 +101,23 @@ def unpack(path: Path, folder: Path) -> None:
     if done.exists():
         return
     with tqdm(desc=f"unpack {path.name}", unit="file") as bar:
-        for name, stream in entries(path):
-            target = folder / name
-            part = target.with_name(target.name + ".part")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as out:
-                shutil.copyfileobj(stream, out, _BLOCK_BYTES)
-            part.replace(target)
+        for name, content in entries(path):
+            write_bytes(folder / name, content)
             bar.update()
     done.touch()
 
 
-def entries(path: Path) -> Iterator[tuple[PurePosixPath, BinaryIO]]:
-    """(name, content) of every file of an archive in its order, read as a stream.
+def entries(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """(name, content) of every file of an archive, read from front to end.
 
     Raises UserError like ``unpack``.
     """
-    with _reported(path):
+    try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     if not info.is_dir():
-                        with archive.open(info) as stream:
-                            yield _inside(info.filename, path), stream
+                        yield _inside(info.filename, path), archive.read(info)
             return
         with tarfile.open(path, "r|*") as archive:
             for entry in archive:
@@ -133,13 +125,7 @@ def entries(path: Path) -> Iterator[tuple[PurePosixPath, BinaryIO]]:
                     continue
                 if not entry.isreg():
                     raise UserError(f"{path}: '{entry.name}' is a link or device: do not trust it")
-                yield _inside(entry.name, path), archive.extractfile(entry)
-
-
-@contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
+                yield _inside(entry.name, path), archive.extractfile(entry).read()
     except _DAMAGED as e:
         raise UserError(f"{path}: damaged archive ({e}): remove it and get it again") from e
 

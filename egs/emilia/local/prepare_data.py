@@ -76,9 +76,9 @@ def read_shard(path: Path, folder: Path, sample_rate_hz: int,
     target.mkdir(parents=True, exist_ok=True)
     halves: dict[str, dict] = {}
     recordings, left_out = [], []
-    for name, stream in entries(path):
+    for name, content in entries(path):
         clip = halves.setdefault(name.stem, {})
-        clip[name.suffix] = stream.read()
+        clip[name.suffix] = content
         if clip.keys() >= {".json", ".mp3"}:
             del halves[name.stem]
             made = _clip(name, clip, lang, target, sample_rate_hz, dnsmos)

@@ -15,6 +15,7 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
+URL = "https://www.openslr.org/resources/60"
 # MD5 sums as torchaudio 0.8 lists them; utterances as counted by TensorFlow Datasets 4.9; hours and
 # speakers of arXiv 1904.02882, table 1.
 PARTS = {
@@ -33,7 +34,6 @@ class LibriTTS(CorpusData):
     """train_parts: which parts are trained on; train-clean-100 alone makes a quick start."""
 
     train_parts: tuple[str, ...] = ("train-clean-100", "train-clean-360", "train-other-500")
-    url: str = "https://www.openslr.org/resources/60"
 
 
 def read_part(folder: Path) -> Iterator[Recording]:
@@ -52,7 +52,7 @@ def prepare(job: Job) -> None:
         raise UserError(f"corpus_data.train_parts: no part '{unknown[0]}'; parts: "
                         f"{', '.join(PARTS)}")
     names = [*config.train_parts, "dev-clean", "test-clean", "test-other"]
-    root = job.corpus("LibriTTS", [Archive(f"{config.url}/{n}.tar.gz", PARTS[n][0])
+    root = job.corpus("LibriTTS", [Archive(f"{URL}/{n}.tar.gz", PARTS[n][0])
                                    for n in names])
     parts = job.usable({name: list(read_part(root / name)) for name in names},
                        {name: PARTS[name][1] for name in names})
