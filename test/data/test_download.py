@@ -1,46 +1,16 @@
 import hashlib
-import http.server
 import io
-import re
 import tarfile
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
+from served import Handler
 
 from e2etts.audio import AudioConfig
 from e2etts.data.corpus import CorpusData, Job
 from e2etts.data.download import Archive, fetch_archive, unpack
 from e2etts.errors import UserError
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``content``; honours Range; each answer breaks off after ``limit`` bytes."""
-
-    content = b""
-    limit = None
-    asked: list = []
-
-    def do_GET(self):
-        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
-        self.asked.append(start)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
-        self.end_headers()
-        self.wfile.write(self.content[start:][:self.limit])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    Handler.limit, Handler.asked = None, []
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
 
 
 def tar(members, mode="w:gz", **kind):
