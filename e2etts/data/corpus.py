@@ -82,6 +82,11 @@ class Job:
     corpus_dir: Path | None = None
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def wav_folder(self) -> Path:
+        """Where audio is written that is not used as published; shared by all sets."""
+        return Path(f"data/wav/{self.audio.sample_rate_hz}hz")
+
     def corpus(self, folder: str, archives: Iterable[Archive], how_to_get: str = "",
                unpack_to: str = "") -> Path:
         """The folder of the corpus: --corpus_dir (or ``folder`` in it), else ``folder`` below
@@ -110,7 +115,10 @@ class Job:
         Prints sizes, and raises UserError where they are not those published, unless
         ``miniature`` is set.
         """
-        work = partial(_ready, folder=Path("data/wav"), sample_rate_hz=self.audio.sample_rate_hz,
+        folder = self.wav_folder
+        if trim_below_peak_db is not None:
+            folder /= f"trimmed-{trim_below_peak_db:g}db"
+        work = partial(_ready, folder=folder, sample_rate_hz=self.audio.sample_rate_hz,
                        trim_below_peak_db=trim_below_peak_db)
         good, sizes = {}, []
         for name, recordings in parts.items():
@@ -153,7 +161,7 @@ class Job:
                       if getattr(want, k) is not None]
             print(f"{name}: {', '.join(told)}" +
                   (f" (published: {', '.join(stated)})" if stated else ""), flush=True)
-            if any(differs(getattr(got, k), getattr(want, k)) for k in kinds):
+            if any(differs(k, getattr(got, k), getattr(want, k)) for k in kinds):
                 wrong.append(name)
         if wrong and not self.config.miniature:
             raise UserError(f"{', '.join(wrong)}: not the published size: get the corpus again, "
@@ -221,11 +229,10 @@ class Job:
             print(f"  {count:7d}  {kind}")
 
 
-def differs(got: float, want: float | None) -> bool:
+def differs(kind: str, got: float, want: float | None) -> bool:
     """Whether a size is not the published one: counts exactly, hours within their rounding."""
-    if want is None:
-        return False
-    return got != want if isinstance(want, int) else abs(got - want) > HOURS_TOLERANCE * want
+    tolerance = HOURS_TOLERANCE if kind == "hours" else 0.0
+    return want is not None and abs(got - want) > tolerance * want
 
 
 def by_speaker(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:

@@ -78,22 +78,40 @@ RECIPES = [pytest.param(name, marks=[] if name == "libritts" else pytest.mark.ni
            for name in ("libritts", "ljspeech", "vctk", "aishell3", "esd", "emilia")]
 
 
+def tiny_copy(name: str, folder: Path, program: str) -> Path:
+    """A copy of a recipe with its corpus and a tiny configuration; ``program``: shell words that
+    run python ("python") and the command ("e2etts")."""
+    getattr(published, name)(folder / "corpus")
+    recipe = copied(name, folder)
+    (recipe / "conf/tiny.yaml").write_text(TINY)
+    write_program(folder / "tools/install.sh", INSTALL)
+    write_program(folder / "tools/get_whisper.sh", "#!/bin/sh\nexit 2\n")
+    for called in ("python", "e2etts"):
+        write_program(folder / "tools/venv/bin" / called,
+                      f'#!/bin/sh\nexec {program.format(called)} "$@"\n')
+    return recipe
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_stages_then_stage_5_alone(name, programs, tmp_path):
-    getattr(published, name)(tmp_path / "corpus")
-    recipe = copied(name, tmp_path)
-    (recipe / "conf/tiny.yaml").write_text(TINY)
-    write_program(tmp_path / "tools/install.sh", INSTALL)
-    write_program(tmp_path / "tools/get_whisper.sh", "#!/bin/sh\nexit 2\n")
-    for program in ("python", "e2etts"):
-        write_program(tmp_path / "tools/venv/bin" / program,
-                      f'#!/bin/sh\nexec "{sys.executable}" -S -E "{PRELOADED}" "{programs}" '
-                      f'{program} "$@"\n')
+    recipe = tiny_copy(name, tmp_path,
+                       f'"{sys.executable}" -S -E "{PRELOADED}" "{programs}" {{}}')
     run(recipe, "--corpus_dir", str(tmp_path / "corpus"), *OVERRIDES.get(name, []))
     log = json.loads((recipe / "exp/tiny/stages.json").read_text())
     assert [entry["stage"] for entry in log] == list(range(1, 12))
     assert (recipe / "exp/tiny/pack/SHA256SUMS").is_file()
-    again = run(recipe, "--stage", "5", "--stop_stage", "5")
-    assert "finished at step 2, nothing to do" in again
     more = run(recipe, "--stage", "5", "--stop_stage", "5", "stages.lm.train.max_steps=3")
     assert "step 3" in more
+
+
+@pytest.mark.nightly
+def test_two_processes_train_together(tmp_path):
+    recipe = tiny_copy("ljspeech", tmp_path, f'"{sys.executable}"')
+    bin_dir = tmp_path / "tools/venv/bin"
+    write_program(bin_dir / "e2etts",
+                  f'#!/bin/sh\nexec "{sys.executable}" -m e2etts.bin.main "$@"\n')
+    write_program(bin_dir / "torchrun",
+                  f'#!/bin/sh\nexec "{sys.executable}" -m torch.distributed.run "$@"\n')
+    run(recipe, "--corpus_dir", str(tmp_path / "corpus"), "--gpus", "2", "--stop_stage", "5")
+    state = json.loads((recipe / "exp/tiny/lm/summary.json").read_text())
+    assert state["steps"] == 2

@@ -69,7 +69,7 @@ def read_shard(path: Path, folder: Path, sample_rate_hz: int,
     """
     corpus, lang = path.parts[-3], path.parent.name.lower()
     target = folder / corpus / lang / path.stem
-    done = target / f"clips-{sample_rate_hz}-{dnsmos:g}.json"
+    done = target / f"clips-{dnsmos:g}.json"
     if done.is_file():
         kept = json.loads(done.read_text("utf-8"))
         return [Recording(**r) for r in kept["recordings"]], list(map(tuple, kept["left_out"]))
@@ -105,25 +105,26 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
         return "key differs from the sidecar's id"
     if about.get("language") != lang:
         return f"language: {about.get('language')} among {lang}"
-    if score is None or score < dnsmos:
+    if not isinstance(score, int | float) or score < dnsmos:
         return f"dnsmos below {dnsmos:g}"
+    if not _KEY.fullmatch(str(speaker)):
+        return "speaker: not of the published form"
     path = target / f"{key}.flac"
     try:
-        seconds = _decode(clip[".mp3"], path, sample_rate_hz)
+        if not path.exists():
+            _decode(clip[".mp3"], path, sample_rate_hz)
     except (soundfile.SoundFileError, ValueError) as e:
         return f"unreadable audio: {e}"
-    return Recording(utt=key, wav=str(path), text=text, speaker=str(speaker), lang=lang,
-                     seconds=seconds)
+    return Recording(utt=key, wav=str(path), text=text, speaker=speaker, lang=lang)
 
 
-def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> float:
-    """Write FLAC of one channel at the recipe's rate; returns its seconds."""
+def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> None:
+    """Write FLAC of one channel at the recipe's rate."""
     wav, rate = soundfile.read(io.BytesIO(mp3), dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(wav.mean(axis=1)), rate, sample_rate_hz)
     part = path.with_name(path.name + ".part")
     soundfile.write(part, mono.clamp(-1, 1).numpy(), sample_rate_hz, "PCM_16", format="FLAC")
     part.replace(path)
-    return len(mono) / sample_rate_hz
 
 
 def prepare(job: Job) -> None:
@@ -132,7 +133,7 @@ def prepare(job: Job) -> None:
         raise UserError(f"corpus_data.languages: '{unknown[0]}'; there are "
                         f"{', '.join(PUBLISHED_HOURS)}")
     archives = shards(job.corpus("", [], HOW_TO_GET), config)
-    work = partial(read_shard, folder=Path("data/wav"), dnsmos=config.dnsmos,
+    work = partial(read_shard, folder=job.wav_folder, dnsmos=config.dnsmos,
                    sample_rate_hz=job.audio.sample_rate_hz)
     parts = {lang: [] for lang in config.languages}
     for recordings, left_out in tqdm(in_order(work, archives, config.workers, chunk=1),
@@ -140,9 +141,8 @@ def prepare(job: Job) -> None:
         for recording in recordings:
             parts[recording.lang].append(recording)
         job.left_out += left_out
-    for lang, recordings in parts.items():
-        hours = sum(r.seconds for r in recordings) / 3600
-        print(f"{lang}: {hours:.2f} h of about {PUBLISHED_HOURS[lang]} h in Emilia")
+    print("published hours of Emilia: " + ", ".join(
+        f"{lang} {PUBLISHED_HOURS[lang]}" for lang in config.languages) + "; here:")
     write_split(job, job.usable(parts, {}))
 
 

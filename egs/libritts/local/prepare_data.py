@@ -48,9 +48,10 @@ def read_part(folder: Path) -> Iterator[Recording]:
 
 def prepare(job: Job) -> None:
     config = job.config
-    if unknown := [p for p in config.train_parts if p not in PARTS]:
-        raise UserError(f"corpus_data.train_parts: no part '{unknown[0]}'; parts: "
-                        f"{', '.join(PARTS)}")
+    trainable = [p for p in PARTS if p.startswith("train-")]
+    if unknown := [p for p in config.train_parts if p not in trainable]:
+        raise UserError(f"corpus_data.train_parts: no part '{unknown[0]}' to train on; there are "
+                        f"{', '.join(trainable)}")
     names = [*config.train_parts, "dev-clean", "test-clean", "test-other"]
     root = job.corpus("LibriTTS", [Archive(f"{URL}/{n}.tar.gz", PARTS[n][0])
                                    for n in names])

@@ -67,6 +67,8 @@ def prepare(job: Job) -> None:
                              lambda r: int(r.utt.rpartition("_")[2]) > SHARED_TEXTS)
     trained_texts = {r.text.lower() for r in sets["train"]}
     own = [r for r in unseen if r.text.lower() not in trained_texts]
+    job.left_out += [(r.utt, "unseen speaker, but a text of the training set")
+                     for r in unseen if r.text.lower() in trained_texts]
     sets["test_unseen"], sets["enrol"] = job.hold_out(own, config.test_utts, set())
     job.write(sets)
 
