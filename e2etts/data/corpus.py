@@ -20,7 +20,7 @@ from tqdm import tqdm
 from e2etts.audio import AudioConfig
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import DataDir, Source, write_text
-from e2etts.data.download import Archive, fetch_archive, unpack
+from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
 from e2etts.data.recordings import header, read_mono, write_wav
 from e2etts.data.sampler import mix
 from e2etts.data.workers import in_order
@@ -103,7 +103,8 @@ class Job:
             raise UserError(f"{how_to_get}; then name its folder: --corpus_dir FOLDER")
         downloads = Path("downloads")
         for archive in archives:
-            unpack(fetch_archive(archive, downloads), downloads / unpack_to)
+            if not unpacked(archive.name, downloads / unpack_to).exists():
+                unpack(fetch_archive(archive, downloads), downloads / unpack_to)
         return downloads / folder
 
     def usable(self, parts: dict[str, list[Recording]], published: dict[str, Published],
@@ -204,8 +205,9 @@ class Job:
     def shuffled(self, recordings: Iterable[Recording]) -> list[Recording]:
         return sorted(recordings, key=lambda r: mix(self.config.seed, r.utt))
 
-    def write(self, sets: dict[str, list[Recording]]) -> None:
-        """data/<set> of every set, left_out.tsv, and a table of what there is."""
+    def write(self, sets: dict[str, list[Recording]], credit: str) -> None:
+        """data/<set> of every set, left_out.tsv, the credit that goes into packs of what is trained
+        on it, and a table of what there is."""
         print(f"\n{'set':16}{'utterances':>11}{'hours':>9}{'speakers':>9}")
         for name, recordings in sets.items():
             if not recordings:
@@ -220,6 +222,7 @@ class Job:
             hours = sum(r.seconds for r in recordings) / 3600
             print(f"{name:16}{len(recordings):11d}{hours:9.2f}"
                   f"{len({r.speaker for r in recordings}):9d}")
+        write_text(self.data / "ATTRIBUTION", credit + "\n")
         rows = sorted("\t".join(row) for row in self.left_out)
         write_text(self.data / "left_out.tsv", "\n".join(["utterance\treason", *rows, ""]))
         kinds = Counter(reason.partition(": ")[0].lstrip("0123456789. ")

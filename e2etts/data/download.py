@@ -92,19 +92,21 @@ def _check_sum(path: Path, archive: Archive) -> None:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a .tar (of any compression) or .zip below ``folder``, once.
+    """Unpack a .tar (of any compression) or .zip below ``folder``, and note that it is done.
 
     Raises UserError for a damaged archive, and for an entry that is a link, a device, or outside
     of the folder.
     """
-    done = folder / f".{path.name}.unpacked"
-    if done.exists():
-        return
     with tqdm(desc=f"unpack {path.name}", unit="file") as bar:
         for name, content in entries(path):
             write_bytes(folder / name, content)
             bar.update()
-    done.touch()
+    unpacked(path.name, folder).touch()
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    """The file that is there when the archive ``name`` has been unpacked below ``folder``."""
+    return folder / f".{name}.unpacked"
 
 
 def entries(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:

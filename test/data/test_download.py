@@ -57,6 +57,7 @@ def test_a_corpus_is_fetched_and_unpacked_once(server, tmp_path, monkeypatch):
     folder = job.corpus("Corpus", [archive])
     assert (folder / "b/c.txt").read_text() == "c" and str(folder) == "downloads/Corpus"
     (folder / "a.txt").write_text("mine now")
+    (tmp_path / "downloads/c.tgz").unlink()  # it has served
     assert job.corpus("Corpus", [archive]) == folder and len(Handler.asked) == 1
     assert (folder / "a.txt").read_text() == "mine now"
 

@@ -42,6 +42,7 @@ def test_libritts(stage1, tmp_path):
     assert not set(test.utt2spk.values()) & set(train.utt2spk.values())
     assert set(test.utt2spk.values()) < set(enrol.utt2spk.values())
     assert not test.text.keys() & enrol.text.keys()
+    assert "CC BY 4.0" in Path("data/ATTRIBUTION").read_text()
     assert all("7" not in t for t in train.text.values())  # the normalised texts
     utt = train.utts[0]
     assert train.utt2spk[utt] == utt.split("_")[0] == "100" and train.utt2lang[utt] == "en"

@@ -16,6 +16,7 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
+CREDIT = "AISHELL-3 by Beijing Shell Shell Technology (openslr.org/93), Apache 2.0"
 ARCHIVE = Archive("https://www.openslr.org/resources/93/data_aishell3.tgz")  # no published sum
 # 88,035 utterances and 218 speakers in all; the split as content.txt has it.
 PUBLISHED = {"train": Published(63262), "test": Published(24773)}
@@ -53,7 +54,7 @@ def prepare(job: Job) -> None:
     sets = job.split_by_text(parts["train"], {"dev": config.dev_utts})
     known = {r.speaker for r in sets["train"]}
     sets["test"], sets["enrol"] = job.hold_out(parts["test"], config.test_utts, known)
-    job.write(sets)
+    job.write(sets, CREDIT)
 
 
 if __name__ == "__main__":

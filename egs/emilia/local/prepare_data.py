@@ -28,6 +28,7 @@ from e2etts.data.sampler import mix
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
+CREDIT = "Emilia by Haorui He and others (arXiv 2407.05361), CC BY-NC 4.0"
 HOW_TO_GET = ("Emilia is given to those who accept its terms at huggingface.co/datasets/amphion/"
               "Emilia-Dataset: fetch what you want of it with 'huggingface-cli download "
               "--repo-type dataset amphion/Emilia-Dataset --include \"Emilia/EN/*\"'")
@@ -159,7 +160,7 @@ def write_split(job: Job, parts: dict[str, list[Recording]]) -> None:
         sets["dev"] += job.shuffled(pools["dev"])[:config.dev_utts]
         sets[f"test_{lang}"], enrol = job.hold_out(pools["test"], config.test_utts, set())
         sets["enrol"] += enrol
-    job.write(sets)
+    job.write(sets, CREDIT)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.errors import UserError
 
+CREDIT = "ESD by Kun Zhou and others (arXiv 2105.14762), for research"
 HOW_TO_GET = ("ESD has no public address: its authors send a link, see "
               "github.com/HLTSingapore/Emotional-Speech-Data")
 EMOTIONS = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
@@ -98,7 +99,7 @@ def prepare(job: Job) -> None:
     chosen["dev"] = job.shuffled(chosen["dev"])[:job.config.dev_utts]
     for name in names[2:]:
         chosen[name] = job.shuffled(chosen[name])[:job.config.test_utts]
-    job.write(chosen)
+    job.write(chosen, CREDIT)
 
 
 if __name__ == "__main__":

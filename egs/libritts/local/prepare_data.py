@@ -15,6 +15,7 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
+CREDIT = "LibriTTS by Heiga Zen and others (openslr.org/60), CC BY 4.0"
 URL = "https://www.openslr.org/resources/60"
 # MD5 sums as torchaudio 0.8 lists them; utterances as counted by TensorFlow Datasets 4.9; hours and
 # speakers of arXiv 1904.02882, table 1.
@@ -64,7 +65,7 @@ def prepare(job: Job) -> None:
     for name in ("test_clean", "test_other"):
         sets[name], more = job.hold_out(parts[name.replace("_", "-")], config.test_utts, known)
         enrol += more
-    job.write({**sets, "enrol": enrol})
+    job.write({**sets, "enrol": enrol}, CREDIT)
 
 
 if __name__ == "__main__":

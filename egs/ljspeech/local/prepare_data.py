@@ -16,6 +16,8 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
+CREDIT = ("LJ Speech 1.1 by Keith Ito and Linda Johnson "
+          "(keithito.com/LJ-Speech-Dataset), public domain")
 ARCHIVE = Archive("https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
                   "c4763be9595ddfa79c2fc6eaeb3b6c8e")
 PUBLISHED = {"LJSpeech-1.1": Published(13100, 23 + 55 / 60 + 17 / 3600, 1)}
@@ -54,7 +56,7 @@ def prepare(job: Job) -> None:
               for i, r in enumerate(clips)}
     good = job.usable({"LJSpeech-1.1": clips}, PUBLISHED)["LJSpeech-1.1"]
     job.write({name: [r for r in good if set_of[r.utt] == name]
-               for name in ("train", "dev", "test")})
+               for name in ("train", "dev", "test")}, CREDIT)
 
 
 if __name__ == "__main__":

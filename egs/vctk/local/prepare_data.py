@@ -19,6 +19,7 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
+CREDIT = "CSTR VCTK Corpus 0.92 by Yamagishi, Veaux, MacDonald (doi.org/10.7488/ds/2645), CC BY 4.0"
 ARCHIVE = Archive("https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
                   "8a6ba2946b36fcbef0212cad601f4bfa")
 PUBLISHED = {"VCTK": Published(speakers=109)}  # 110, of whom one has no texts
@@ -70,7 +71,7 @@ def prepare(job: Job) -> None:
     job.left_out += [(r.utt, "unseen speaker, but a text of the training set")
                      for r in unseen if r.text.lower() in trained_texts]
     sets["test_unseen"], sets["enrol"] = job.hold_out(own, config.test_utts, set())
-    job.write(sets)
+    job.write(sets, CREDIT)
 
 
 if __name__ == "__main__":
