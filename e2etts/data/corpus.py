@@ -223,7 +223,7 @@ class Job:
             print(f"{name:16}{len(recordings):11d}{hours:9.2f}"
                   f"{len({r.speaker for r in recordings}):9d}")
         write_text(self.data / "ATTRIBUTION", credit + "\n")
-        rows = sorted("\t".join(row) for row in self.left_out)
+        rows = sorted("\t".join(" ".join(c.split()) for c in row) for row in self.left_out)
         write_text(self.data / "left_out.tsv", "\n".join(["utterance\treason", *rows, ""]))
         kinds = Counter(reason.partition(": ")[0].lstrip("0123456789. ")
                         for _, reason in self.left_out)
