@@ -4,11 +4,13 @@ import hashlib
 import http.client
 import lzma
 import tarfile
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -39,8 +41,14 @@ def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
-        resumed = answer.status == 206
+    try:
+        answer = urllib.request.urlopen(request, timeout=timeout_seconds)
+    except urllib.error.HTTPError as e:
+        if e.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise
+        return part.replace(path)  # nothing was missing but the name
+    with answer:
+        resumed = answer.status == HTTPStatus.PARTIAL_CONTENT
         total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab" if resumed else "wb") as file, tqdm(

@@ -32,6 +32,13 @@ def test_a_connection_that_breaks_is_taken_up_again(server, tmp_path):
     assert Handler.asked == [0, 100_000, 200_000]
 
 
+def test_a_run_that_ended_before_the_last_renaming(server, tmp_path):
+    Handler.content = b"all of it"
+    (tmp_path / "a.bin.part").write_bytes(Handler.content)
+    path = fetch_archive(Archive(f"{server}/a.bin"), tmp_path)
+    assert path.read_bytes() == Handler.content and Handler.asked == [9]
+
+
 def test_a_wrong_checksum_removes_the_file_and_a_right_one_is_read_once(server, tmp_path):
     Handler.content = b"damaged on the way"
     archive = Archive(f"{server}/a.bin", hashlib.md5(b"as published").hexdigest())
