@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 
 def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden.
+    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden. Of a list
+    of bases each is laid over the one before.
 
     above: the files that named this one as their base. Raises UserError for a missing file, bad
     YAML, a document that is not a mapping, or a file that is its own base.
@@ -37,9 +38,13 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if not isinstance(base, str):
-        raise UserError(f"{path}: base: expected the name of a file, got {base!r}")
-    return merge(read_yaml(path.parent / base, (*above, path.resolve())), tree)
+    bases = base if isinstance(base, list) else [base]
+    below: dict[str, Any] = {}
+    for name in bases:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: base: expected the name of a file, got {name!r}")
+        below = merge(below, read_yaml(path.parent / name, (*above, path.resolve())))
+    return merge(below, tree)
 
 
 def merge(tree: dict, other: dict) -> dict:

@@ -19,13 +19,15 @@ from e2etts.train.config import LossWeight, TrainConfig, weight_at
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """Folders and set names, relative to the recipe's folder."""
+    """Folders and set names, relative to the recipe's folder. enrol: recordings that give the
+    voices of test speakers whom the training set lacks."""
 
     data_dir: str = "data"
     dump_dir: str = "dump"
     train: str = "train"
     dev: str = "dev"
     tests: tuple[str, ...] = ()
+    enrol: str | None = None
     sentences: tuple[str, ...] = ()
 
 

@@ -1,5 +1,9 @@
+import http.server
+import threading
+
 import pytest
 import torch
+from served import Handler
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -11,3 +15,13 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def server():
+    """Address of a web server that serves ``Handler.content``."""
+    Handler.limit, Handler.asked = None, []
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()

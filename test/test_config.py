@@ -124,13 +124,20 @@ def test_base_is_read_first_and_overridden(tmp_path):
     assert read_yaml(tmp_path / "top.yaml") == {"a": {"x": 1, "y": 3, "z": 4}, "b": [9], "c": None}
 
 
+def test_of_several_bases_each_is_laid_over_the_one_before(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: {one: 1, two: 1}\ny: 1\n")
+    (tmp_path / "b.yaml").write_text("x: {two: 2, three: 2}\n")
+    (tmp_path / "top.yaml").write_text("base: [a.yaml, b.yaml]\nx: {three: 3}\n")
+    assert read_yaml(tmp_path / "top.yaml") == {"x": {"one": 1, "two": 2, "three": 3}, "y": 1}
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.yaml", None, "a.yaml: cannot read"), ("a.yaml", b"a: [1\nb: 2", "a.yaml: not valid YAML"),
     ("a.yaml", b"", "a.yaml: expected a mapping"), ("a.yaml", b"- 1", "got list"),
     ("a.yaml", b"a: \xff\xfe", "a.yaml: not valid"),
     ("a.yaml", b"base: b.yaml\na: 1", "b.yaml: cannot read"),
     ("a.yaml", b"base: a.yaml\na: 1", "a.yaml: is its own base"),
-    ("a.yaml", b"base: 5\na: 1", "a.yaml: base")])
+    ("a.yaml", b"base: 5\na: 1", "a.yaml: base"), ("a.yaml", b"base: [5]\na: 1", "a.yaml: base")])
 def test_unreadable_configuration_is_one_line(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)

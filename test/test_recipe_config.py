@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from e2etts.config import build
 from e2etts.errors import UserError
+from e2etts.nets.fm import FM
+from e2etts.nets.vocoder import Vocoder
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import TASKS
 
@@ -40,6 +43,12 @@ def test_every_configuration_of_the_recipes_is_sound(path):
         options = TASKS[stage.task].Options
         build(options, stage.options, f"stages.{name}.options")
         assert any(stage.weights.values())
+    audio, model = recipe.audio, recipe.model
+    with torch.device("meta"):  # sizes that do not fit each other are refused
+        Vocoder(recipe.vocoder, sample_rate_hz=audio.sample_rate_hz,
+                hop_samples=audio.hop_samples, mel_bands=audio.mel_bands)
+        FM(model.fm, q_dim=model.tokenizer.q_dim, voice_dim=model.speaker.voice_dim,
+           mel_bands=audio.mel_bands, frames_per_token=audio.frames_per_token)
     order = list(recipe.stages)
     for name, stage in recipe.stages.items():
         assert stage.init is None or order.index(stage.init) < order.index(name)

@@ -145,6 +145,33 @@ def test_only_the_default_run_leaves_its_table_beside_run_sh(recipe):
     assert (recipe / "results.json").exists() and (recipe / "RESULTS.md").exists()
 
 
+def test_corpus_dir_goes_to_the_data_stage_alone(recipe):
+    assert run(recipe, *TOY, "--corpus_dir", "/a b", "--stop_stage", "2").returncode == 0
+    assert calls(recipe)[0].strip() == "data.sh --config conf/toy.yaml --corpus_dir /a b"
+    assert "corpus_dir" not in calls(recipe)[1]
+    done = run(recipe, *TOY, "--corpus_dir", "/a b", "--gpus", "2", "--stage", "3", FAIL="vocoder")
+    assert "--stage 3 --config conf/toy.yaml --corpus_dir /a\\ b --gpus 2" in done.stderr
+
+
+def test_without_data_sh_python_prepares(recipe):
+    (recipe / "local/data.sh").unlink()
+    (recipe / "local/prepare_data.py").write_text(
+        "import pathlib, sys\nprint(sys.argv)\n"
+        "pathlib.Path('data/train').mkdir(parents=True)\n")
+    done = run(recipe, *TOY, "--stop_stage", "1", "seed=3")
+    assert done.returncode == 0 and "'--config', 'conf/toy.yaml', 'seed=3'" in done.stdout
+
+
+def test_gpus_start_as_many_processes_for_training_alone(recipe):
+    write_program(recipe.parents[1] / "tools/venv/bin/torchrun",
+                  '#!/bin/sh\necho "torchrun $*" >>calls\n'
+                  'while [ "$1" != --no_python ]; do shift; done; shift; exec "$@"\n')
+    assert run(recipe, *TOY, "--gpus", "8", "--stop_stage", "5").returncode == 0
+    started = [call for call in calls(recipe) if call.startswith("torchrun")]
+    assert len(started) == 3 and all("--nproc_per_node 8" in call for call in started)
+    assert started[0].strip().endswith("e2etts train vocoder --config conf/toy.yaml --tag toy")
+
+
 def test_stage_that_the_configuration_leaves_out(recipe):
     lines = [line for line in CONFIG.splitlines() if not line.startswith("  rm:")]
     configure(recipe, "toy", "\n".join(lines).replace("init: rm", "init: fm"))
@@ -214,6 +241,7 @@ def test_stage_without_the_stage_it_starts_from(recipe):
     (["--stage", "5", "--stop_stage", "4"], "--stage 5 is after --stop_stage 4"),
     (["--config", "conf/none.yaml"], "conf/none.yaml: no such configuration"),
     (["--tag", "../up"], "--tag '../up'"),
+    (["--gpus", "0"], "--gpus '0'"),
     (["sede=3"], "unknown configuration key 'sede'; nearest known key: 'seed'"),
 ])
 def test_wrong_arguments_are_one_line_and_nothing_runs(recipe, arguments, words):

@@ -13,7 +13,8 @@ last_stage=11
 
 usage() {
     cat <<TXT
-usage: ./run.sh [--stage N] [--stop_stage M] [--config FILE] [--tag NAME] [key=value ...]
+usage: ./run.sh [--stage N] [--stop_stage M] [--config FILE] [--tag NAME] [--corpus_dir DIR]
+                [--gpus N] [key=value ...]
 
 $corpus: $about
 
@@ -21,6 +22,8 @@ $corpus: $about
   --stop_stage M  last stage to run (default $last_stage)
   --config FILE   configuration (default $default_config)
   --tag NAME      results go to exp/NAME (default: the configuration's file name)
+  --corpus_dir D  the corpus as published, if it is here already (stage 1 fetches it otherwise)
+  --gpus N        GPUs of this machine that train (default 1)
   key=value       override any configuration key, for example stages.lm.train.lr=1e-3
 
    1 data        fetch the corpus           -> data/<set>/
@@ -42,17 +45,17 @@ TXT
 stop() { echo "run.sh: error: $*" >&2; exit 2; }
 
 parse_arguments() {
-    stage=1 stop_stage=$last_stage config=$default_config tag= overrides=()
+    stage=1 stop_stage=$last_stage config=$default_config tag= corpus_dir= gpus=1 overrides=()
     while [ $# -gt 0 ]; do
         case $1 in
-            --stage | --stop_stage | --config | --tag)
+            --stage | --stop_stage | --config | --tag | --corpus_dir | --gpus)
                 [ $# -ge 2 ] || stop "$1 wants a value; try --help"
                 printf -v "${1#--}" '%s' "$2"
                 shift ;;
             -h | --help) usage; exit 0 ;;
             [a-z]*=*) overrides+=("$1") ;;
-            *) stop "unknown argument '$1': options are --stage --stop_stage --config --tag --help," \
-                "settings are key=value" ;;
+            *) stop "unknown argument '$1': options are --stage --stop_stage --config --tag" \
+                "--corpus_dir --gpus --help, settings are key=value" ;;
         esac
         shift
     done
@@ -61,6 +64,7 @@ parse_arguments() {
         [[ $n =~ ^[0-9]+$ ]] && [ "$n" -ge 1 ] && [ "$n" -le $last_stage ] ||
             stop "stage '$n': want a number from 1 to $last_stage"
     done
+    [[ $gpus =~ ^[1-9][0-9]*$ ]] || stop "--gpus '$gpus': want a number from 1"
     [ "$stage" -le "$stop_stage" ] || stop "--stage $stage is after --stop_stage $stop_stage"
     [ -f "$config" ] || stop "$config: no such configuration in $PWD; there are: $(echo conf/*.yaml)"
     tag=${tag:-$(basename "$config" .yaml)}
@@ -90,11 +94,19 @@ stage_number() {
     done
 }
 
-run_verb() { e2etts "$@" --config "$config" --tag "$tag" "${overrides[@]}"; }
+run_verb() { "${launch[@]}" e2etts "$@" --config "$config" --tag "$tag" "${overrides[@]}"; }
 
-stage_data() { local/data.sh --config "$config" "${overrides[@]}"; }
+stage_data() {
+    local script=(local/data.sh)
+    [ -e local/data.sh ] || script=(python local/prepare_data.py)
+    "${script[@]}" --config "$config" ${corpus_dir:+--corpus_dir "$corpus_dir"} "${overrides[@]}"
+}
 stage_prepare() { run_verb prepare; }
-stage_train() { run_verb train "$1"; }
+stage_train() {
+    local launch=()
+    [ "$gpus" = 1 ] || launch=(torchrun --standalone --nproc_per_node "$gpus" --no_python)
+    run_verb train "$1"
+}
 stage_synthesize() { run_verb synthesize; }
 stage_score() {
     "$root/tools/get_whisper.sh" ||
@@ -148,13 +160,15 @@ say_how_to_go_on() {
         [ "$stop_stage" = $last_stage ] || printf ' --stop_stage %s' "$stop_stage"
         [ "$config" = "$default_config" ] || printf ' --config %q' "$config"
         [ "$tag" = "$(basename "$config" .yaml)" ] || printf ' --tag %q' "$tag"
+        [ -z "$corpus_dir" ] || printf ' --corpus_dir %q' "$corpus_dir"
+        [ "$gpus" = 1 ] || printf ' --gpus %s' "$gpus"
         [ ${#overrides[@]} = 0 ] || printf ' %q' "${overrides[@]}"
         printf '\n'
     } >&2
 }
 
 recipe() {
-    running=
+    running= launch=()
     parse_arguments "$@"
     trap say_how_to_go_on EXIT
     trap 'exit 130' INT

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
     corpus = recipe.corpus
+    enrol = [corpus.enrol] if corpus.enrol else []
     prepare(corpus.data_dir, corpus.dump_dir, train=corpus.train,
-            sets=[corpus.train, corpus.dev, *corpus.tests, *corpus.sentences],
+            sets=[corpus.train, corpus.dev, *corpus.tests, *enrol, *corpus.sentences],
             audio=recipe.audio, text=recipe.text, workers=args.workers,
             extends=recipe.extends.dump if recipe.extends else None)

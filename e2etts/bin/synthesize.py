@@ -95,27 +95,30 @@ class Job:
 
     def __init__(self, recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path):
         self.recipe, self.synthesizer, self.folder = recipe, synthesizer, folder
-        train = recipe.dump(recipe.corpus.train)
-        self.train_wavs = read_table(train / "wav.scp")
-        self.train_text = read_table(train / "text")
-        self.train_lang = read_table(train / "utt2lang")
+        corpus = recipe.corpus
+        self.train_wavs = read_table(recipe.dump(corpus.train) / "wav.scp")
+        # What voices and prompts are taken from.
+        sets = [recipe.dump(name) for name in (corpus.train, corpus.enrol) if name]
+        self.wavs, self.text, self.lang, self.speaker, self.frames = (
+            {u: v for folder in sets for u, v in read_table(folder / table).items()}
+            for table in ("wav.scp", "text", "utt2lang", "utt2spk", "utt2num_frames"))
         self.of_speaker: dict[str, list[str]] = {}
-        speakers = read_table(train / "utt2spk")
-        for utt, speaker in speakers.items():
+        for utt, speaker in self.speaker.items():
             self.of_speaker.setdefault(speaker, []).append(utt)
-        emotions = train / "utt2emo"
-        self.manners = {(speakers[u], style) for u, style in read_table(emotions).items()} \
+        emotions = recipe.dump(corpus.train) / "utt2emo"
+        self.manners = {(self.speaker[u], style) for u, style in read_table(emotions).items()} \
             if emotions.is_file() else set()
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
-        """Training recordings that stand for a speaker, spread over all of them."""
+        """Training or enrolment recordings that stand for a speaker, spread over all of them."""
         utts = self.of_speaker.get(speaker)
         if not utts:
-            raise UserError(f"speaker '{speaker}' has no recordings in the training set; "
-                            f"speakers: {', '.join(sorted(self.of_speaker))}")
+            known = sorted(self.of_speaker)
+            raise UserError(f"speaker '{speaker}' has no recordings in training or enrolment; "
+                            f"speakers: {', '.join(known[:20])}{', ...' if known[20:] else ''}")
         step = -(-len(utts) // self.recipe.synthesis.references)
-        return [self.train_wavs[u] for u in utts[::step]]
+        return [self.wavs[u] for u in utts[::step]]
 
     def voice(self, speaker: str) -> torch.Tensor:
         """(X,) mean voice of a speaker's references."""
@@ -128,7 +131,7 @@ class Job:
     def speaker_of(self, lang: str) -> str:
         """The first speaker of a language, in alphabetical order."""
         for speaker in sorted(self.of_speaker):
-            if self.train_lang[self.of_speaker[speaker][0]] == lang:
+            if self.lang[self.of_speaker[speaker][0]] == lang:
                 return speaker
         raise UserError(f"no speaker of language '{lang}' in the training set")
 
@@ -155,16 +158,15 @@ class Job:
             print(f"tts_prompt {name}: left out: no recording of {speaker} is shorter than "
                   f"synthesis.prompt_max_seconds")
             return
-        wav = load_wav(self.train_wavs[prompt_utt], self.recipe.audio.sample_rate_hz)
-        prompt = self.synthesizer.prompt(wav, self.train_text[prompt_utt],
-                                         self.train_lang[prompt_utt])
+        wav = load_wav(self.wavs[prompt_utt], self.recipe.audio.sample_rate_hz)
+        prompt = self.synthesizer.prompt(wav, self.text[prompt_utt], self.lang[prompt_utt])
         voice = self.synthesizer.voice([wav])
         only = {k: {u: v[u] for u in utts if u in v and table["utt2spk"][u] == speaker}
                 for k, v in table.items()}
         self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
             *self._texts(only, some), [voice] * len(some), prompt=prompt,
             seed=self.recipe.seed, styles=self._styles(only, some)),
-            prompt=self.train_wavs[prompt_utt])
+            prompt=self.wavs[prompt_utt])
 
     def sentences(self, name: str) -> None:
         """Text-to-speech of a set that has texts only."""
@@ -203,11 +205,10 @@ class Job:
                                       readers=readers, seed=self.recipe.seed, styles=styles)
 
     def _prompt_of(self, speaker: str) -> str | None:
-        """The longest training recording of a speaker that is short enough for a prompt."""
+        """The longest known recording of a speaker that is short enough for a prompt."""
         limit = self.recipe.synthesis.prompt_max_seconds * self.recipe.audio.frame_rate_hz
-        frames = read_table(self.recipe.dump(self.recipe.corpus.train) / "utt2num_frames")
-        utts = [u for u in self.of_speaker[speaker] if int(frames[u]) <= limit]
-        return max(utts, key=lambda u: (int(frames[u]), u), default=None)
+        utts = [u for u in self.of_speaker[speaker] if int(self.frames[u]) <= limit]
+        return max(utts, key=lambda u: (int(self.frames[u]), u), default=None)
 
     def _speak(self, system: str, name: str, table: dict, speak, prompt: str | None = None) -> None:
         folder, rate = self.folder / system / name, self.recipe.audio.sample_rate_hz

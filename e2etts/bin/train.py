@@ -73,8 +73,9 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
                               seed=recipe.seed, workers=config.workers),
         dev=dev_batches(sets[recipe.corpus.dev], config.batch_seconds))
     trainer.resume()  # refuses before anything is written
-    write_text(folder / "config.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False,
-                                                      allow_unicode=True))
+    if trainer.accelerator.is_main_process:
+        write_text(folder / "config.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False,
+                                                          allow_unicode=True))
     return trainer.run()
 
 

@@ -1,8 +1,12 @@
 """Kaldi-style data directories: files of ``id value`` lines, UTF-8, sorted by id."""
 
 import contextlib
-from dataclasses import dataclass, field
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from e2etts.errors import UserError
 
@@ -11,7 +15,7 @@ def read_table(path: str | Path) -> dict[str, str]:
     """Read an ``id value`` file; values may hold spaces.
 
     Raises UserError with file:line for a missing file, bytes that are not UTF-8, a line without
-    a value, a repeated id, or ids out of order.
+    a value, a repeated id, an id that cannot name a file, or ids out of order.
     """
     path = Path(path)
     table: dict[str, str] = {}
@@ -21,11 +25,14 @@ def read_table(path: str | Path) -> dict[str, str]:
         value = value.strip()
         if not utt or not value:
             raise UserError(f"{path}:{number}: expected 'id value', got '{line.strip()[:60]}'")
+        if "/" in utt:
+            raise UserError(f"{path}:{number}: id '{utt}' holds '/'; ids name files: replace it")
         if utt in table:
             raise UserError(f"{path}:{number}: id '{utt}' occurs twice; remove one of the lines")
         if utt < previous:
             raise UserError(f"{path}:{number}: '{utt}' comes after '{previous}'; sort the file "
                             "with LC_ALL=C sort")
+        utt = sys.intern(utt)  # the files of a set hold the same ids: one string serves all
         table[utt] = value
         previous = utt
     return table
@@ -51,8 +58,8 @@ def write_table(path: str | Path, table: dict[str, str]) -> None:
     """
     path = Path(path)
     for utt, value in table.items():
-        if not utt or any(c.isspace() for c in utt):
-            raise UserError(f"{path}: id '{utt}' is empty or holds white space")
+        if not utt or "/" in utt or any(c.isspace() for c in utt):
+            raise UserError(f"{path}: id '{utt}' is empty or holds white space or '/'")
         if not value.strip() or "\n" in value or "\r" in value:
             raise UserError(f"{path}: value of '{utt}' is empty or holds a line break")
     write_text(path, "".join(f"{utt} {table[utt].strip()}\n" for utt in sorted(table)))
@@ -60,11 +67,16 @@ def write_table(path: str | Path, table: dict[str, str]) -> None:
 
 def write_text(path: str | Path, content: str) -> None:
     """Write UTF-8 text under a temporary name and rename. Raises UserError (disk full, ...)."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Like ``write_text``, for bytes."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(content, encoding="utf-8")
+        part.write_bytes(content)
         part.replace(path)
     except OSError as e:
         with contextlib.suppress(OSError):
@@ -72,20 +84,32 @@ def write_text(path: str | Path, content: str) -> None:
         raise UserError(f"{path}: cannot write: {e.strerror}") from e
 
 
-TABLES = ("text", "utt2lang", "utt2spk", "wav.scp", "utt2emo")
+# File -> field of DataDir.
+TABLES = {"text": "text", "utt2lang": "utt2lang", "utt2spk": "utt2spk", "wav.scp": "wav",
+          "utt2emo": "utt2emo", "segments": "segments"}
 REQUIRED = ("text", "utt2lang", "utt2spk")
+
+
+class Source(NamedTuple):
+    """Where the audio of an utterance is: a file, or a stretch of one (end None: to its end)."""
+
+    path: str
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
 
 
 @dataclass
 class DataDir:
     """One set: tables with the same ids. ``wav`` is empty for text-only sets (free sentences);
-    ``utt2emo`` may cover only some of the ids."""
+    ``utt2emo`` may cover only some of the ids. With ``segments`` (utterance -> ``recording start
+    end``, in seconds, end -1 for the recording's end) ``wav`` names recordings, not utterances."""
 
     text: dict[str, str]
     utt2lang: dict[str, str]
     utt2spk: dict[str, str]
     wav: dict[str, str] = field(default_factory=dict)
     utt2emo: dict[str, str] = field(default_factory=dict)
+    segments: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.text)
@@ -94,25 +118,41 @@ class DataDir:
     def utts(self) -> list[str]:
         return sorted(self.text)
 
+    def source(self, utt: str) -> Source:
+        """Where the audio of ``utt`` is."""
+        if not self.segments:
+            return Source(self.wav[utt])
+        recording, start, end = parse_segment(self.segments[utt])
+        return Source(self.wav[recording], start, end)
+
     @classmethod
     def load(cls, path: str | Path, need_wav: bool = False) -> "DataDir":
         """Read a directory. ``need_wav``: a set without wav.scp is an error.
 
-        Raises UserError for a missing or empty directory, ids that differ between the files, or
-        a wav.scp entry that is a command.
+        Raises UserError for a missing or empty directory, ids that differ between the files, a
+        segment of no recording, or a wav.scp entry that is a command.
         """
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"{path}: no such data directory; run the data stage (--stage 1)")
         tables = {}
-        for name in TABLES:
+        for name, kept_as in TABLES.items():
             wanted = name in REQUIRED or (name == "wav.scp" and need_wav)
             if wanted or (path / name).exists():
-                tables[name] = read_table(path / name)
-        ids = tables["text"].keys()
-        if not ids:
+                tables[kept_as] = read_table(path / name)
+        if not tables["text"]:
             raise UserError(f"{path}/text: no utterances; run the data stage again (--stage 1)")
-        for name, table in tables.items():
+        data = cls(**tables)
+        data._check(path)
+        for label in (data.utt2lang, data.utt2spk, data.utt2emo):  # few values, many times
+            label.update({utt: sys.intern(value) for utt, value in label.items()})
+        return data
+
+    def _check(self, path: Path) -> None:
+        ids = self.text.keys()
+        for name, table in self.tables().items():
+            if not table or (name == "wav.scp" and self.segments):
+                continue
             extra = sorted(table.keys() - ids)
             missing = [] if name == "utt2emo" else sorted(ids - table.keys())
             if extra or missing:
@@ -120,28 +160,58 @@ class DataDir:
                         else f"'{missing[0]}' of text is missing")
                 raise UserError(f"{path}/{name}: {what} ({len(extra) + len(missing)} ids differ); "
                                 "give all files of the directory the same ids")
-        for number, (utt, value) in enumerate(tables.get("wav.scp", {}).items(), start=1):
+        for number, (utt, value) in enumerate(self.segments.items(), start=1):
+            try:
+                recording = parse_segment(value)[0]
+            except ValueError as e:
+                raise UserError(f"{path}/segments:{number}: '{utt}': {e}") from e
+            if recording not in self.wav:
+                raise UserError(f"{path}/segments:{number}: '{utt}' is of recording "
+                                f"'{recording}', which wav.scp lacks")
+        for number, (utt, value) in enumerate(self.wav.items(), start=1):
             if is_command(value):
                 raise UserError(f"{path}/wav.scp:{number}: '{utt}' is a command; only paths of "
                                 "audio files are read: run the command and store its output")
-        return cls(tables["text"], tables["utt2lang"], tables["utt2spk"],
-                   tables.get("wav.scp", {}), tables.get("utt2emo", {}))
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        """File name -> table, in the order of ``TABLES``."""
+        return {name: getattr(self, kept_as) for name, kept_as in TABLES.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write all files; empty ``wav`` and ``utt2emo`` are not written, and removed if there."""
+        """Write all files; optional tables that are empty are not written, and removed if there."""
         path = Path(path)
-        for name, table in zip(TABLES, (self.text, self.utt2lang, self.utt2spk, self.wav,
-                                        self.utt2emo), strict=True):
+        for name, table in self.tables().items():
             if table or name in REQUIRED:
                 write_table(path / name, table)
             else:
                 (path / name).unlink(missing_ok=True)
 
-    def subset(self, utts: list[str]) -> "DataDir":
-        """The same set with only ``utts``."""
+    def subset(self, utts: Iterable[str]) -> "DataDir":
+        """The same set with only ``utts``, and of their recordings only those."""
         keep = set(utts)
-        return DataDir(*({u: v for u, v in table.items() if u in keep} for table in (
-            self.text, self.utt2lang, self.utt2spk, self.wav, self.utt2emo)))
+        parts = {f.name: {u: v for u, v in getattr(self, f.name).items() if u in keep}
+                 for f in fields(self)}
+        if self.segments:
+            used = {v.partition(" ")[0] for v in parts["segments"].values()}
+            parts["wav"] = {r: v for r, v in self.wav.items() if r in used}
+        return DataDir(**parts)
+
+
+def parse_segment(value: str) -> tuple[str, float, float | None]:
+    """``recording start end`` in seconds -> the same, with None for an end of -1.
+
+    Raises ValueError that says what is wrong.
+    """
+    try:
+        recording, first, last = value.split()
+        start, end = float(first), float(last)
+    except ValueError:
+        raise ValueError(f"expected 'recording start end', got '{value[:60]}'") from None
+    if end == -1:
+        end = math.inf
+    if not 0 <= start < end:
+        raise ValueError(f"{first} to {last} is no stretch of time; give seconds, start before end")
+    return recording, start, None if math.isinf(end) else end
 
 
 def is_command(value: str) -> bool:

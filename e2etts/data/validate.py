@@ -1,26 +1,40 @@
 """Check a data directory: every finding names file, line and reason."""
 
 import os
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from e2etts.data.datadir import REQUIRED, TABLES, is_command, write_text
+from e2etts.data.datadir import (
+    REQUIRED,
+    TABLES,
+    DataDir,
+    Source,
+    is_command,
+    parse_segment,
+    write_text,
+)
+from e2etts.data.recordings import header, read
+from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an utterance must keep. Characters are those of the text as written."""
+    """What an utterance must keep. Characters are those of the text as written. Without
+    ``samples`` audio is judged by its header alone: rate, channels and length."""
 
     sample_rate_hz: int = 16000
     characters_per_second: tuple[float, float] = (1.0, 40.0)
     longest_characters: int = 400
     clipped_share: float = 0.005
+    samples: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,13 +58,18 @@ class _Table:
     lines: dict[str, int]
 
 
-def validate(directory: str | Path, limits: Limits, root: Path | None = None) -> list[Finding]:
+def validate(directory: str | Path, limits: Limits, root: Path | None = None,
+             workers: int = 2) -> list[Finding]:
     """All findings of a data directory, in the order of the files.
 
     ``root``: what relative wav paths start from; default the current folder. A directory without
     wav.scp is a text-only set. Raises UserError when the directory itself is missing.
     """
-    directory = Path(directory)
+    return _examine(Path(directory), limits, root, workers)[1]
+
+
+def _examine(directory: Path, limits: Limits, root: Path | None,
+             workers: int) -> tuple[dict[str, _Table], list[Finding]]:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such data directory; give the folder that holds "
                         "text, utt2spk, utt2lang and wav.scp")
@@ -71,8 +90,8 @@ def validate(directory: str | Path, limits: Limits, root: Path | None = None) ->
                                     f"{len(text)} characters, at most "
                                     f"{limits.longest_characters}"))
     if "wav.scp" in tables:
-        _check_audio(directory, tables, limits, root or Path(), findings)
-    return findings
+        _check_audio(directory, tables, limits, root or Path(), workers, findings)
+    return tables, findings
 
 
 def _read(path: Path, findings: list[Finding]) -> _Table:
@@ -100,6 +119,8 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
         if not utt.strip():
             add("line without an id")
             continue
+        if "/" in utt:
+            add("id holds '/'; ids name files")
         if utt in table.values:
             add(f"id occurs twice, first on line {table.lines[utt]}")
             continue
@@ -109,18 +130,27 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
                                  for f in findings[-1:]):
             add("empty value")
         previous = max(previous, utt)
+        utt = sys.intern(utt)
         table.values[utt] = value
         table.lines[utt] = number
     return table
 
 
+def _utterances(tables: dict[str, _Table]) -> set[str]:
+    """All utterances that any file names; with segments, wav.scp names recordings."""
+    apart = {"utt2emo", "wav.scp" if "segments" in tables else ""}
+    return {utt for name, t in tables.items() if name not in apart for utt in t.values}
+
+
 def _check_ids(directory: Path, tables: dict[str, _Table], findings: list[Finding]) -> None:
-    every = {utt for name, t in tables.items() if name != "utt2emo" for utt in t.values}
+    every = _utterances(tables)
     for name, table in tables.items():
         path = str(directory / name)
         if name == "utt2emo":
             findings += [Finding(path, table.lines[u], u, "not in the other files")
                          for u in sorted(table.values.keys() - every)]
+            continue
+        if name == "wav.scp" and "segments" in tables:
             continue
         for utt in sorted(every - table.values.keys()):
             other = next(n for n, t in tables.items() if utt in t.values)
@@ -129,57 +159,84 @@ def _check_ids(directory: Path, tables: dict[str, _Table], findings: list[Findin
 
 
 def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, root: Path,
-                 findings: list[Finding]) -> None:
-    scp = tables["wav.scp"]
+                 workers: int, findings: list[Finding]) -> None:
+    named_by = "segments" if "segments" in tables else "wav.scp"
+    lines = tables[named_by].lines
     texts = tables["text"].values if "text" in tables else {}
-    for utt, value in tqdm(scp.values.items(), desc=f"validate {directory.name}",
-                           mininterval=2.0, disable=len(scp.values) < 500):
+    jobs, faults = [], {}
+    for utt, value in tables[named_by].values.items():
         if not value:
             continue
-        for reason in audio_faults(value, texts.get(utt, ""), limits, root):
-            findings.append(Finding(str(directory / "wav.scp"), scp.lines[utt], utt, reason))
+        try:
+            source = _source(value, tables["wav.scp"].values, named_by == "segments")
+        except ValueError as e:
+            faults[utt] = [str(e)]
+        else:
+            jobs.append((utt, source, texts.get(utt, "")))
+    work = partial(_faults_of, limits=limits, root=root)
+    results = tqdm(in_order(work, jobs, workers, chunk=64), desc=f"validate {directory.name}",
+                   total=len(jobs), mininterval=2.0, disable=len(jobs) < 500)
+    faults |= {utt: found for utt, found in results if found}
+    findings += [Finding(str(directory / named_by), lines[utt], utt, reason)
+                 for utt in lines if utt in faults for reason in faults[utt]]
 
 
-def audio_faults(value: str, text: str, limits: Limits, root: Path) -> list[str]:
+def _source(value: str, wavs: dict[str, str], segmented: bool) -> Source:
+    """Raises ValueError where the entry cannot be followed."""
+    source = Source(value)
+    if segmented:
+        recording, start, end = parse_segment(value)
+        if not wavs.get(recording):
+            raise ValueError(f"recording '{recording}' is not in wav.scp")
+        source = Source(wavs[recording], start, end)
+    if is_command(source.path):
+        raise ValueError("a command, not a path; commands are never run")
+    return source
+
+
+def _faults_of(job: tuple[str, Source, str], limits: Limits,
+               root: Path) -> tuple[str, list[str]]:
+    utt, source, text = job
+    return utt, audio_faults(source._replace(path=str(root / source.path)), text, limits)
+
+
+def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
     """Reasons why the audio of one utterance cannot be used; empty when it is good."""
-    if is_command(value):
-        return ["a command, not a path; commands are never run"]
-    path = root / value
-    if not path.exists():
-        return [f"{value}: no such file"]
+    path = source.path
     try:
-        wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError, ValueError) as e:
-        return [f"{value}: unreadable audio: {' '.join(str(e).split())}"]
+        about = header(source)
+        wav = read(source)[0] if limits.samples else np.zeros((0, 1))
+    except UserError as e:
+        return [str(e)]
     faults = []
-    if wav.shape[1] != 1:
-        faults.append(f"{value}: {wav.shape[1]} channels, expected one")
-    if rate != limits.sample_rate_hz:
-        faults.append(f"{value}: {rate} Hz, expected {limits.sample_rate_hz} Hz")
-    if not len(wav):
-        return [*faults, f"{value}: zero length"]
+    if about.channels != 1:
+        faults.append(f"{path}: {about.channels} channels, expected one")
+    if about.rate_hz != limits.sample_rate_hz:
+        faults.append(f"{path}: {about.rate_hz} Hz, expected {limits.sample_rate_hz} Hz")
+    if not about.samples:
+        return [*faults, f"{path}: zero length"]
     if not np.isfinite(wav).all():
-        return [*faults, f"{value}: {int((~np.isfinite(wav)).sum())} samples are not numbers"]
-    clipped = float((np.abs(wav) >= 32767 / 32768).mean())
+        return [*faults, f"{path}: {int((~np.isfinite(wav)).sum())} samples are not numbers"]
+    clipped = float((np.abs(wav) >= 32767 / 32768).mean()) if len(wav) else 0.0
     if clipped >= limits.clipped_share:
-        faults.append(f"{value}: clipped: {clipped:.1%} of the samples at full scale")
+        faults.append(f"{path}: clipped: {clipped:.1%} of the samples at full scale")
     low, high = limits.characters_per_second
-    per_second = len(text) * rate / len(wav)
+    per_second = len(text) / about.seconds
     if text and not low <= per_second <= high:
-        faults.append(f"{value}: {per_second:.1f} characters a second, expected {low:g} to "
+        faults.append(f"{path}: {per_second:.1f} characters a second, expected {low:g} to "
                       f"{high:g}")
     return faults
 
 
 def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail", "skip"],
-                    root: Path | None = None) -> list[Finding]:
+                    root: Path | None = None, workers: int = 2) -> list[Finding]:
     """Validate; on findings raise UserError (fail) or write the set without them (skip).
 
     skip rewrites each file whole (temporary name, rename), sorted and with equal ids, and lists
     what it left out, with the reasons, in ``skipped.tsv``. It never empties a set: that raises.
     """
     directory = Path(directory)
-    findings = validate(directory, limits, root)
+    tables, findings = _examine(directory, limits, root, workers)
     skipped = directory / "skipped.tsv"
     if not findings:
         skipped.unlink(missing_ok=True)
@@ -187,25 +244,45 @@ def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail
     if policy == "fail":
         more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
         raise UserError(f"{findings[0]}{more}; correct the directory or use --policy skip")
+    data, lost = _without_faults(directory, tables, findings)
+    write_findings(skipped, findings)
+    data.save(directory)
+    print(f"{directory}: {lost} of {len(data) + lost} utterances skipped, "
+          f"{len(findings)} findings listed in {os.fspath(skipped)}", flush=True)
+    return findings
+
+
+def faultless(directory: str | Path, limits: Limits, root: Path | None = None,
+              workers: int = 2) -> tuple[DataDir, list[Finding]]:
+    """The set without the utterances that have findings, and the findings; nothing is written.
+
+    Raises UserError where leaving utterances out is no cure.
+    """
+    directory = Path(directory)
+    tables, findings = _examine(directory, limits, root, workers)
+    return _without_faults(directory, tables, findings)[0], findings
+
+
+def _without_faults(directory: Path, tables: dict[str, _Table],
+                    findings: list[Finding]) -> tuple[DataDir, int]:
+    """The utterances that can be kept, and how many cannot."""
     hopeless = next((f for f in findings if not f.utt and f.reason != "line without an id"), None)
     if hopeless:
         raise UserError(f"{hopeless}: skipping utterances cannot repair this")
     dropped = {f.utt for f in findings if f.reason.partition(":")[0] not in REPAIRABLE}
-    tables = {name: _read(directory / name, []) for name in TABLES
-              if (directory / name).exists()}
-    every = {u for n, t in tables.items() if n != "utt2emo" for u in t.values}
-    keep = sorted(every - dropped)
+    every = _utterances(tables)
+    keep = every - dropped
     if not keep:
         raise UserError(f"{directory}: all {len(every)} utterances have faults, the first is "
                         f"{findings[0]}; correct the data")
+    whole = DataDir(**{TABLES[name]: t.values for name, t in tables.items()})
+    return whole.subset(keep), len(every) - len(keep)
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """The list of what is left out: utterance, place and reason, apart by tabs."""
     rows = "".join(f"{f.utt}\t{Path(f.path).name}:{f.line}\t{f.reason}\n" for f in findings)
-    write_text(skipped, "utterance\tplace\treason\n" + rows)
-    for name, table in tables.items():
-        lines = [f"{u} {table.values[u]}\n" for u in keep if u in table.values]
-        write_text(directory / name, "".join(lines))
-    print(f"{directory}: {len(every) - len(keep)} of {len(every)} utterances skipped, "
-          f"{len(findings)} findings listed in {os.fspath(skipped)}", flush=True)
-    return findings
+    write_text(path, "utterance\tplace\treason\n" + rows)
 
 
 # Sorting the file again cures this one without losing the utterance.

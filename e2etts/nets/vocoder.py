@@ -165,13 +165,13 @@ class Vocoder(nn.Module):
 
     def _start_from_mel(self, bins: int, sample_rate_hz: int) -> None:
         """Before any training each bin has the log magnitude of the mel bands nearest to it."""
-        bands = self.base.in_features
-        hz = torch.linspace(0, sample_rate_hz / 2, bins)
+        bands, device = self.base.in_features, self.base.weight.device
+        hz = torch.linspace(0, sample_rate_hz / 2, bins, device=device)
         # Slaney mel: linear to 1 kHz, then logarithmic.
         mel = torch.where(hz < 1000, hz * 3 / 200,
                           15 + torch.log(hz.clamp_min(1.0) / 1000) / 0.06875177742094912)
         place = mel / mel[-1] * (bands + 1) - 1
-        weight = (1 - (place[:, None] - torch.arange(bands)).abs()).clamp_min(0)
+        weight = (1 - (place[:, None] - torch.arange(bands, device=device)).abs()).clamp_min(0)
         weight[place <= 0, 0] = 1
         weight[place >= bands - 1, -1] = 1
         with torch.no_grad():

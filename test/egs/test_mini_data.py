@@ -1,11 +1,9 @@
 """The data stage of egs/mini: fetching, checking, choosing, splitting, speaking; offline."""
 
-import http.server
 import io
 import re
 import sys
 import tarfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from served import Handler
 
 from e2etts.data.datadir import DataDir
 from e2etts.errors import UserError
@@ -57,34 +56,6 @@ def prompts(count, lang="en", seconds=2.0):
 # Fetching
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``content``; honours Range; breaks off after ``limit`` bytes."""
-
-    content = b""
-    limit = None
-    asked: list = []
-
-    def do_GET(self):
-        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
-        self.asked.append(start)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
-        self.end_headers()
-        self.wfile.write(self.content[start:][:self.limit])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    Handler.limit, Handler.asked = None, []
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-
-
 def release(names):
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
@@ -93,18 +64,6 @@ def release(names):
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return raw.getvalue()
-
-
-def test_a_broken_download_goes_on_where_it_ended(server, tmp_path):
-    Handler.content, Handler.limit = bytes(range(256)) * 1000, 100_000
-    target = tmp_path / "file"
-    with pytest.raises((OSError, fetch.http.client.HTTPException)):
-        fetch.fetch_resumable(f"{server}/file", target, 5)
-    assert not target.exists() and (tmp_path / "file.part").stat().st_size == 100_000
-    Handler.limit = None
-    assert fetch.fetch_resumable(f"{server}/file", target, 5).read_bytes() == Handler.content
-    assert Handler.asked == [0, 100_000]
-    fetch.fetch_resumable("http://127.0.0.1:1/never-asked", target, 5)
 
 
 def test_the_release_is_used_where_it_can_be_reached(server, tmp_path):

@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import urllib.request
 import zlib
 from pathlib import Path
 
 from settings import CorpusConfig
-from tqdm import tqdm
 
+from e2etts.data.download import fetch_resumable
 from e2etts.errors import UserError
 
 REPO = Path(__file__).resolve().parents[3]
@@ -68,29 +67,6 @@ def fetch_release(lang: str, download: Path, config: CorpusConfig) -> str:
         return f"{archive.name} is damaged ({e})"
     return "" if (download / "release" / lang / f"core-sounds-{lang}.txt").exists() else (
         f"{archive.name} holds no transcript")
-
-
-def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
-    """Download to ``path``; a broken download goes on where it ended. Raises OSError."""
-    if path.exists():
-        return path
-    part = path.with_name(path.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
-        resumed = answer.status == 206
-        total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab" if resumed else "wb") as file, tqdm(
-                total=total, initial=have if resumed else 0, unit="B", unit_scale=True,
-                desc=path.name) as bar:
-            while block := answer.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if total and part.stat().st_size != total:
-        raise OSError(f"{url}: {part.stat().st_size} bytes of {total} arrived")
-    part.replace(path)
-    return path
 
 
 def unpack_release(archive: Path, folder: Path) -> None:

@@ -1,0 +1,122 @@
+"""Audio of utterances: whole files or stretches of longer ones, read, measured and converted."""
+
+import io
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from tqdm import tqdm
+
+from e2etts.data.datadir import DataDir, Source, write_bytes
+from e2etts.data.workers import in_order
+from e2etts.errors import UserError
+
+# Segment times are rounded: Kaldi's extract-segments lets an end lie this far behind the audio.
+_OVERSHOOT_SECONDS = 0.5
+_UNREADABLE = (OSError, soundfile.SoundFileError, ValueError)
+
+
+class Header(NamedTuple):
+    """What a file says of the audio of one utterance; samples: of the utterance alone."""
+
+    rate_hz: int
+    channels: int
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate_hz
+
+
+def header(source: Source) -> Header:
+    """Rate, channels and length, without decoding. Raises UserError, as ``read`` does."""
+    try:
+        info = soundfile.info(source.path)
+    except _UNREADABLE as e:
+        raise _unreadable(source, e) from e
+    start, stop = _stretch(source, info.samplerate, info.frames)
+    return Header(info.samplerate, info.channels, stop - start)
+
+
+def read(source: Source) -> tuple[np.ndarray, int]:
+    """(samples, channels) float32 and the sample rate.
+
+    Raises UserError when the file is missing or unreadable, or a segment lies outside of it.
+    """
+    try:
+        with soundfile.SoundFile(source.path) as file:
+            start, stop = _stretch(source, file.samplerate, file.frames)
+            file.seek(start)
+            return file.read(stop - start, dtype="float32", always_2d=True), file.samplerate
+    except _UNREADABLE as e:
+        raise _unreadable(source, e) from e
+
+
+def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
+    """One channel of float32 samples at ``sample_rate_hz``, mixed down and resampled."""
+    wav, rate = read(source)
+    mono = torch.from_numpy(wav.mean(axis=1))
+    return torchaudio.functional.resample(mono, rate, sample_rate_hz).numpy()
+
+
+def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
+    start = round(source.start_seconds * rate)
+    stop = frames if source.end_seconds is None else round(source.end_seconds * rate)
+    if start > frames or stop - frames > _OVERSHOOT_SECONDS * rate:
+        raise UserError(f"{source.path}: its {frames / rate:.2f} s do not hold the segment from "
+                        f"{source.start_seconds:g} to {stop / rate:g} s")
+    return start, min(stop, frames)
+
+
+def _unreadable(source: Source, error: Exception) -> UserError:
+    if not Path(source.path).exists():
+        return UserError(f"{source.path}: no such file")
+    return UserError(f"{source.path}: unreadable audio: {' '.join(str(error).split())}")
+
+
+def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
+              workers: int = 2) -> tuple[DataDir, dict[str, str]]:
+    """The set with one file of one channel at ``sample_rate_hz`` for every utterance, and reasons
+    for utterances that cannot be read and are left out.
+
+    Segments, other rates and other channels become ``folder/<utterance>.wav`` (16 bit); a file
+    that is there and would not change is left alone, and so is the audio that already fits.
+    """
+    jobs = [(utt, data.source(utt)) for utt in data.utts]
+    work = partial(_convert, folder=Path(folder), sample_rate_hz=sample_rate_hz)
+    paths, wrong = {}, {}
+    results = tqdm(in_order(work, jobs, workers), desc="audio", total=len(jobs), unit="utt",
+                   mininterval=2.0, disable=len(jobs) < 500)
+    for (utt, _), (path, reason) in zip(jobs, results, strict=True):
+        if reason:
+            wrong[utt] = reason
+        else:
+            paths[utt] = path
+    left = data.subset(list(paths))
+    return replace(left, wav=paths, segments={}), wrong
+
+
+def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tuple[str, str]:
+    utt, source = job
+    try:
+        if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
+            return source.path, ""
+        wav = read_mono(source, sample_rate_hz)
+    except UserError as e:
+        return "", str(e)
+    path = folder / f"{utt}.wav"
+    write_wav(path, wav, sample_rate_hz)
+    return str(path), ""
+
+
+def write_wav(path: Path, wav: np.ndarray, sample_rate_hz: int) -> None:
+    """16-bit WAV under a temporary name, renamed; a file with the same content is left alone."""
+    content = io.BytesIO()
+    soundfile.write(content, np.clip(wav, -1.0, 1.0), sample_rate_hz, "PCM_16", format="WAV")
+    if not path.is_file() or path.read_bytes() != content.getvalue():
+        write_bytes(path, content.getvalue())

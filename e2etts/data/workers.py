@@ -1,0 +1,28 @@
+"""Work spread over processes, with results in order."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+_WORTH_PROCESSES = 50  # jobs: fewer are done before the processes have started
+
+
+def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
+             chunk: int = 8) -> Iterator[Result]:
+    """``map(work, jobs)`` in ``workers`` processes that take ``chunk`` jobs at a time."""
+    if workers < 2 or len(jobs) < _WORTH_PROCESSES:
+        yield from map(work, jobs)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    with multiprocessing.get_context(method).Pool(workers, _start_worker) as pool:
+        yield from pool.imap(work, jobs, chunksize=chunk)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    # The main process decides when to stop: Ctrl-C reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

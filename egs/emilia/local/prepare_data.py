@@ -1,0 +1,167 @@
+"""Make data/<set> of Emilia: train, dev, test_<language>, enrol.
+
+Layout, as huggingface.co/datasets/amphion/Emilia-Dataset keeps it:
+    {Emilia,Emilia-YODAS}/EN/EN-B000000.tar ...    for each clip KEY.mp3 (24 kHz) and KEY.json
+The JSON has text, speaker, language, duration and dnsmos (quality, 3 and more as published), and
+the key as ``id`` or, in Emilia-YODAS, ``_id``. Texts begin with a space. A speaker is one voice in
+one recording: two of them may be the same person. Archives are read as streams, nothing in them is
+written under a name of theirs, and each is decoded once.
+"""
+
+import io
+import json
+import re
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import soundfile
+import torch
+import torchaudio
+from tqdm import tqdm
+
+from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker, run
+from e2etts.data.datadir import write_text
+from e2etts.data.download import entries
+from e2etts.data.sampler import mix
+from e2etts.data.workers import in_order
+from e2etts.errors import UserError
+
+CREDIT = "Emilia by Haorui He and others (arXiv 2407.05361), CC BY-NC 4.0"
+HOW_TO_GET = ("Emilia is given to those who accept its terms at huggingface.co/datasets/amphion/"
+              "Emilia-Dataset: fetch what you want of it with 'huggingface-cli download "
+              "--repo-type dataset amphion/Emilia-Dataset --include \"Emilia/EN/*\"'")
+PUBLISHED_HOURS = {"en": 46828, "zh": 49922, "de": 1590, "fr": 1381, "ja": 1715, "ko": 217}
+_KEY = re.compile(r"[A-Z]{2}_[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emilia(CorpusData):
+    """languages; corpora: folders to read; dnsmos: least quality; shards: archives of each
+    language and corpus, from the first, None for all; held_out_speakers: share kept from training
+    for dev and test."""
+
+    languages: tuple[str, ...] = ("en", "zh")
+    corpora: tuple[str, ...] = ("Emilia", "Emilia-YODAS")
+    dnsmos: float = 3.0
+    shards: int | None = None
+    held_out_speakers: float = 0.002
+
+
+def shards(root: Path, config: Emilia) -> list[Path]:
+    """The archives to read. Raises UserError for a language without any."""
+    found = []
+    for lang in config.languages:
+        mine = [path for corpus in config.corpora
+                for path in sorted((root / corpus / lang.upper()).glob("*.tar"))[:config.shards]]
+        if not mine:
+            raise UserError(f"{root}: no archives {config.corpora[0]}/{lang.upper()}/*.tar below "
+                            "it: correct --corpus_dir or corpus_data.languages")
+        found += mine
+    return found
+
+
+def read_shard(path: Path, folder: Path, sample_rate_hz: int,
+               dnsmos: float) -> tuple[list[Recording], list[tuple[str, str]]]:
+    """Decoded recordings of one archive, and (clip, reason) of those left out.
+
+    They are listed beside the audio when the archive is done, which is then not read again.
+    """
+    corpus, lang = path.parts[-3], path.parent.name.lower()
+    target = folder / corpus / lang / path.stem
+    done = target / f"clips-{dnsmos:g}.json"
+    if done.is_file():
+        kept = json.loads(done.read_text("utf-8"))
+        return [Recording(**r) for r in kept["recordings"]], list(map(tuple, kept["left_out"]))
+    target.mkdir(parents=True, exist_ok=True)
+    halves: dict[str, dict] = {}
+    recordings, left_out = [], []
+    for name, content in entries(path):
+        clip = halves.setdefault(name.stem, {})
+        clip[name.suffix] = content
+        if clip.keys() >= {".json", ".mp3"}:
+            del halves[name.stem]
+            made = _clip(name, clip, lang, target, sample_rate_hz, dnsmos)
+            if isinstance(made, str):
+                left_out.append((name.stem, made))
+            else:
+                recordings.append(made)
+    left_out += [(key, f"{', '.join(have)} without the other half") for key, have in halves.items()]
+    write_text(done, json.dumps({"recordings": [asdict(r) for r in recordings],
+                                 "left_out": left_out}, ensure_ascii=False))
+    return recordings, left_out
+
+
+def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
+          sample_rate_hz: int, dnsmos: float) -> Recording | str:
+    """A recording whose audio is written, or why it is left out."""
+    key = name.stem
+    try:
+        about = json.loads(clip[".json"])
+        text, speaker, score = about["text"].strip(), about["speaker"], about["dnsmos"]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        return f"sidecar: {type(e).__name__}: {e}"
+    if not _KEY.fullmatch(key) or about.get("id", about.get("_id")) != key:
+        return "key differs from the sidecar's id"
+    if about.get("language") != lang:
+        return f"language: {about.get('language')} among {lang}"
+    if not isinstance(score, int | float) or score < dnsmos:
+        return f"dnsmos below {dnsmos:g}"
+    if not _KEY.fullmatch(str(speaker)):
+        return "speaker: not of the published form"
+    path = target / f"{key}.flac"
+    try:
+        if not path.exists():
+            _decode(clip[".mp3"], path, sample_rate_hz)
+    except (soundfile.SoundFileError, ValueError) as e:
+        return f"unreadable audio: {e}"
+    return Recording(utt=key, wav=str(path), text=text, speaker=speaker, lang=lang)
+
+
+def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> None:
+    """Write FLAC of one channel at the recipe's rate."""
+    wav, rate = soundfile.read(io.BytesIO(mp3), dtype="float32", always_2d=True)
+    mono = torchaudio.functional.resample(torch.from_numpy(wav.mean(axis=1)), rate, sample_rate_hz)
+    part = path.with_name(path.name + ".part")
+    soundfile.write(part, mono.clamp(-1, 1).numpy(), sample_rate_hz, "PCM_16", format="FLAC")
+    part.replace(path)
+
+
+def prepare(job: Job) -> None:
+    config = job.config
+    if unknown := [lang for lang in config.languages if lang not in PUBLISHED_HOURS]:
+        raise UserError(f"corpus_data.languages: '{unknown[0]}'; there are "
+                        f"{', '.join(PUBLISHED_HOURS)}")
+    archives = shards(job.corpus("", [], HOW_TO_GET), config)
+    work = partial(read_shard, folder=job.wav_folder, dnsmos=config.dnsmos,
+                   sample_rate_hz=job.audio.sample_rate_hz)
+    parts = {lang: [] for lang in config.languages}
+    for recordings, left_out in tqdm(in_order(work, archives, config.workers, chunk=1),
+                                     total=len(archives), desc="archives"):
+        for recording in recordings:
+            parts[recording.lang].append(recording)
+        job.left_out += left_out
+    print("published hours of Emilia: " + ", ".join(
+        f"{lang} {PUBLISHED_HOURS[lang]}" for lang in config.languages) + "; here:")
+    write_split(job, job.usable(parts, {}))
+
+
+def write_split(job: Job, parts: dict[str, list[Recording]]) -> None:
+    """Held-out speakers are drawn by their names alone; dev has other ones than the tests."""
+    config = job.config
+    sets = {"train": [], "dev": [], "enrol": []}
+    for lang, recordings in parts.items():
+        pools = {"dev": [], "test": [], "train": []}
+        for speaker, mine in by_speaker(recordings).items():
+            place = mix(config.seed, "speaker", speaker) / 2 ** 63 / config.held_out_speakers
+            pools["train" if place >= 1 else "dev" if place < 0.5 else "test"] += mine
+        sets["train"] += pools["train"]
+        sets["dev"] += job.shuffled(pools["dev"])[:config.dev_utts]
+        sets[f"test_{lang}"], enrol = job.hold_out(pools["test"], config.test_utts, set())
+        sets["enrol"] += enrol
+    job.write(sets, CREDIT)
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__, Emilia, prepare))
