@@ -57,11 +57,21 @@ def read(source: Source) -> tuple[np.ndarray, int]:
         raise _unreadable(source, e) from e
 
 
-def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
-    """One channel of float32 samples at ``sample_rate_hz``, mixed down and resampled."""
-    wav, rate = read(source)
+def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
+    """(samples, channels) at ``rate_hz``, mixed down and resampled."""
     mono = torch.from_numpy(wav.mean(axis=1))
-    return torchaudio.functional.resample(mono, rate, sample_rate_hz).numpy()
+    return torchaudio.functional.resample(mono, rate_hz, sample_rate_hz).numpy()
+
+
+def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:
+    """Samples of a segment, which are also written to ``path``; like ``load_wav``, this neither
+    resamples nor mixes down."""
+    wav, rate = read(source)
+    if rate != sample_rate_hz or wav.shape[1] != 1:
+        raise UserError(f"{source.path}: {rate} Hz and {wav.shape[1]} channels, expected "
+                        f"{sample_rate_hz} Hz and one: utils/fix_data_dir.py --wav_dir converts it")
+    write_wav(path, wav, rate)
+    return wav[:, 0].copy()
 
 
 def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
@@ -106,7 +116,7 @@ def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tupl
     try:
         if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
             return source.path, ""
-        wav = read_mono(source, sample_rate_hz)
+        wav = mono_at(*read(source), sample_rate_hz)
     except UserError as e:
         return "", str(e)
     path = folder / f"{utt}.wav"

@@ -8,13 +8,13 @@ from typing import TypeVar
 import torch
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
-_WORTH_PROCESSES = 50  # jobs: fewer are done before the processes have started
+_CHUNKS_ALONE = 6  # so few are done before processes have started
 
 
 def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
              chunk: int = 8) -> Iterator[Result]:
     """``map(work, jobs)`` in ``workers`` processes that take ``chunk`` jobs at a time."""
-    if workers < 2 or len(jobs) < _WORTH_PROCESSES:
+    if workers < 2 or len(jobs) <= _CHUNKS_ALONE * chunk:
         yield from map(work, jobs)
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
