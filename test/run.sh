@@ -9,4 +9,4 @@ tools/install_browser.sh
 command -v espeak-ng >/dev/null || python3 utils/fetch_deb.py --dependencies tools/deb flite espeak-ng ||
     echo "test/run.sh: warning: no espeak-ng to be had: the phoneme tests are skipped" >&2
 PATH=$(tools/install.sh --where)/bin:$PATH
-exec python -m pytest -q "$@"
+exec python -m pytest -q -m "not nightly" "$@"

@@ -15,6 +15,8 @@ examples:
   python utils/from_csv.py LJSpeech-1.1/metadata.csv data/all --ljspeech --lang en --speaker lj
   python utils/from_csv.py train.txt data/all --columns audio=1 speaker=2 text=3 --lang en
   python utils/from_csv.py hf_corpus/data/train-*.parquet data/all --lang de
+  python utils/from_csv.py sentences.txt data/sentences --text_only --columns lang=1 text=2 \\
+      --speaker anna
 """
 
 import argparse
@@ -48,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder_speaker", action="store_true",
                         help="the speaker is the folder that holds the audio file")
     parser.add_argument("--lang", help="language where no column says, such as en")
+    parser.add_argument("--text_only", action="store_true",
+                        help="sentences to be spoken: the list names no audio")
     parser.add_argument("--rate", type=int, default=AudioConfig().sample_rate_hz, metavar="HZ",
                         help="sample rate of the corpus to be made (default: %(default)s)")
     parser.add_argument("--wav_dir", type=Path, metavar="DIR",
@@ -66,11 +70,13 @@ def run(args: argparse.Namespace) -> None:
         audio_dir = audio_dir or (first if first.is_dir() else first.parent) / "wavs"
     options = ListOptions(
         columns=columns, audio_dir=audio_dir, suffix=args.suffix, speaker=args.speaker,
-        folder_speaker=args.folder_speaker, lang=args.lang, delimiter=args.delimiter)
+        folder_speaker=args.folder_speaker, lang=args.lang, delimiter=args.delimiter,
+        text_only=args.text_only)
     wav_dir = args.wav_dir or args.out / "wav"
     data, left_out = gather(args.lists, options, wav_dir, args.rate)
-    data, wrong = converted(data, wav_dir, args.rate, args.workers)
-    left_out += [(utt, "audio", reason) for utt, reason in wrong.items()]
+    if not args.text_only:
+        data, wrong = converted(data, wav_dir, args.rate, args.workers)
+        left_out += [(utt, "audio", reason) for utt, reason in wrong.items()]
     data.save(args.out)
     print(f"{args.out}: {len(data)} utterances of {len(set(data.utt2spk.values()))} speakers")
     report_left_out(args.out / "left_out.tsv", left_out)

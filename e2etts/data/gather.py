@@ -28,7 +28,7 @@ class ListOptions:
     audio_dir: what audio paths start from; default the folder of the list. suffix: ending of
         audio files whose names lack it.
     speaker, lang: of all rows, where no column says. folder_speaker: the speaker is the folder
-        that holds the file.
+        that holds the file. text_only: the list names no audio; ids are the speaker and the line.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class ListOptions:
     folder_speaker: bool = False
     lang: str | None = None
     delimiter: str | None = None
+    text_only: bool = False
 
 
 LJSPEECH = {"audio": "1", "text": "3/2"}  # id|text|text with numbers written out
@@ -106,12 +107,14 @@ class _ListReader:
             raise _Unusable("no text")
         audio, utt = self._cell(row, "audio"), safe(self._value(row, "id"))
         stored = audio_bytes(audio)
-        path = "" if stored else self._file(audio)
+        path = "" if stored or self.options.text_only else self._file(audio)
         speaker, lang = self._label(row, "speaker", path), self._label(row, "lang", path)
         if stored:
             named = Path(audio.get("path") or f"{self.path.stem}-{row.place.rpartition(':')[2]}")
             utt = utt or _with_speaker(safe(named.stem), speaker)
             path = self._unpack(stored, utt)
+        elif self.options.text_only:
+            utt = utt or f"{speaker}-{self.path.stem}-{int(row.place.rpartition(':')[2]):04d}"
         start, end = self._value(row, "start"), self._value(row, "end")
         return _Entry(row.place, path, utt, text, speaker, re.split("[-_]", lang.lower())[0],
                       safe(self._value(row, "emotion")),
@@ -151,7 +154,7 @@ class _ListReader:
             if not any(n in row.values for n in names):
                 raise UserError(f"{row.place}: no column '{'/'.join(names)}' ({what}); there are: "
                                 f"{', '.join(row.values)}")
-        for what in ("audio", "text"):
+        for what in ("text",) if self.options.text_only else ("audio", "text"):
             if what not in columns:
                 raise UserError(f"{self.path}: no column is called {' or '.join(COLUMNS[what])}: "
                                 f"give --columns {what}=NAME, or its number where the first line "
@@ -201,33 +204,43 @@ def _directory(entries: list[_Entry], left_out: list[LeftOut]) -> DataDir:
     """Adds to ``left_out``."""
     data = DataDir({}, {}, {})
     segmented = any(e.span for e in entries)
-    folders = {os.path.dirname(os.path.abspath(e.path)) for e in entries}
+    folders = {os.path.dirname(os.path.abspath(e.path)) for e in entries if e.path}
     common = os.path.commonpath(folders) if folders else ""
     seen: dict[tuple, str] = {}
     for e in entries:
-        stem = os.path.relpath(os.path.splitext(os.path.abspath(e.path))[0], common)
-        recording = safe(stem.replace(os.sep, "-"))
+        recording = _recording_id(e.path, common) if e.path else ""
         utt = e.utt or _with_speaker("-".join([recording, *map(safe, e.span or ())]), e.speaker)
-        first = seen.setdefault((e.path, e.span), e.place)
-        if first != e.place:
-            left_out.append((utt, e.place, f"same audio as another row: {first}"))
-            continue
-        if utt in data.text or data.wav.get(recording, e.path) != e.path:
-            left_out.append((utt, e.place, "id occurs twice"))
+        first = seen.setdefault((e.path or e.place, e.span), e.place)
+        segment = f"{recording} {' '.join(e.span or ('0', '-1'))}"
+        reason = f"same audio as another row: {first}" if first != e.place else \
+            "id occurs twice" if utt in data.text else \
+            _fault(segment, data.wav.get(recording, e.path) != e.path) if segmented else ""
+        if reason:
+            left_out.append((utt, e.place, reason))
             continue
         if segmented:
-            data.segments[utt] = f"{recording} {' '.join(e.span or ('0', '-1'))}"
-            try:
-                parse_segment(data.segments[utt])
-            except ValueError as error:
-                left_out.append((utt, e.place, f"unusable times: {error}"))
-                del data.segments[utt]
-                continue
-        data.wav[recording if segmented else utt] = e.path
+            data.segments[utt] = segment
+        if e.path:
+            data.wav[recording if segmented else utt] = e.path
         data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = e.text, e.lang, e.speaker
         if e.emotion:
             data.utt2emo[utt] = e.emotion
     return data
+
+
+def _recording_id(path: str, common: str) -> str:
+    stem = os.path.relpath(os.path.splitext(os.path.abspath(path))[0], common)
+    return safe(stem.replace(os.sep, "-"))
+
+
+def _fault(segment: str, other_file: bool) -> str:
+    if other_file:
+        return "two recordings would have one id"
+    try:
+        parse_segment(segment)
+    except ValueError as e:
+        return f"unusable times: {e}"
+    return ""
 
 
 def _with_speaker(name: str, speaker: str) -> str:
