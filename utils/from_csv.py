@@ -23,12 +23,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from e2etts.audio import AudioConfig
 from e2etts.bin.main import tool
 from e2etts.data.edit import check_output, report_left_out
 from e2etts.data.gather import LJSPEECH, ListOptions, gather
 from e2etts.data.lists import COLUMNS
 from e2etts.data.recordings import converted
+from e2etts.data.validate import Limits
 from e2etts.errors import UserError
 
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lang", help="language where no column says, such as en")
     parser.add_argument("--text_only", action="store_true",
                         help="sentences to be spoken: the list names no audio")
-    parser.add_argument("--rate", type=int, default=AudioConfig().sample_rate_hz, metavar="HZ",
+    parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
                         help="sample rate of the corpus to be made (default: %(default)s)")
     parser.add_argument("--wav_dir", type=Path, metavar="DIR",
                         help="where converted audio goes (default: OUT/wav)")

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
 from tqdm import tqdm
 
 from e2etts.data.datadir import DataDir, Source, write_bytes
@@ -57,8 +55,16 @@ def read(source: Source) -> tuple[np.ndarray, int]:
         raise _unreadable(source, e) from e
 
 
+def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
+    """One channel of float32 samples at ``sample_rate_hz``, mixed down and resampled."""
+    return mono_at(*read(source), sample_rate_hz)
+
+
 def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
     """(samples, channels) at ``rate_hz``, mixed down and resampled."""
+    import torch  # takes seconds to load, which commands that only read headers need not wait for
+    import torchaudio
+
     mono = torch.from_numpy(wav.mean(axis=1))
     return torchaudio.functional.resample(mono, rate_hz, sample_rate_hz).numpy()
 
@@ -116,7 +122,7 @@ def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tupl
     try:
         if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
             return source.path, ""
-        wav = mono_at(*read(source), sample_rate_hz)
+        wav = read_mono(source, sample_rate_hz)
     except UserError as e:
         return "", str(e)
     path = folder / f"{utt}.wav"

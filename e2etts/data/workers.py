@@ -1,11 +1,11 @@
 """Work spread over processes, with results in order."""
 
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
-
-import torch
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 _CHUNKS_ALONE = 6  # so few are done before processes have started
@@ -23,6 +23,8 @@ def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
 
 
 def _start_worker() -> None:
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:  # else it will read the variable when it is loaded
+        sys.modules["torch"].set_num_threads(1)
     # The main process decides when to stop: Ctrl-C reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,9 +13,7 @@ if [ -z "$list" ]; then
 fi
 "$python" $utils/from_csv.py "$list" "$data_dir/all" --rate "$sample_rate_hz" "${list_options[@]}"
 "$python" $utils/split_data_dir.py "$data_dir/all" "$data_dir" "${split_options[@]}"
-for name in train dev test; do
-    e2etts validate "$data_dir/$name" --policy skip --rate "$sample_rate_hz"
-done
+e2etts validate "$data_dir"/{train,dev,test} --policy skip --rate "$sample_rate_hz"
 "$python" $utils/from_csv.py local/sentences.txt "$data_dir/sentences" --text_only \
     --columns lang=1 text=2 "${sentence_options[@]}"
 "$python" $utils/summarise_data_dir.py "$data_dir"/{train,dev,test}
