@@ -14,6 +14,7 @@ from pathlib import Path
 from e2etts.bin.main import tool
 from e2etts.data.datadir import DataDir
 from e2etts.data.edit import check_output, combine, say_not_carried
+from e2etts.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_output(args.out, args.sources)
+    if len(set(args.sources)) < len(args.sources):
+        raise UserError("one of the directories is given twice")
     sets = {name: DataDir.load(name) for name in args.sources}
     say_not_carried(*args.sources)
     whole = combine(sets)

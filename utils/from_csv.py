@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "number from 1 where the first line names no columns")
     parser.add_argument("--ljspeech", action="store_true",
                         help="a list of id|text|text with numbers written out, audio in wavs/")
-    parser.add_argument("--delimiter", help="default: whichever of , ; | and tab is in the first "
-                                            "line most")
+    parser.add_argument("--delimiter", help="default: a bar or tab where the first line holds one, "
+                                            "else comma or semicolon")
     parser.add_argument("--audio_dir", type=Path, metavar="DIR",
                         help="what audio paths start from (default: the folder of the list)")
     parser.add_argument("--suffix", default=".wav", help="ending of audio files whose names lack "
@@ -63,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check_output(args.out, args.lists)
     columns = dict(map(_column, args.columns))
-    audio_dir = args.audio_dir
+    audio_dir, delimiter = args.audio_dir, args.delimiter
     if args.ljspeech:
-        columns = LJSPEECH | columns
+        columns, delimiter = LJSPEECH | columns, delimiter or "|"
         first = Path(args.lists[0])
         audio_dir = audio_dir or (first if first.is_dir() else first.parent) / "wavs"
     options = ListOptions(
         columns=columns, audio_dir=audio_dir, suffix=args.suffix, speaker=args.speaker,
-        folder_speaker=args.folder_speaker, lang=args.lang, delimiter=args.delimiter,
+        folder_speaker=args.folder_speaker, lang=args.lang, delimiter=delimiter,
         text_only=args.text_only)
     wav_dir = args.wav_dir or args.out / "wav"
     data, left_out = gather(args.lists, options, wav_dir, args.rate)

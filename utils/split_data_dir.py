@@ -1,8 +1,9 @@
 """Split a data directory into sets that share no utterance, drawn by a seed.
 
 IN -> OUT/NAME for every --part and for --rest. Numbers are utterances, of which every speaker
-keeps at least one in the rest; with --by_speaker they are speakers, each whole in one set.
-What --unique_text leaves out (by speaker) is listed in OUT/left_out.tsv.
+keeps at least one in the rest; with --by_speaker they are speakers, each whole in one set. With
+--unique_text equal texts stay together, so that a part may get fewer than asked for; by speaker
+texts are left out instead, and listed in OUT/left_out.tsv.
 
 examples:
   python utils/split_data_dir.py data/all data --part dev=100 --part test=100
@@ -44,8 +45,9 @@ def run(args: argparse.Namespace) -> None:
                            unique_text=args.unique_text, seed=args.seed)
     for name, chosen in sets.items():
         chosen.save(args.out / name)
+        asked = f" ({parts[name]} asked for)" if name in parts else ""
         print(f"{args.out / name}: {len(chosen)} utterances of "
-              f"{len(set(chosen.utt2spk.values()))} speakers")
+              f"{len(set(chosen.utt2spk.values()))} speakers{asked}")
     report_left_out(args.out / "left_out.tsv",
                     [(utt, str(args.source), why) for utt, why in sorted(left_out.items())])
 

@@ -90,8 +90,9 @@ def split(data: DataDir, parts: dict[str, int], rest: str, *, by_speaker: bool =
 
     Drawn by utterance, every speaker keeps at least one in ``rest``. ``unique_text``: no text
     (letters and digits compared, without case) is in two sets. By utterance this leaves nothing
-    out, since equal texts go to the same set; by speaker a text stays in the first of ``parts``
-    that has it and is left out of the later ones and of ``rest``.
+    out, since equal texts go to the same set, but a part may stay a little below its number; by
+    speaker a text stays in the first of ``parts`` that has it and is left out of the later ones
+    and of ``rest``.
     Raises UserError when there is too little for the parts, or nothing is left of one.
     """
     draw = _by_speaker if by_speaker else _by_utterance
@@ -139,10 +140,10 @@ def _by_utterance(data: DataDir, parts: dict[str, int], unique_text: bool,
                 continue
             sets[name] += group
             left.subtract(speakers)
-        if len(sets[name]) < count:
+        if len(sets[name]) < count and not (unique_text and sets[name]):
             raise UserError(f"'{name}': only {len(sets[name])} of {count} utterances can be had, "
                             f"of {len(data)}, without taking all of a speaker"
-                            f"{' or dividing a text' if unique_text else ''}: ask for fewer")
+                            f"{' or dividing a text' if unique_text else ''}: change the number")
         groups += passed
     return sets
 

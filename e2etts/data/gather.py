@@ -204,11 +204,11 @@ def _directory(entries: list[_Entry], left_out: list[LeftOut]) -> DataDir:
     """Adds to ``left_out``."""
     data = DataDir({}, {}, {})
     segmented = any(e.span for e in entries)
-    folders = {os.path.dirname(os.path.abspath(e.path)) for e in entries if e.path}
+    folders = {os.path.dirname(os.path.abspath(e.path)) for e in entries if not e.utt}
     common = os.path.commonpath(folders) if folders else ""
     seen: dict[tuple, str] = {}
     for e in entries:
-        recording = _recording_id(e.path, common) if e.path else ""
+        recording = _recording_id(e.path, common) if common and e.path else e.utt
         utt = e.utt or _with_speaker("-".join([recording, *map(safe, e.span or ())]), e.speaker)
         first = seen.setdefault((e.path or e.place, e.span), e.place)
         segment = f"{recording} {' '.join(e.span or ('0', '-1'))}"

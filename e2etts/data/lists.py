@@ -76,7 +76,7 @@ def _separated(path: Path, delimiter: str | None, headless: bool) -> Iterator[Ro
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
-        delimiter = delimiter or max(",;|\t", key=first.count)
+        delimiter = delimiter or ("\t" if path.suffix == ".tsv" else _delimiter(first))
         # Only comma and semicolon need quotes; elsewhere a quote is a character of the text.
         quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
@@ -92,6 +92,12 @@ def _separated(path: Path, delimiter: str | None, headless: bool) -> Iterator[Ro
                                 f"{len(names)} columns; correct the line (quotes?)")
             else:
                 yield Row(place, dict(zip(names, cells, strict=True)))
+
+
+def _delimiter(first_line: str) -> str:
+    """Texts hold commas and semicolons, but hardly a bar or a tab."""
+    rare = next((d for d in "|\t" if d in first_line), None)
+    return rare or max(",;", key=first_line.count)
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -128,8 +134,9 @@ def _columnar(path: Path) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     number += 1
                     for column, labels in names.items():
-                        if isinstance(values[column], int) and values[column] >= 0:
-                            values[column] = labels[values[column]]
+                        place = values[column]
+                        if isinstance(place, int):  # -1: no label
+                            values[column] = labels[place] if place >= 0 else None
                     yield Row(f"{path}:{number}", values)
     except pyarrow.ArrowException as e:
         raise UserError(f"{path}: damaged: {e}") from e
