@@ -104,11 +104,10 @@ def run(args: argparse.Namespace) -> None:
               f"processes (made in {time.monotonic() - begin:.0f} s)", flush=True)
         (folder / "conf.yaml").write_text(CONFIG)
         e2etts = [sys.executable, "-m", "e2etts.bin.main"]
-        tool = [sys.executable, str(UTILS)]
         workers = ["--workers", str(args.workers)]
         total = measure("split_data_dir", [
-            tool[0], f"{tool[1]}/split_data_dir.py", "data/all", "data", "--part", "test=500",
-            "--part", "dev=500", "--unique_text"], folder)
+            sys.executable, str(UTILS / "split_data_dir.py"), "data/all", "data", "--part",
+            "test=500", "--part", "dev=500", "--unique_text"], folder)
         total += measure("validate (headers)", [
             *e2etts, "validate", "--headers", *workers, "--characters_per_second", "0", "1000",
             "data/train", "data/dev", "data/test"], folder)
