@@ -184,7 +184,8 @@ def check_output(folder: str | Path, inputs: Iterable[str | Path]) -> None:
 def say_not_carried(*folders: str | Path) -> None:
     """Name the files of data directories that e2etts does not know, and so does not take along."""
     for folder in folders:
-        strange = sorted(p.name for p in Path(folder).iterdir() if p.name not in _KNOWN)
+        strange = sorted(p.name for p in Path(folder).iterdir()
+                         if p.is_file() and p.name not in _KNOWN)
         if strange:
             print(f"{folder}: not taken along: {', '.join(strange)}")
 

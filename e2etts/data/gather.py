@@ -62,15 +62,16 @@ class _Unusable(Exception):
 
 def gather(lists: Iterable[str | Path], options: ListOptions, wav_dir: str | Path,
            sample_rate_hz: int) -> tuple[DataDir, list[LeftOut]]:
-    """The set that ``lists`` describe. Audio stored in a list is written to ``wav_dir``, one
-    channel at ``sample_rate_hz``; audio in files is only named.
+    """The set that ``lists`` describe. Audio stored in a list is written to ``wav_dir/unpacked``,
+    one channel at ``sample_rate_hz``; audio in files is only named.
 
     Raises UserError for a list that cannot be read or lacks a column, or of which nothing is left.
     """
     entries: list[_Entry] = []
     left_out: list[LeftOut] = []
+    unpack = _Unpacker(Path(wav_dir) / "unpacked", sample_rate_hz)
     for path in [file for name in lists for file in list_files(name)]:
-        reader = _ListReader(path, options, Path(wav_dir), sample_rate_hz)
+        reader = _ListReader(path, options, unpack)
         rows = read_list(path, options.delimiter, _by_number(options.columns))
         for row in tqdm(rows, desc=path.name, unit="row", mininterval=2.0, delay=2.0):
             try:
@@ -89,13 +90,31 @@ def _by_number(columns: dict[str, str]) -> bool:
     return any(c.replace("/", "").isdecimal() for c in columns.values())
 
 
+class _Unpacker:
+    """Writes audio that is stored in lists to files, at once, because it can be large."""
+
+    def __init__(self, folder: Path, sample_rate_hz: int):
+        self.folder, self.sample_rate_hz = folder, sample_rate_hz
+        self.written: set[str] = set()
+
+    def __call__(self, stored: io.BytesIO, utt: str) -> str:
+        if utt in self.written:
+            raise _Unusable("id occurs twice")
+        try:
+            wav, rate = soundfile.read(stored, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as e:
+            raise _Unusable(f"unreadable audio: {e}") from e
+        path = self.folder / f"{utt}.wav"
+        write_wav(path, mono_at(wav, rate, self.sample_rate_hz), self.sample_rate_hz)
+        self.written.add(utt)
+        return str(path)
+
+
 class _ListReader:
     """Turns rows of one list into entries; its columns are settled by the first row."""
 
-    def __init__(self, path: Path, options: ListOptions, wav_dir: Path, sample_rate_hz: int):
-        self.path, self.options = path, options
-        self.wav_dir, self.sample_rate_hz = wav_dir, sample_rate_hz
-        self.unpacked: set[str] = set()
+    def __init__(self, path: Path, options: ListOptions, unpack: "_Unpacker"):
+        self.path, self.options, self.unpack = path, options, unpack
         self.base = options.audio_dir or path.parent
         self.columns: dict[str, list[str]] | None = None
 
@@ -112,26 +131,13 @@ class _ListReader:
         if stored:
             named = Path(audio.get("path") or f"{self.path.stem}-{row.place.rpartition(':')[2]}")
             utt = utt or _with_speaker(safe(named.stem), speaker)
-            path = self._unpack(stored, utt)
+            path = self.unpack(stored, utt)
         elif self.options.text_only:
             utt = utt or f"{speaker}-{self.path.stem}-{int(row.place.rpartition(':')[2]):04d}"
         start, end = self._value(row, "start"), self._value(row, "end")
         return _Entry(row.place, path, utt, text, speaker, re.split("[-_]", lang.lower())[0],
                       safe(self._value(row, "emotion")),
                       (start or "0", end or "-1") if start or end else None)
-
-    def _unpack(self, stored: io.BytesIO, utt: str) -> str:
-        """Audio that is stored in the list, as a file: rows can be large, so at once."""
-        if utt in self.unpacked:
-            raise _Unusable("id occurs twice")
-        path = self.wav_dir / f"{utt}.wav"
-        try:
-            wav, rate = soundfile.read(stored, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as e:
-            raise _Unusable(f"unreadable audio: {e}") from e
-        write_wav(path, mono_at(wav, rate, self.sample_rate_hz), self.sample_rate_hz)
-        self.unpacked.add(utt)
-        return str(path)
 
     def name_of(self, row: Row) -> str:
         """What a row is called in the list of those left out."""
@@ -245,4 +251,5 @@ def _fault(segment: str, other_file: bool) -> str:
 
 def _with_speaker(name: str, speaker: str) -> str:
     """Ids that begin with the speaker sort by speaker."""
-    return name if name.startswith(speaker) else f"{speaker}-{name}"
+    begins = re.match(rf"{re.escape(speaker)}(?![^\W_])", name)
+    return name if begins else f"{speaker}-{name}"

@@ -102,6 +102,7 @@ def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
 
     Segments, other rates and other channels become ``folder/<utterance>.wav`` (16 bit); a file
     that is there and would not change is left alone, and so is the audio that already fits.
+    Raises UserError when a file would be written over that is read.
     """
     jobs = [(utt, data.source(utt)) for utt in data.utts]
     work = partial(_convert, folder=Path(folder), sample_rate_hz=sample_rate_hz)
@@ -119,13 +120,15 @@ def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
 
 def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tuple[str, str]:
     utt, source = job
+    path = folder / f"{utt}.wav"
     try:
         if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
             return source.path, ""
         wav = read_mono(source, sample_rate_hz)
     except UserError as e:
         return "", str(e)
-    path = folder / f"{utt}.wav"
+    if path.resolve() == Path(source.path).resolve():
+        raise UserError(f"{path}: conversion would write over the recording: choose another folder")
     write_wav(path, wav, sample_rate_hz)
     return str(path), ""
 

@@ -171,6 +171,26 @@ def test_audio_stored_in_tables(corpus, kind):
     assert list_files(corpus) == [path] and len(list(read_list(path, None, False))) == 4
 
 
+def test_an_id_of_two_shards_keeps_the_first_audio(corpus):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    for shard, seconds in ((0, 0.1), (1, 0.2)):
+        pyarrow.parquet.write_table(pa.table({
+            "audio": [{"bytes": wav_bytes(seconds), "path": "same.wav"}], "text": ["Words"]}),
+            corpus / f"shards-{shard}.parquet")
+    data, left_out = run(corpus, None, ".")
+    assert soundfile.info(data.wav["x-same"]).frames == 1600
+    assert [row[2] for row in left_out] == ["id occurs twice"]
+
+
+def test_ids_begin_with_the_whole_speaker(corpus):
+    (corpus / "clips/a/1.wav").rename(corpus / "clips/s10_1.wav")
+    data, _ = run(corpus, "audio,text,speaker\nclips/s10_1.wav,One,s10\nclips/a/2.wav,Two,a\n"
+                          "clips/b/1.wav,Three,s1\n")
+    assert data.utts == ["a-2", "s1-b-1", "s10_1"]
+
+
 def test_sentences_need_no_audio(corpus):
     data, left_out = run(corpus, "en|Hello there.\nit|Buongiorno.\nen|\n", "sentences.txt",
                          columns={"lang": "1", "text": "2"}, text_only=True)

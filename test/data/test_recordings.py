@@ -128,6 +128,15 @@ def test_conversion_changes_what_does_not_fit_and_nothing_else(tmp_path):
     assert soundfile.read(tmp_path / "new/high.wav")[0][100] == pytest.approx(-wav[100], abs=1e-4)
 
 
+def test_conversion_never_writes_over_a_recording(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1), 8000)
+    before = (tmp_path / "a.wav").read_bytes()
+    data = DataDir({"a": "t"}, {"a": "en"}, {"a": "s"}, {"a": str(tmp_path / "a.wav")})
+    with pytest.raises(UserError, match="would write over the recording"):
+        converted(data, tmp_path, RATE)
+    assert (tmp_path / "a.wav").read_bytes() == before
+
+
 def test_faultless_leaves_the_directory_as_it_was(segmented):
     folder = segmented / "data/train"
     (folder / "text").write_text("a some words\nb\nc some words\n")

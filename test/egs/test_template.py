@@ -126,3 +126,5 @@ def test_first_synthesis_by_the_page_alone(prepared, home):
     wavs = sorted((folder / "exp/smoke/wavs/tts/sentences").glob("*.wav"))
     assert len(wavs) == 2 and all(soundfile.info(w).frames > 0 for w in wavs)
     assert wavs[0].name in said
+    again = follow(sections()["Look at the data"], folder, home)
+    assert again.count(": up to date: ") == 4
