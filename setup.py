@@ -38,7 +38,8 @@ extras_require = {
     "bench": ["f5-tts>=1.1", "librosa>=0.10", "transformers>=4.51", "vocos>=0.1"],
     # e2etts label-emotions
     "emotion": ["transformers>=4.51"],
-    "dev": ["playwright>=1.40", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
+    "data": ["pyarrow>=14"],  # utils/from_csv.py reads parquet and arrow with it
+    "dev": ["playwright>=1.40", "pyarrow>=14", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
     # resemblyzer belongs here too, but asks for webrtcvad, which has no wheels and needs a C
     # compiler: tools/install.sh installs it without its dependencies, beside webrtcvad-wheels.
     "score": [

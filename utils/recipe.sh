@@ -180,7 +180,8 @@ recipe() {
     export PYTHON=python # whichever made the environment, its own runs local/ and tools/
     local facts number
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
-    eval "$facts" # data_dir, dump_dir, train_set, init[stage]
+    eval "$facts" # data_dir, dump_dir, train_set, sample_rate_hz, init[stage]
+    export data_dir sample_rate_hz # for local/data.sh
     # An environment that was there is no part of what this experiment takes.
     [ "${setup_seconds%.*}" -lt 2 ] || note_time 0 setup "$setup_seconds"
     for ((number = stage; number <= stop_stage; number++)); do run_stage "$number"; done

@@ -16,8 +16,9 @@ from e2etts.errors import UserError
 
 
 def facts(config: str, overrides: list[str]) -> str:
-    """Shell assignments of data_dir, dump_dir, train_set and of the array init, which holds the
-    stage that each training stage starts from (empty for none). Checks every key of the recipe.
+    """Shell assignments of data_dir, dump_dir, train_set, sample_rate_hz and of the array init,
+    which holds the stage that each training stage starts from (empty for none). Checks every key
+    of the recipe.
 
     Raises UserError for an unreadable configuration or an unknown key.
     """
@@ -25,7 +26,8 @@ def facts(config: str, overrides: list[str]) -> str:
 
     recipe = load_recipe(config, overrides)
     corpus = recipe.corpus
-    values = {"data_dir": corpus.data_dir, "dump_dir": corpus.dump_dir, "train_set": corpus.train}
+    values = {"data_dir": corpus.data_dir, "dump_dir": corpus.dump_dir, "train_set": corpus.train,
+              "sample_rate_hz": str(recipe.audio.sample_rate_hz)}
     init = {name: stage.init or "" for name, stage in recipe.stages.items()}
     pairs = " ".join(f"[{shlex.quote(k)}]={shlex.quote(v)}" for k, v in init.items())
     return "\n".join([*(f"{k}={shlex.quote(v)}" for k, v in values.items()),

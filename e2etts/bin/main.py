@@ -4,6 +4,8 @@ import argparse
 import errno
 import importlib
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import e2etts
 from e2etts.errors import UserError
@@ -86,25 +88,42 @@ def main(argv: list[str] | None = None) -> int:
     verb = argv[0]
     if verb not in VERBS:
         return fail(None, f"unknown verb '{verb}'; one of: {', '.join(VERBS)}")
-    try:
-        parser = verb_parser(verb)
+
+    def run() -> None:
         # Overrides may stand before, between and after options: plain parsing refuses that.
-        args = parser.parse_intermixed_args(argv[1:])
+        args = verb_parser(verb).parse_intermixed_args(argv[1:])
         args.run(args)
+
+    return guarded(f"e2etts {verb}", run)
+
+
+def tool(file: str, doc: str | None, add_arguments: Callable[[argparse.ArgumentParser], None],
+         run: Callable[[argparse.Namespace], None]) -> int:
+    """Run a script of utils/ as ``main`` runs a verb: its arguments, its help, one-line errors."""
+    parser = argparse.ArgumentParser(prog=Path(file).name, description=doc, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return guarded(parser.prog, lambda: run(parser.parse_intermixed_args()))
+
+
+def guarded(program: str, run: Callable[[], None]) -> int:
+    """Run and return the exit status: what a user can mend becomes one line, see ``main``."""
+    try:
+        run()
         return 0
     except UserError as e:
-        return fail(verb, str(e))
+        return complain(program, str(e))
     except ModuleNotFoundError as e:
         if e.name and e.name.partition(".")[0] == "e2etts":
             raise
-        return fail(verb, f"the Python package '{e.name}' is missing: run "
-                          "tools/install.sh --extras score")
+        return complain(program, f"the Python package '{e.name}' is missing: run "
+                                 "tools/install.sh --extras score")
     except OSError as e:
         if e.errno in DISK_FULL:
-            return fail(verb, f"{e.filename or 'output'}: no disk space left; free some and run "
-                              "the same command again")
+            return complain(program, f"{e.filename or 'output'}: no disk space left; free some "
+                                     "and run the same command again")
         if isinstance(e, PermissionError):
-            return fail(verb, f"{e.filename}: permission denied")
+            return complain(program, f"{e.filename}: permission denied")
         if isinstance(e, BrokenPipeError):  # the reader of our output, such as head, has gone
             sys.stdout = None
             return 141
@@ -112,10 +131,10 @@ def main(argv: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as e:
         if not out_of_memory(e):
             raise
-        return fail(verb, "out of memory: choose a smaller stages.<stage>.train.batch_seconds, or "
-                          "end other programs")
+        return complain(program, "out of memory: choose a smaller "
+                                 "stages.<stage>.train.batch_seconds, or end other programs")
     except KeyboardInterrupt:
-        print(f"\ne2etts {verb}: interrupted", file=sys.stderr)
+        print(f"\n{program}: interrupted", file=sys.stderr)
         return 130
 
 
@@ -126,9 +145,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def fail(verb: str | None, message: str) -> int:
+    """``complain`` in the name of a verb, or of the command itself."""
+    return complain(f"e2etts {verb}" if verb else "e2etts", message)
+
+
+def complain(program: str, message: str) -> int:
     """Print one line on standard error and return exit status 2."""
-    name = f"e2etts {verb}" if verb else "e2etts"
-    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

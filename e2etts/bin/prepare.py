@@ -15,7 +15,7 @@ from e2etts.recipe import load_recipe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, metavar="N",
-                        help="processes that compute mel spectrograms (default: %(default)s)")
+                        help="processes that work on texts and audio (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 examples:
   e2etts validate data/train data/dev
   e2etts validate --policy skip data/train
+  e2etts validate --headers --rate 24000 data/train   a large set: no audio is decoded
 """
 
 import argparse
@@ -20,16 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "utterances and list them in DIR/skipped.tsv (default: %(default)s)")
     parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
                         help="sample rate that the audio must have (default: %(default)s)")
+    parser.add_argument("--characters_per_second", nargs=2, type=float, metavar=("LOW", "HIGH"),
+                        default=Limits().characters_per_second,
+                        help="how fast a text may be spoken (default: %(default)s)")
+    parser.add_argument("--headers", action="store_true",
+                        help="judge audio by its headers: rate, channels and length, but neither "
+                             "clipping nor damage (what prepare cannot read it names)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N",
+                        help="processes that read audio (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Validate every directory, then raise UserError if one has findings under policy fail."""
-    limits = Limits(sample_rate_hz=args.rate)
+    limits = Limits(sample_rate_hz=args.rate, samples=not args.headers,
+                    characters_per_second=tuple(args.characters_per_second))
     faulty = []
     for directory in args.directories:
         skip = args.policy == "skip"
-        findings = (clean_directory(directory, limits, "skip") if skip
-                    else validate(directory, limits))
+        findings = (clean_directory(directory, limits, "skip", workers=args.workers) if skip
+                    else validate(directory, limits, workers=args.workers))
         for finding in findings:
             print(finding, file=sys.stderr)
         if findings and not skip:

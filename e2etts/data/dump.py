@@ -1,13 +1,13 @@
 """Stage 2: data directories -> ``dump/``: text tokens, mel spectrograms, labels and scalars."""
 
+import contextlib
 import hashlib
 import json
-import multiprocessing
-import signal
+import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from tqdm import tqdm
 
 from e2etts.audio import AudioConfig, load_wav, log_mel
 from e2etts.config import fingerprint, to_dict
-from e2etts.data.datadir import DataDir, read_table, write_table, write_text
+from e2etts.data.datadir import DataDir, Source, read_table, write_table, write_text
 from e2etts.data.folders import replaced_folder
+from e2etts.data.recordings import cut
 from e2etts.data.vocab import Vocab
+from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
 
@@ -41,10 +43,17 @@ class _Set:
     frames: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # count, sum, sum of squares
+    seconds: Counter[str] = field(default_factory=Counter)  # what was done -> time it took
 
     @property
     def kept(self) -> list[str]:
         return [u for u in self.data.utts if u not in self.skipped]
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.seconds[what] += time.monotonic() - begin
 
 
 def prepare(
@@ -87,13 +96,17 @@ class _Builder:
                 self._stamp(name)["text_model"] == _hash_of([path]):
             return TextTokenizer.load(path)
         with replaced_folder(self.dump / name) as part:
-            self._texts(one)
-            self._mels(one, part)
-            texts = [one.texts[u] for u in one.kept]
-            model = (self.model_before.grown(texts) if self.extends
-                     else TextTokenizer.train(texts, self.text))
+            with one.timed("text"):
+                self._texts(one)
+            with one.timed("mel"):
+                self._mels(one, part)
+            with one.timed("text model"):
+                texts = [one.texts[u] for u in one.kept]
+                model = (self.model_before.grown(texts) if self.extends
+                         else TextTokenizer.train(texts, self.text))
             model.save(path)
-            self._tables(one, part, model)
+            with one.timed("tables"):
+                self._tables(one, part, model)
             mean, std = _mean_std(one)
             self._finish(one, part, mel_mean=mean, mel_std=std, text_model=_hash_of([path]))
         return model
@@ -104,10 +117,13 @@ class _Builder:
             return
         model.unknown.clear()
         with replaced_folder(self.dump / name) as part:
-            self._texts(one)
+            with one.timed("text"):
+                self._texts(one)
             if one.data.wav:
-                self._mels(one, part)
-            self._tables(one, part, model)
+                with one.timed("mel"):
+                    self._mels(one, part)
+            with one.timed("tables"):
+                self._tables(one, part, model)
             self._finish(one, part)
         if model.unknown:
             print(f"{name}: symbols that the train set lacks, read as unknown: " +
@@ -133,18 +149,18 @@ class _Builder:
 
     def _load(self, name: str, text_model: str, need_wav: bool) -> _Set:
         data = DataDir.load(self.data / name, need_wav=need_wav)
-        files = sorted(p for p in (self.data / name).iterdir() if p.is_file())
-        wavs = []
+        wavs = hashlib.sha256()
         for number, path in enumerate(data.wav.values(), start=1):
             try:
                 status = Path(path).stat()
             except OSError as e:
                 raise UserError(f"{self.data / name}/wav.scp:{number}: {path}: {e.strerror}: run "
                                 "the data stage again (--stage 1)") from e
-            wavs.append((path, status.st_size, status.st_mtime_ns))
+            wavs.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+        files = sorted(p for p in (self.data / name).iterdir() if p.is_file())
         return _Set(name, data, fingerprint({
             "format": FORMAT, "audio": to_dict(self.audio), "text": to_dict(self.text),
-            "text_model": text_model, "files": _hash_of(files), "wavs": wavs}))
+            "text_model": text_model, "files": _hash_of(files), "wavs": wavs.hexdigest()}))
 
     def _stamp(self, name: str) -> dict[str, Any]:
         try:
@@ -164,39 +180,31 @@ class _Builder:
         languages: dict[str, list[str]] = {}
         for utt in one.data.utts:
             languages.setdefault(one.data.utt2lang[utt], []).append(utt)
-        chunks = [(lang, utts[i : i + _TEXTS_AT_ONCE]) for lang, utts in sorted(languages.items())
-                  for i in range(0, len(utts), _TEXTS_AT_ONCE)]
+        jobs = [(lang, {u: one.data.text[u] for u in utts[i : i + _TEXTS_AT_ONCE]})
+                for lang, utts in sorted(languages.items())
+                for i in range(0, len(utts), _TEXTS_AT_ONCE)]
         wrong: dict[str, str] = {}
-        # Threads are enough: phonemes come from a program that each of them starts.
-        with ThreadPool(self.workers) as pool:
-            bar = tqdm(pool.imap(lambda chunk: self._spoken(one, *chunk), chunks),
-                       desc=f"{one.name}: text", total=len(chunks), leave=False)
-            for (lang, _), (found, refused) in zip(chunks, bar, strict=True):
-                one.texts |= found
-                wrong |= refused
-                if found:
-                    languages.pop(lang, None)
+        spoken = in_order(partial(_spoken, phonemes=self.text.phonemes), jobs, self.workers, 1)
+        bar = tqdm(spoken, desc=f"{one.name}: text", total=len(jobs), leave=False)
+        for (lang, _), (found, refused) in zip(jobs, bar, strict=True):
+            one.texts |= found
+            wrong |= refused
+            if found:
+                languages.pop(lang, None)
         if languages:  # nothing left of one: it is the language or its program, not the texts
             utt = next(iter(languages.values()))[0]
             raise UserError(f"{self.data / one.name}/text: {utt}: {wrong[utt]}")
         one.skipped |= {utt: f"text: {reason}" for utt, reason in wrong.items()}
 
-    def _spoken(self, one: _Set, lang: str,
-                utts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """What the tokens are made of, and reasons where there is nothing, by utterance."""
-        found, wrong = _each(lambda u: [normalise(one.data.text[i], lang) for i in u], utts)
-        if self.text.phonemes:
-            words = found
-            found, silent = _each(lambda u: phonemise([words[i] for i in u], lang), list(words))
-            wrong |= silent
-        return found, wrong
-
     def _mels(self, one: _Set, part: Path) -> None:
-        """Writes mel.ark and mel.scp; fills ``frames`` and the sums for mean and deviation."""
-        jobs = [(u, one.data.wav[u]) for u in one.kept]
+        """Writes mel.ark and mel.scp, and the wavs of segments; fills ``frames`` and the sums for
+        mean and deviation."""
+        jobs = [(u, one.data.source(u)) for u in one.kept]
+        cut_to = part / "wav" if one.data.segments else None
+        work = partial(_mel, audio=self.audio, cut_to=cut_to)
         with kaldiio.WriteHelper(f"ark,scp:{part}/mel.ark,{part}/mel.scp") as writer:
-            for utt, mel in tqdm(self._computed(jobs), desc=f"{one.name}: mel", total=len(jobs),
-                                 unit="utt"):
+            for utt, mel in tqdm(in_order(work, jobs, self.workers), desc=f"{one.name}: mel",
+                                 total=len(jobs), unit="utt"):
                 if len(mel) < self.audio.frames_per_token:
                     one.skipped[utt] = f"audio: {len(mel)} frames, less than one token"
                 elif not np.isfinite(mel).all():
@@ -213,21 +221,16 @@ class _Builder:
                 u: f"{final}:{v.rpartition(':')[2]}"
                 for u, v in read_table(part / "mel.scp").items()})
 
-    def _computed(self, jobs: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
-        work = partial(_mel, audio=self.audio)
-        if self.workers < 2 or len(jobs) < 50:
-            yield from map(work, jobs)
-            return
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-        with multiprocessing.get_context(method).Pool(self.workers, _start_worker) as pool:
-            yield from pool.imap(work, jobs, chunksize=8)
-
     def _tables(self, one: _Set, part: Path, model: TextTokenizer) -> None:
         if not one.kept:
             reason = next(iter(one.skipped.values()))
             raise UserError(f"{self.data / one.name}: none of its {len(one.data)} utterances can "
                             f"be used, the first because of {reason}")
-        one.data.subset(one.kept).save(part)
+        kept = one.data.subset(one.kept)
+        if kept.segments:
+            wavs = {u: str(self.dump / one.name / "wav" / f"{u}.wav") for u in one.kept}
+            kept = replace(kept, wav=wavs, segments={})
+        kept.save(part)
         texts = {u: one.texts[u] for u in one.kept}
         write_table(part / "text_norm", texts)
         write_table(part / "text_ids", {
@@ -242,7 +245,8 @@ class _Builder:
         summary = f"{len(one.kept)} utterances{length}, {len(one.skipped)} skipped"
         write_text(part / _STAMP, json.dumps(
             {"stamp": one.stamp, "summary": summary, **more}, indent=1) + "\n")
-        print(f"{one.name}: {self.data / one.name} -> {self.dump / one.name}: {summary}")
+        took = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in one.seconds.items())
+        print(f"{one.name}: {self.data / one.name} -> {self.dump / one.name}: {summary} ({took})")
 
 
 def space_between(model: TextTokenizer, first: str, second: str) -> list[int]:
@@ -266,17 +270,26 @@ def _each(convert: Any, utts: list[str]) -> tuple[dict[str, str], dict[str, str]
     return parts[0][0] | parts[1][0], parts[0][1] | parts[1][1]
 
 
-def _mel(job: tuple[str, str], audio: AudioConfig) -> tuple[str, np.ndarray]:
-    utt, path = job
-    wav = torch.from_numpy(load_wav(path, audio.sample_rate_hz))
+def _spoken(job: tuple[str, dict[str, str]],
+            phonemes: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """What the tokens are made of, and reasons where there is nothing, by utterance."""
+    lang, texts = job
+    found, wrong = _each(lambda u: [normalise(texts[i], lang) for i in u], list(texts))
+    if phonemes:
+        words = found
+        found, silent = _each(lambda u: phonemise([words[i] for i in u], lang), list(words))
+        wrong |= silent
+    return found, wrong
+
+
+def _mel(job: tuple[str, Source], audio: AudioConfig,
+         cut_to: Path | None) -> tuple[str, np.ndarray]:
+    utt, source = job
+    wav = load_wav(source.path, audio.sample_rate_hz) if cut_to is None else \
+        cut(source, cut_to / f"{utt}.wav", audio.sample_rate_hz)
     if len(wav) < audio.hop_samples:
         return utt, np.zeros((0, audio.mel_bands), np.float32)
-    return utt, log_mel(wav, audio).numpy()
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return utt, log_mel(torch.from_numpy(wav), audio).numpy()
 
 
 def _mean_std(one: _Set) -> tuple[float, float]:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
 from tqdm import tqdm
 
 from e2etts.data.datadir import DataDir, Source, write_bytes
@@ -59,9 +57,27 @@ def read(source: Source) -> tuple[np.ndarray, int]:
 
 def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
     """One channel of float32 samples at ``sample_rate_hz``, mixed down and resampled."""
-    wav, rate = read(source)
+    return mono_at(*read(source), sample_rate_hz)
+
+
+def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
+    """(samples, channels) at ``rate_hz``, mixed down and resampled."""
+    import torch  # takes seconds to load, which commands that only read headers need not wait for
+    import torchaudio
+
     mono = torch.from_numpy(wav.mean(axis=1))
-    return torchaudio.functional.resample(mono, rate, sample_rate_hz).numpy()
+    return torchaudio.functional.resample(mono, rate_hz, sample_rate_hz).numpy()
+
+
+def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:
+    """Samples of a segment, which are also written to ``path``; like ``load_wav``, this neither
+    resamples nor mixes down."""
+    wav, rate = read(source)
+    if rate != sample_rate_hz or wav.shape[1] != 1:
+        raise UserError(f"{source.path}: {rate} Hz and {wav.shape[1]} channels, expected "
+                        f"{sample_rate_hz} Hz and one: utils/fix_data_dir.py --wav_dir converts it")
+    write_wav(path, wav, rate)
+    return wav[:, 0].copy()
 
 
 def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
@@ -86,6 +102,7 @@ def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
 
     Segments, other rates and other channels become ``folder/<utterance>.wav`` (16 bit); a file
     that is there and would not change is left alone, and so is the audio that already fits.
+    Raises UserError when a file would be written over that is read.
     """
     jobs = [(utt, data.source(utt)) for utt in data.utts]
     work = partial(_convert, folder=Path(folder), sample_rate_hz=sample_rate_hz)
@@ -103,13 +120,15 @@ def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
 
 def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tuple[str, str]:
     utt, source = job
+    path = folder / f"{utt}.wav"
     try:
         if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
             return source.path, ""
         wav = read_mono(source, sample_rate_hz)
     except UserError as e:
         return "", str(e)
-    path = folder / f"{utt}.wav"
+    if path.resolve() == Path(source.path).resolve():
+        raise UserError(f"{path}: conversion would write over the recording: choose another folder")
     write_wav(path, wav, sample_rate_hz)
     return str(path), ""
 

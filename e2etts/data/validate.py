@@ -28,9 +28,11 @@ from e2etts.errors import UserError
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What an utterance must keep. Characters are those of the text as written. Without
-    ``samples`` audio is judged by its header alone: rate, channels and length."""
+    ``samples`` audio is judged by its header alone: rate, channels and length. A rate or a number
+    of channels of None is any."""
 
-    sample_rate_hz: int = 16000
+    sample_rate_hz: int | None = 16000
+    channels: int | None = 1
     characters_per_second: tuple[float, float] = (1.0, 40.0)
     longest_characters: int = 400
     clipped_share: float = 0.005
@@ -209,9 +211,9 @@ def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
     except UserError as e:
         return [str(e)]
     faults = []
-    if about.channels != 1:
-        faults.append(f"{path}: {about.channels} channels, expected one")
-    if about.rate_hz != limits.sample_rate_hz:
+    if limits.channels not in (None, about.channels):
+        faults.append(f"{path}: {about.channels} channels, expected {limits.channels}")
+    if limits.sample_rate_hz not in (None, about.rate_hz):
         faults.append(f"{path}: {about.rate_hz} Hz, expected {limits.sample_rate_hz} Hz")
     if not about.samples:
         return [*faults, f"{path}: zero length"]

@@ -1,20 +1,20 @@
 """Work spread over processes, with results in order."""
 
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-
 Job, Result = TypeVar("Job"), TypeVar("Result")
-_WORTH_PROCESSES = 50  # jobs: fewer are done before the processes have started
+_CHUNKS_ALONE = 6  # so few are done before processes have started
 
 
 def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
              chunk: int = 8) -> Iterator[Result]:
     """``map(work, jobs)`` in ``workers`` processes that take ``chunk`` jobs at a time."""
-    if workers < 2 or len(jobs) < _WORTH_PROCESSES:
+    if workers < 2 or len(jobs) <= _CHUNKS_ALONE * chunk:
         yield from map(work, jobs)
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
@@ -23,6 +23,8 @@ def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
 
 
 def _start_worker() -> None:
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:  # else it will read the variable when it is loaded
+        sys.modules["torch"].set_num_threads(1)
     # The main process decides when to stop: Ctrl-C reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

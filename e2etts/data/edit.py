@@ -1,0 +1,214 @@
+"""Sets made of sets: combined, chosen from, split, renamed; what is left out is told, and why."""
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+
+from e2etts.data.datadir import TABLES, DataDir, write_text
+from e2etts.errors import UserError
+
+LeftOut = dict[str, str]  # utterance -> "kind" or "kind: particulars"
+
+
+def combine(sets: dict[str, DataDir]) -> DataDir:
+    """One set of several (name -> set). Where one has segments, the others get such that span
+    their files.
+
+    Raises UserError for an utterance that is in two sets, recordings of one name with different
+    files, and sets with and without audio.
+    """
+    silent = [name for name, data in sets.items() if not data.wav]
+    if silent and len(silent) < len(sets):
+        raise UserError(f"{silent[0]}: has no wav.scp, but another set has: combine sets of text "
+                        "alone apart from sets with audio")
+    out = DataDir({}, {}, {})
+    segmented = any(data.segments for data in sets.values())
+    for name, data in sets.items():
+        for f in fields(DataDir):
+            table = getattr(data, f.name)
+            if f.name == "segments" and segmented and not table:
+                table = {utt: f"{utt} 0 -1" for utt in data.wav}
+            have = getattr(out, f.name)
+            for key in have.keys() & table.keys():
+                if f.name != "wav" or not segmented or have[key] != table[key]:
+                    raise UserError(f"{name}: '{key}' is in another of the sets too: give the "
+                                    "sets prefixes with utils/copy_data_dir.py --prefix")
+            have |= table
+    return out
+
+
+def renamed(data: DataDir, *, prefix: str = "", speaker_prefix: str = "",
+            path: tuple[str, str] = ("", "")) -> DataDir:
+    """The set with prefixes for its utterances (and recordings) and speakers, and with the
+    beginning of audio paths replaced, old by new.
+
+    Raises UserError for an audio path that does not begin with the old beginning.
+    """
+    tables = {f.name: {prefix + k: v for k, v in getattr(data, f.name).items()}
+              for f in fields(data)}
+    tables["utt2spk"] = {u: speaker_prefix + s for u, s in tables["utt2spk"].items()}
+    tables["segments"] = {u: prefix + recording for u, recording in tables["segments"].items()}
+    old, new = path
+    for key, wav in tables["wav"].items():
+        if not wav.startswith(old):
+            raise UserError(f"wav.scp: '{key}': {wav} does not begin with '{old}'")
+        tables["wav"][key] = new + wav.removeprefix(old)
+    return DataDir(**tables)
+
+
+def chosen(data: DataDir, utts: Iterable[str], *, count: int | None = None,
+           per_speaker: int | None = None, seed: int = 0) -> tuple[DataDir, LeftOut]:
+    """Those of ``utts``, of each speaker at most ``per_speaker`` and of all at most ``count``,
+    drawn by ``seed``. Raises UserError when none is left."""
+    wanted, left_out = set(utts), {}
+    order = sorted(data.text)
+    random.Random(seed).shuffle(order)
+    taken: Counter[str] = Counter()
+    keep = set()
+    for utt in order:
+        if utt not in wanted:
+            left_out[utt] = "not asked for"
+        elif per_speaker is not None and taken[data.utt2spk[utt]] >= per_speaker:
+            left_out[utt] = f"more than {per_speaker} of its speaker"
+        elif count is not None and len(keep) >= count:
+            left_out[utt] = f"more than {count}"
+        else:
+            keep.add(utt)
+            taken[data.utt2spk[utt]] += 1
+    if not keep:
+        raise UserError("no utterance is left: nothing of the set is asked for")
+    return data.subset(keep), left_out
+
+
+def split(data: DataDir, parts: dict[str, int], rest: str, *, by_speaker: bool = False,
+          unique_text: bool = False, seed: int = 0) -> tuple[dict[str, DataDir], LeftOut]:
+    """Disjoint sets: each of ``parts`` with its number of utterances (``by_speaker``: of speakers,
+    whole), drawn by ``seed``, and ``rest`` with all others.
+
+    Drawn by utterance, every speaker keeps at least one in ``rest``. ``unique_text``: no text
+    (letters and digits compared, without case) is in two sets. By utterance this leaves nothing
+    out, since equal texts go to the same set, but a part may stay a little below its number; by
+    speaker a text stays in the first of ``parts`` that has it and is left out of the later ones
+    and of ``rest``.
+    Raises UserError when there is too little for the parts, or nothing is left of one.
+    """
+    draw = _by_speaker if by_speaker else _by_utterance
+    sets = draw(data, parts, unique_text, random.Random(seed))
+    held = {utt for utts in sets.values() for utt in utts}
+    sets[rest] = [utt for utt in data.utts if utt not in held]
+    left_out: LeftOut = {}
+    if unique_text and by_speaker:
+        sets = _first_of_each_text(data, sets, left_out)
+    empty = [name for name, utts in sets.items() if not utts]
+    if empty:
+        raise UserError(f"nothing is left for the set '{empty[0]}' of {len(data)} utterances: "
+                        "make the parts smaller")
+    return {name: data.subset(utts) for name, utts in sets.items()}, left_out
+
+
+def _by_speaker(data: DataDir, parts: dict[str, int], _: bool,
+                rng: random.Random) -> dict[str, list[str]]:
+    of_speaker = _grouped(data.utts, data.utt2spk.__getitem__)
+    speakers = list(of_speaker)
+    if sum(parts.values()) >= len(speakers):
+        raise UserError(f"the parts ask for {sum(parts.values())} of {len(speakers)} speakers, "
+                        "and one at least must be left: ask for fewer")
+    rng.shuffle(speakers)
+    return {name: [u for s in [speakers.pop() for _ in range(count)] for u in of_speaker[s]]
+            for name, count in parts.items()}
+
+
+def _by_utterance(data: DataDir, parts: dict[str, int], unique_text: bool,
+                  rng: random.Random) -> dict[str, list[str]]:
+    """Groups that must stay together (one text, or one utterance) go to the parts in turn."""
+    key = (lambda u: text_key(data.text[u])) if unique_text else str
+    groups = list(_grouped(data.utts, key).values())
+    rng.shuffle(groups)
+    left = Counter(data.utt2spk.values())
+    sets: dict[str, list[str]] = {name: [] for name in parts}
+    for name, count in parts.items():
+        passed = []
+        while groups and len(sets[name]) < count:
+            group = groups.pop()
+            speakers = Counter(data.utt2spk[u] for u in group)
+            if len(sets[name]) + len(group) > count or any(
+                    left[s] <= n for s, n in speakers.items()):
+                passed.append(group)
+                continue
+            sets[name] += group
+            left.subtract(speakers)
+        if len(sets[name]) < count and not (unique_text and sets[name]):
+            raise UserError(f"'{name}': only {len(sets[name])} of {count} utterances can be had, "
+                            f"of {len(data)}, without taking all of a speaker"
+                            f"{' or dividing a text' if unique_text else ''}: change the number")
+        groups += passed
+    return sets
+
+
+def _first_of_each_text(data: DataDir, sets: dict[str, list[str]],
+                        left_out: LeftOut) -> dict[str, list[str]]:
+    owner: dict[str, str] = {}
+    out: dict[str, list[str]] = {name: [] for name in sets}
+    for name, utts in sets.items():
+        for utt in utts:
+            first = owner.setdefault(text_key(data.text[utt]), name)
+            if first == name:
+                out[name].append(utt)
+            else:
+                left_out[utt] = f"text is in {first} too"
+    return out
+
+
+def _grouped(utts: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for utt in utts:
+        groups[key(utt)].append(utt)
+    return groups
+
+
+def text_key(text: str) -> str:
+    """What texts are compared by: their letters and digits, without case."""
+    return "".join(c for c in text.casefold() if c.isalnum()) or text
+
+
+def check_output(folder: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Raises UserError when a set would be written over one that is read."""
+    for name in inputs:
+        if Path(folder).resolve() == Path(name).resolve():
+            raise UserError(f"{folder}: is read and would be written: give another folder")
+
+
+def say_not_carried(*folders: str | Path) -> None:
+    """Name the files of data directories that e2etts does not know, and so does not take along."""
+    for folder in folders:
+        strange = sorted(p.name for p in Path(folder).iterdir()
+                         if p.is_file() and p.name not in _KNOWN)
+        if strange:
+            print(f"{folder}: not taken along: {', '.join(strange)}")
+
+
+_KNOWN = {*TABLES, "left_out.tsv", "skipped.tsv"}
+
+
+def report_left_out(path: str | Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write (utterance, place, reason) to the file ``path`` and print counts by kind of reason;
+    without rows an older file is removed."""
+    rows, path = list(rows), Path(path)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    lines = ("\t".join(" ".join(str(cell).split()) for cell in row) + "\n" for row in rows)
+    write_text(path, "utterance\tplace\treason\n" + "".join(lines))
+    print(f"{len({row[:2] for row in rows})} left out, listed in {path}:")
+    for kind, count in Counter(_kind(row[2]) for row in rows).most_common():
+        print(f"  {count:7d}  {kind}")
+
+
+def _kind(reason: str) -> str:
+    """A reason without its particulars (a file before it, what follows a colon, numbers)."""
+    first, _, rest = reason.partition(": ")
+    kind = rest.partition(":")[0] if rest and "/" in first else first
+    return re.sub(r"\d+(\.\d+)?", "N", kind)
