@@ -1,7 +1,7 @@
 """The clips to score: ``wavs/SYSTEM/SET/manifest.jsonl``, one JSON object a line."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ PROMPT_SYSTEM = "tts_prompt"
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One wav and what it should say. ``origin`` is the manifest's file:line."""
+    """One wav and what it should say ("" where nobody told).
+
+    references: recordings of its speaker; prompt: the one that was imitated; target: a recording
+    of the same text; emotion: the label it should have; origin: file:line of the manifest.
+    """
 
     system: str
     set: str
@@ -27,6 +31,8 @@ class Clip:
     seconds: float
     synthesis_seconds: float
     origin: str
+    target: Path | None = None
+    emotion: str = ""
 
 
 def read_clips(wavs: Path) -> list[Clip]:
@@ -41,7 +47,10 @@ def read_clips(wavs: Path) -> list[Clip]:
                         "run stage 9 (e2etts synthesize) first")
     order = {name: i for i, name in enumerate((*SYSTEMS, PROMPT_SYSTEM))}
     manifests.sort(key=lambda m: (order.get(m.parts[-3], len(order)), m.parts[-3], m.parts[-2]))
-    return [clip for manifest in manifests for clip in _read(manifest)]
+    clips = [clip for manifest in manifests for clip in _read(manifest)]
+    recorded = {(c.set, c.utt): c.wav for c in clips if c.system == "recording"}
+    return [c if c.system == "recording" else replace(c, target=recorded.get((c.set, c.utt)))
+            for c in clips]
 
 
 def _read(manifest: Path) -> list[Clip]:
@@ -97,4 +106,5 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
         speaker=take("speaker", str, ""), references=tuple(folder / r for r in references),
         prompt=folder / take("prompt", str) if prompt is not None else None,
         seconds=float(take("seconds", (int, float), 0.0)),
-        synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin)
+        synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin,
+        emotion=take("emotion", str, ""))

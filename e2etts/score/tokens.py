@@ -1,0 +1,80 @@
+"""How a system's tokenizer sees the clips (metric tokens): use of the codebook, neighbours."""
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import Job, Measure, Meter, each
+from e2etts.score.models import Unavailable
+from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
+from e2etts.score.run import Run, Score
+
+
+def entropy_bits(counts: np.ndarray) -> float:
+    """Plug-in entropy of counts."""
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log2(p)).sum())
+
+
+def statistics(clips: list[np.ndarray]) -> dict[str, float]:
+    """Of token rows (T,): unigram entropy in bits, distinct tokens, mutual information of
+    neighbours in bits (within clips; counts of few pairs overrate it, by about (V - 1)^2 / (2 N
+    ln 2), so compare it at equal numbers of tokens only), share of tokens like the one before."""
+    tokens = np.concatenate(clips)
+    pairs = np.concatenate([np.stack([c[:-1], c[1:]], 1) for c in clips])
+    out = {"tokens": len(tokens), "distinct": len(np.unique(tokens)),
+           "entropy_bits": entropy_bits(np.bincount(tokens))}
+    if len(pairs):
+        joint = entropy_bits(np.array(list(Counter(map(tuple, pairs.tolist())).values())))
+        first, second = (entropy_bits(np.bincount(pairs[:, i])) for i in (0, 1))
+        out["mutual_information_bits"] = first + second - joint
+        out["repeated"] = float((pairs[:, 0] == pairs[:, 1]).mean())
+    return out
+
+
+@dataclass(frozen=True)
+class TokenMeter(Meter):
+    """The speech tokens of a wav, packed."""
+
+    system: TrainedSystem
+    name: str = "tokens"
+
+    def key(self, lang: str) -> str:
+        return f"tokens {self.system.identity}"
+
+    def load(self, job: Job) -> Path:
+        return job.path  # read at the system's own rate
+
+    def open(self, device: str) -> Measure:
+        encode = encoder(self.system.load())
+
+        def measure(path: Path, lang: str) -> str:
+            return base64.b64encode(encode(path).numpy().astype("<i4").tobytes()).decode("ascii")
+
+        return each(measure)
+
+
+def score(run: Run) -> None:
+    """Fill ``tokens``. Raises Unavailable where no system was named."""
+    where = run.config.models.get("system")
+    if where is None:
+        raise Unavailable("no system was named", f"score.models.system=WHERE, {FORM}")
+    system = TrainedSystem.at(where)
+    run.models["tokens"] = {"name": "speech tokens", "source": system.checkpoint,
+                            "model_sha256": system.identity}
+    for s, packed in run.measure(TokenMeter(system), run.good(), "tokens"):
+        s.values["tokens"] = packed
+
+
+def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """Statistics of the whole set."""
+    rows = [np.frombuffer(base64.b64decode(s.values["tokens"]), "<i4") for s in some
+            if "tokens" in s.values]
+    if not rows:
+        return None
+    return {**statistics(rows), "scored": len(rows), "expected": len(some)}
