@@ -1,5 +1,6 @@
 """Our own reward model listens. It judged the training, so this checks it and is no judge."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,6 @@ class RewardMeter(Meter):
                 "source": self.system.checkpoint, "model_sha256": self.system.identity}
 
     def understands(self, lang: str) -> bool:
-        import json
-
         vocab = json.loads((Path(self.system.dump) / "vocab.json").read_text(encoding="utf-8"))
         return lang in vocab["languages"]
 

@@ -59,6 +59,11 @@ class TokenMeter(Meter):
         return each(measure)
 
 
+def unpack_tokens(packed: str) -> np.ndarray:
+    """(T,) tokens of what TokenMeter gave."""
+    return np.frombuffer(base64.b64decode(packed), "<i4")
+
+
 def score(run: Run) -> None:
     """Fill ``tokens``. Raises Unavailable where no system was named."""
     where = run.config.models.get("system")
@@ -73,8 +78,7 @@ def score(run: Run) -> None:
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
     """Statistics of the whole set."""
-    rows = [np.frombuffer(base64.b64decode(s.values["tokens"]), "<i4") for s in some
-            if "tokens" in s.values]
+    rows = [unpack_tokens(s.values["tokens"]) for s in some if "tokens" in s.values]
     if not rows:
         return None
     return {**statistics(rows), "scored": len(rows), "expected": len(some)}
