@@ -33,6 +33,14 @@ extras_require = {
     # What e2etts bench compares with; each is optional there.
     "bench": ["f5-tts>=1.1", "librosa>=0.10", "transformers>=4.51", "vocos>=0.1"],
     "dev": ["playwright>=1.40", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
+    # Judges beyond those of the mini recipe. pyworld-prebuilt is pyworld with wheels.
+    "metrics": [
+        "pyworld-prebuilt>=0.3.5",
+        "speechbrain>=1.0",
+        "transformers>=4.51",
+        "zhconv>=1.4",
+        "zhon>=2.0",
+    ],
     # resemblyzer belongs here too, but asks for webrtcvad, which has no wheels and needs a C
     # compiler: tools/install.sh installs it without its dependencies, beside webrtcvad-wheels.
     "score": [

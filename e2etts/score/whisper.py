@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.signal
 import soundfile
 
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
@@ -141,6 +140,8 @@ class HubWhisperMeter(Meter):
 def resample_fft(path: Path) -> np.ndarray:
     """(samples,) float64 at 16 kHz by one Fourier transform of the whole clip, as seed-tts-eval
     reads it. Raises ValueError for more than one channel: its program does not define that."""
+    import scipy.signal
+
     wav, rate = soundfile.read(str(path))
     if wav.ndim > 1 and wav.shape[1] > 1:
         raise ValueError(f"{wav.shape[1]} channels: write one")

@@ -8,22 +8,15 @@ import pytest
 import soundfile
 import torch
 from made_up import tone
-from tiny import BANDS, sizes, system_config, wake
+from tiny_pack import write_pack
 
-from e2etts.audio import AudioConfig
-from e2etts.config import to_dict
-from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
-from e2etts.nets.system import System
-from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.score import emotion, models, paraformer, tokens
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Job, ScoreCache
 from e2etts.score.models import Unavailable
 from e2etts.score.recognizers import named_recognizer
 from e2etts.score.reward_reader import TrainedSystem
-from e2etts.text import TextConfig, TextTokenizer
-from e2etts.train.checkpoint import save_checkpoint
 
 
 def test_whisper_of_transformers_hears_alone_what_it_hears_in_a_batch(tmp_path):
@@ -93,22 +86,8 @@ def test_funasr_is_asked_as_the_protocol_says(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    """A random trained system as a pack's folder."""
     folder = tmp_path_factory.mktemp("pack")
-    torch.manual_seed(0)
-    text = TextConfig(phonemes=False)
-    tokenizer = TextTokenizer.train(["hello there", "one two three"], text)
-    audio, vocoder = AudioConfig(mel_bands=BANDS), VocoderConfig(dim=16, layers=1)
-    size = sizes(text_vocab=len(tokenizer))
-    net = wake(System(system_config(), size), std=0.3)
-    voice = Vocoder(vocoder, sample_rate_hz=16000, hop_samples=320, mel_bands=BANDS)
-    told = {"config": {"audio": to_dict(audio), "model": to_dict(system_config()),
-                       "text": to_dict(text), "sizes": vars(size), "vocoder": to_dict(vocoder)}}
-    save_checkpoint(folder / "joint", net.state_dict(), told)
-    save_checkpoint(folder / "vocoder", voice.state_dict(), told)
-    tokenizer.save(folder / "text.model")
-    Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["sad", "glad"],
-          mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer), space=[3]).save(folder)
+    write_pack(folder)
     for i, hz in enumerate((200, 500)):
         soundfile.write(folder / f"{i}.wav", tone(0.8 + i, hz), 16000)
     return folder

@@ -10,6 +10,8 @@ from e2etts.score.config import ScoreConfig
 from e2etts.score.lists import read_folder
 from e2etts.score.results import score_clips
 
+pytest.importorskip("pyworld")
+pytest.importorskip("librosa")
 RATE_HZ = 16000
 BINS = np.linspace(0, np.pi, 513)
 WARPED = BINS + 2 * np.arctan(world.WARP * np.sin(BINS) / (1 - world.WARP * np.cos(BINS)))
@@ -90,7 +92,6 @@ def pairs(tmp_path):
 
 
 def test_pairs_in_a_folder(pairs):
-    pytest.importorskip("pyworld")
     clips = read_folder(pairs / "out", name="mine", lang="en", refs=pairs / "refs")
     assert [c.utt for c in clips] == ["a", "b", "c"]
     found = score_clips(clips, pairs, ScoreConfig(metrics=("mcd", "f0", "duration"), workers=1),
