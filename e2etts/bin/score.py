@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.metrics:
-        names = ",".join(args.metrics.split(",")).replace(" ", "")
-        args.overrides.append(f"score.metrics=[{_expanded(names)}]")
+        args.overrides.append(f"score.metrics=[{_expanded(args.metrics)}]")
     exp, results = _folder(args) if args.wavs else _recipe(args)
     write_text(exp / "RESULTS.md", results_markdown(results))
     for system, sets in systems_of(results).items():

@@ -6,7 +6,7 @@ from e2etts.score.run import Run
 
 def score(run: Run) -> None:
     """Fill ``duration``, seconds over seconds. Raises Unavailable without recordings."""
-    for s in run.with_target("duration"):
+    for s in run.with_target():
         clip, recording = seconds_of(s.clip.wav), seconds_of(s.clip.target)
         if clip and recording:
             s.values["duration"] = clip / recording

@@ -7,7 +7,7 @@ import numpy as np
 
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Measure, Meter, each
-from e2etts.score.models import EXTRAS, locate_hub, require
+from e2etts.score.models import EXTRAS, HUB_REMEDY, locate_hub, require, stamp
 from e2etts.score.vectors import pack
 
 REPOSITORY = "speechbrain/spkrec-ecapa-voxceleb"
@@ -26,12 +26,13 @@ class EcapaMeter(Meter):
     model: str
     local: bool
     name: str = "sim"
+    remedy = HUB_REMEDY
 
     def describe(self) -> dict[str, str]:
         return {"name": "SpeechBrain ECAPA-TDNN", "source": self.model}
 
     def key(self, lang: str) -> str:
-        return f"ecapa {self.model}"
+        return f"ecapa {stamp(self.model)}"
 
     def open(self, device: str) -> Measure:
         import torch

@@ -9,7 +9,14 @@ import numpy as np
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
-from e2etts.score.models import EXTRAS, Unavailable, locate_hub, require
+from e2etts.score.models import (
+    EXTRAS,
+    HUB_REMEDY,
+    Unavailable,
+    locate_hub,
+    require,
+    stamp,
+)
 from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
 from e2etts.score.run import Run, Score
 
@@ -21,9 +28,10 @@ class HubClassifier(Meter):
     model: str
     local: bool
     name: str = "emotion"
+    remedy = HUB_REMEDY
 
     def key(self, lang: str) -> str:
-        return f"hub-classifier {self.model}"
+        return f"hub-classifier {stamp(self.model)}"
 
     def open(self, device: str) -> Measure:
         import torch

@@ -53,7 +53,7 @@ class PitchMeter(world.PairMeter):
 def score(run: Run) -> None:
     """Fill the four figures. Raises Unavailable without packages or recordings."""
     require(world.PACKAGES, world.REMEDY)
-    for s, value in run.measure(PitchMeter(), run.with_target("f0"), "f0",
+    for s, value in run.measure(PitchMeter(), run.with_target(), "f0",
                                 lambda c: Job(c.wav, c.lang, c.target)):
         s.values.update(value)
 

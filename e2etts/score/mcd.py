@@ -36,6 +36,6 @@ class DistortionMeter(world.PairMeter):
 def score(run: Run) -> None:
     """Fill ``mcd``. Raises Unavailable without packages or recordings."""
     require(world.PACKAGES, world.REMEDY)
-    for s, value in run.measure(DistortionMeter(), run.with_target("mcd"), "mcd",
+    for s, value in run.measure(DistortionMeter(), run.with_target(), "mcd",
                                 lambda c: Job(c.wav, c.lang, c.target)):
         s.values["mcd"] = value

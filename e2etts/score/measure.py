@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.score.models import Unavailable
 
 JUDGE_RATE_HZ = 16000  # what every recogniser and encoder here was trained on
 SAVE_EVERY = 50
@@ -38,11 +39,13 @@ class Job(NamedTuple):
 class Meter:
     """A metric of single wavs or pairs. Sent to worker processes, so it holds plain settings.
 
-    batch_clips: how many clips are measured at once.
+    batch_clips: how many clips are measured at once. remedy: how to get a model that does not load;
+    empty where a file that was given is at fault.
     """
 
     name: str
     batch_clips: int = 1
+    remedy = ""
 
     def key(self, lang: str) -> str:
         """Everything besides the wavs that the value depends on."""
@@ -67,7 +70,7 @@ def load_16k(path: Path) -> np.ndarray:
     wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     wav = np.nan_to_num(wav.mean(1), posinf=0.0, neginf=0.0)
     if not len(wav):
-        raise ValueError("no samples")
+        raise OSError("no samples")
     if rate != JUDGE_RATE_HZ:
         wav = soxr.resample(wav, rate, JUDGE_RATE_HZ)
     return wav.clip(-1.0, 1.0)
@@ -114,7 +117,8 @@ class ScoreCache:
         """The value of every job whose files exist; ``{"error": why}`` where one failed.
 
         One process for each of ``devices``; without any, ``workers`` processes of one thread.
-        Equal contents are measured once. Raises UserError when the meter's models do not load.
+        Equal contents are measured once. Raises Unavailable or UserError when the meter's models
+        do not load.
         """
         wanted = [(job, meter.key(job.lang), self._digest(job)) for job in jobs]
         wanted = [w for w in wanted if w[2] is not None]
@@ -206,7 +210,10 @@ def _run(meter: Meter, batches: list[Batch], workers: int,
 def _checked(meter: Meter, values: list[Any]) -> list[Any]:
     for value in values:
         if isinstance(value, dict) and "unusable" in value:
-            raise UserError(f"{meter.name}: its model does not load: {value['unusable']}")
+            reason = f"its model does not load: {value['unusable']}"
+            if meter.remedy:
+                raise Unavailable(reason, meter.remedy)
+            raise UserError(f"{meter.name}: {reason}")
     return values
 
 
@@ -233,8 +240,10 @@ def _measure(jobs: list[Job]) -> list[Any]:
     for job in jobs:
         try:
             loaded.append(_state["meter"].load(job))
-        except Exception as e:
+        except (OSError, soundfile.SoundFileError) as e:
             loaded.append({"error": f"unreadable: {_said(e)}"})
+        except Exception as e:  # one clip's, not the file's as such: other metrics may take it
+            loaded.append({"error": _said(e)})
     good = [i for i, x in enumerate(loaded) if not isinstance(x, dict)]
     try:
         found = _state["measure"]([loaded[i] for i in good], jobs[0].lang) if good else []

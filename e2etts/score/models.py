@@ -1,10 +1,12 @@
 """Where the models that judge come from: a path, the cache, or the hub; never a silent zero."""
 
 import contextlib
+import hashlib
 import os
 import threading
 import urllib.request
 from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from e2etts.errors import UserError
 
 HUB_SECONDS = 5.0
 EXTRAS = "tools/install.sh --extras metrics"
+HUB_REMEDY = "fetch it with `hf download NAME` where there is a network, or name a whole folder"
 
 
 class Unavailable(Exception):
@@ -58,6 +61,14 @@ def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
     thread.start()
     thread.join(seconds)
     return bool(answered and answered[0])
+
+
+@cache
+def stamp(model: str) -> str:
+    """What tells a model from another of the same name: for a folder, sizes and times too."""
+    files = sorted(p for p in Path(model).glob("*") if p.is_file())
+    seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return f"{model} {hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}" if seen else model
 
 
 def locate_file(key: str, name: str, given: str | None, places: Iterable[Path],

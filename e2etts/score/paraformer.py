@@ -21,6 +21,7 @@ class ParaformerMeter(Meter):
 
     model: str = MODEL
     name: str = "wer"
+    remedy = "let FunASR fetch it where there is a network, or score.models.paraformer-zh=FOLDER"
 
     def describe(self) -> dict[str, str]:
         return {"name": f"FunASR {Path(self.model).name}", "source": self.model,

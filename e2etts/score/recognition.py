@@ -9,7 +9,7 @@ from e2etts.score.run import Run
 def score(run: Run) -> None:
     """Fill ``heard`` and ``errors``. Raises Unavailable where nobody can listen."""
     require(wer.PACKAGES, similarity.REMEDY)
-    some = run.with_text("wer")
+    some = run.with_text()
     meter = find_recognizer(run.config, lambda text: run.say(f"score: warning: {text}"))
     run.recognizer = meter.describe()
     run.say(f"score: recogniser {run.recognizer['name']} ({run.recognizer['source']})")

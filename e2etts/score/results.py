@@ -58,9 +58,10 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
-    own = provenance.own_peak_gib(config.workers)
+    processes = len(config.devices) or config.workers
+    own = provenance.own_peak_gib(processes)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
-    results["scoring"] = {"seconds": seconds, "workers": config.workers,
+    results["scoring"] = {"seconds": seconds, "workers": processes,
                           "measured": cache.misses, "from_cache": cache.hits,
                           "peak_gib": round(own, 3)}
     write_text(exp / "scores.jsonl", "".join(

@@ -61,23 +61,21 @@ class Run:
         """Those whose wav is there and, as far as known, can be read."""
         return [s for s in self.scores if s.problem is None]
 
-    def with_text(self, metric: str) -> list[Score]:
+    def with_text(self) -> list[Score]:
         """Those of ``good`` whose text is known. Raises Unavailable where none is."""
-        return self._having(metric, lambda c: c.text, "text", "give a list: --list FILE")
+        return self._having(lambda c: c.text, "text", "give a list: --list FILE")
 
-    def with_target(self, metric: str) -> list[Score]:
-        """Those of ``good`` of whose text there is a recording; the others fail, but for those
-        that are recordings themselves. Raises Unavailable where there is none at all."""
-        return self._having(metric, lambda c: c.target, "recording of the same text",
+    def with_target(self) -> list[Score]:
+        """Those of ``good`` of whose text there is a recording. Raises Unavailable without any."""
+        return self._having(lambda c: c.target, "recording of the same text",
                             "give a folder of them: --refs DIR")
 
-    def with_prompt(self, metric: str) -> list[Score]:
+    def with_prompt(self) -> list[Score]:
         """Those of ``good`` that imitate a prompt. Raises Unavailable where none does."""
-        return self._having(metric, lambda c: c.prompt, "voice prompt",
+        return self._having(lambda c: c.prompt, "voice prompt",
                             "give a list that names them: --list FILE")
 
-    def _having(self, metric: str, take: Callable[[Clip], Any], what: str,
-                remedy: str) -> list[Score]:
+    def _having(self, take: Callable[[Clip], Any], what: str, remedy: str) -> list[Score]:
         found = [s for s in self.good() if take(s.clip)]
         if not found:
             raise Unavailable(f"no clip has a {what}", remedy)

@@ -7,6 +7,7 @@ under its own name: the two differ, and papers have confused them.
 import string
 from dataclasses import replace
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import jiwer
@@ -107,7 +108,7 @@ def score_wer(run: Run) -> None:
     """Fill the error counts of English and Mandarin clips; a language whose recogniser is not to
     be had is listed as not run."""
     require(["zhon", "zhconv"], EXTRAS)
-    texts = run.with_text(WER)
+    texts = run.with_text()
     others = sorted({s.clip.set for s in texts if s.clip.lang not in LANGUAGES})
     if others:
         run.skip(WER, "the protocol knows en and zh only", "use the metric wer", others)
@@ -122,7 +123,8 @@ def score_wer(run: Run) -> None:
 
 def _score_language(run: Run, some: list[Score], lang: str) -> None:
     meter, deviations = recognizer(lang, run.config)
-    run.models[f"{WER} {lang}"] = {**meter.describe(), "deviations": deviations}
+    rules = ", ".join(f"{p} {version(p)}" for p in ("zhon", "zhconv", "jiwer"))
+    run.models[f"{WER} {lang}"] = {**meter.describe(), "rules": rules, "deviations": deviations}
     for deviation in deviations:
         run.say(f"score: {WER}: not the protocol: {deviation}")
     for s, heard in run.measure(meter, some, WER):
@@ -135,7 +137,7 @@ def _score_language(run: Run, some: list[Score], lang: str) -> None:
 
 def score_sim(run: Run) -> None:
     """Fill the cosine of each clip and the prompt that it imitates, not a reconstruction of it."""
-    some = run.with_prompt(SIM)
+    some = run.with_prompt()
     meter = replace(wavlm_sv.find(run.config), name=SIM)
     run.models[SIM] = meter.describe()
     prompts = run.of(meter, [Job(p, "") for p in sorted({s.clip.prompt for s in some})])

@@ -83,11 +83,13 @@ def results_markdown(results: dict[str, Any]) -> str:
     lines = ["# Results", "", "Written by `e2etts score` from `results.json`; do not edit.", ""]
     lines += [f"    {results.get('command', 'e2etts score')}", ""]
     listener = results.get("recognizer") or {}
-    voice = results.get("models", {}).get("sim", {}).get("name", "Resemblyzer")
+    voice = results["models"].get("sim", {}).get("name", "none") if "models" in results \
+        else "Resemblyzer"
+    trained = [("training", clock(results.get("train_seconds"))),
+               ("all stages", clock(results.get("wall_seconds")))] if results.get("training") \
+        else []
     facts = [("recogniser", _listener(listener)), ("speaker model", voice),
-             ("hardware", results.get("hardware")),
-             ("training", clock(results.get("train_seconds"))),
-             ("all stages", clock(results.get("wall_seconds"))),
+             ("hardware", results.get("hardware")), *trained,
              ("peak memory", f"{results['peak_gib']:.2f} GiB"), ("seed", results.get("seed")),
              ("commit", results.get("commit")),
              ("clips", f"{results.get('scored')} scored of {results.get('expected')} expected")]

@@ -165,7 +165,7 @@ def first_channel_16k(path: Path) -> np.ndarray:
 
     wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     if not len(wav):
-        raise ValueError("no samples")
+        raise OSError("no samples")
     return resample(torch.from_numpy(wav[:, 0].copy()), rate, JUDGE_RATE_HZ).numpy()
 
 

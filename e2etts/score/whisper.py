@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
+from e2etts.score.models import HUB_REMEDY, stamp
 
 LONGEST_WITHOUT_TIMESTAMPS = 29 * JUDGE_RATE_HZ  # Whisper hears 30 s at once
 
@@ -104,6 +105,7 @@ class HubWhisperMeter(Meter):
     local: bool = True
     batch_clips: int = 1
     name: str = "wer"
+    remedy = HUB_REMEDY
 
     def describe(self) -> dict[str, str]:
         return {"name": f"Whisper ({Path(self.model).name}, float32, greedy)",
@@ -113,7 +115,7 @@ class HubWhisperMeter(Meter):
         return True
 
     def key(self, lang: str) -> str:
-        return f"hub-whisper {self.model} transformers-{version('transformers')} {lang}"
+        return f"hub-whisper {stamp(self.model)} transformers-{version('transformers')} {lang}"
 
     def load(self, job: Job) -> np.ndarray:
         return resample_fft(job.path)
@@ -147,6 +149,6 @@ def resample_fft(path: Path) -> np.ndarray:
         raise ValueError(f"{wav.shape[1]} channels: write one")
     wav = wav.reshape(-1)
     if not len(wav):
-        raise ValueError("no samples")
+        raise OSError("no samples")
     return wav if rate == JUDGE_RATE_HZ else \
         scipy.signal.resample(wav, int(len(wav) * JUDGE_RATE_HZ / rate))

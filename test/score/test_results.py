@@ -115,6 +115,20 @@ def test_a_model_that_does_not_load_is_a_users_error(tmp_path):
             Broken(), [Job(tmp_path / "wavs/tts/test_en/u1.wav", "en")], 1)
 
 
+def test_a_hub_model_that_does_not_load_is_a_metric_that_did_not_run(tmp_path, monkeypatch):
+    class HalfFetched(ToyMeter):
+        remedy = "hf download"
+
+        def open(self, device):
+            raise OSError("no weights")
+
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: HalfFetched())
+    found, _ = score(make_experiment(tmp_path / "exp"))
+    assert found["not_run"][0]["metric"] == "wer"
+    assert "no weights" in found["not_run"][0]["reason"]
+    assert found["systems"]["tts"]["test_en"]["wer"] is None
+
+
 def test_pocketsphinx_leaves_other_languages_without_wer(tmp_path, monkeypatch):
     class EnglishOnly(ToyMeter):
         def understands(self, lang):
