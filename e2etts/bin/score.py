@@ -6,7 +6,9 @@ that was measured before is measured again (score_cache.json). A metric that can
 with how to get what it lacks.
 
 metrics: wer sim dnsmos utmos mcd f0 duration emotion tokens rtf seed_tts_eval_wer
-seed_tts_eval_sim; seed_tts_eval means the last two. Models are taken from a path
+seed_tts_eval_sim; seed_tts_eval means the last two. wer is heard by score.recognizer:
+faster-whisper, transformers, funasr, pocketsphinx or rm, with :MODEL; sim compares the voices of
+score.speaker: resemblyzer, wavlm-sv or ecapa. Models are taken from a path
 (score.models.NAME=PATH), the hub's cache, or the hub unless HF_HUB_OFFLINE=1.
 
 examples:
