@@ -16,6 +16,7 @@ from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, content_hash, each
 from e2etts.score.models import (
     EXTRAS,
+    HUB_REMEDY,
     Unavailable,
     cache_folder,
     hub_answers,
@@ -126,15 +127,31 @@ def named_recognizer(name: str, config: ScoreConfig) -> Meter:
         return SphinxMeter(pad_seconds=config.pad_seconds)
     if backend == "rm":
         return RewardMeter(TrainedSystem.at(model))
+    require(["faster_whisper"], INSTALL)
     folder = Path(model) if model else whisper_folder()
+    if name.startswith("faster-whisper:") and model and not folder.is_dir():
+        return _whisper(_from_hub(model), model, config)
     missing = lacking(folder)
     if missing:
         what = f"lacks {', '.join(missing)}" if folder.is_dir() else "is not a folder"
         raise UserError(f"score.recognizer: {folder} {what}; it must be a CTranslate2 Whisper "
                         f"folder, or one of {', '.join(BACKENDS)} with :MODEL; without the key it "
                         "is looked for")
-    require(["faster_whisper"], INSTALL)
     return _whisper(folder, "given", config)
+
+
+def _from_hub(model: str) -> Path:
+    """Folder in the hub's cache of a CTranslate2 model, fetched where it is not there yet."""
+    found, local = locate_hub("score.recognizer=faster-whisper:", HUB_REPOSITORY, model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(
+            found, local_files_only=local,
+            allow_patterns=[*WHISPER_FILES, *VOCABULARY_FILES, "preprocessor_config.json"]))
+    except Exception as e:  # whatever a download can fail with
+        raise Unavailable(f"{found} could not be fetched: {' '.join(str(e).split())}",
+                          HUB_REMEDY) from e
 
 
 def _whisper(folder: Path, source: str, config: ScoreConfig) -> WhisperMeter:

@@ -44,6 +44,23 @@ def test_a_wrong_explicit_folder_is_refused(nowhere):
         recognizers.find_recognizer(ScoreConfig(recognizer=str(half)), print)
 
 
+def test_a_hub_name_is_fetched_into_the_hubs_cache(nowhere, monkeypatch):
+    pytest.importorskip("faster_whisper")
+    asked = []
+
+    def download(name, local_files_only, allow_patterns):
+        asked.append((name, local_files_only))
+        return str(fake_model(nowhere / "snapshot"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(models.Unavailable, match="cannot be reached"):
+        recognizers.named_recognizer("faster-whisper:a/b", ScoreConfig())
+    monkeypatch.setattr(models, "hub_answers", lambda name: True)
+    found = recognizers.named_recognizer("faster-whisper:a/b", ScoreConfig())
+    assert (found.folder, found.source) == (str(nowhere / "snapshot"), "a/b")
+    assert asked == [("a/b", False)]
+
+
 def test_pocketsphinx_warns_plainly_and_soon(nowhere):
     pytest.importorskip("pocketsphinx")
     said, start = [], time.monotonic()
