@@ -40,6 +40,14 @@ extras_require = {
     "emotion": ["transformers>=4.51"],
     "data": ["pyarrow>=14"],  # utils/from_csv.py reads parquet and arrow with it
     "dev": ["playwright>=1.40", "pyarrow>=14", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
+    # Judges beyond those of the mini recipe. pyworld-prebuilt is pyworld with wheels.
+    "metrics": [
+        "pyworld-prebuilt>=0.3.5",
+        "speechbrain>=1.0",
+        "transformers>=4.51",
+        "zhconv>=1.4",
+        "zhon>=2.0",
+    ],
     # resemblyzer belongs here too, but asks for webrtcvad, which has no wheels and needs a C
     # compiler: tools/install.sh installs it without its dependencies, beside webrtcvad-wheels.
     "score": [

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tools/install.sh --extras dev,score
+tools/install.sh --extras dev,score,metrics
 tools/install_browser.sh
 # The phoneme tests speak with the real program: without it they would be skipped.
 command -v espeak-ng >/dev/null || python3 utils/fetch_deb.py --dependencies tools/deb flite espeak-ng ||

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "score"))
 from made_up import ToyMeter, make_experiment  # noqa: E402
 
-from e2etts.score import results as results_module  # noqa: E402
+from e2etts.score import recognition  # noqa: E402
 from e2etts.score.config import ScoreConfig  # noqa: E402
 from e2etts.score.report import report_html  # noqa: E402
 from e2etts.score.results import score_experiment  # noqa: E402
@@ -49,7 +49,7 @@ def page_file(tmp_path_factory):
     pytest.importorskip("whisper_normalizer")
     exp = make_experiment(tmp_path_factory.mktemp("report") / "exp")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results_module, "find_recognizer", lambda config, warn: ToyMeter())
+        patch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter())
         config = ScoreConfig(metrics=("wer",), workers=1, bootstrap_samples=50)
         score_experiment(exp, config, 0, "./run.sh", say=lambda line: None)
     (exp / "report.html").write_text(report_html(exp, config), encoding="utf-8")

@@ -238,7 +238,7 @@ class Job:
             lines.append(json.dumps({
                 "utt": utt, "wav": _relative(wavs[utt], folder), "text": table["text"][utt],
                 "lang": table["utt2lang"][utt], "speaker": speaker,
-                "style": table["utt2emo"].get(utt),
+                "emotion": table["utt2emo"].get(utt, ""),
                 "references": [_relative(Path(w), folder) for w in self.references(speaker)],
                 "prompt": _relative(Path(prompt), folder) if prompt else None,
                 "seconds": round(seconds[utt], 3),

@@ -1,7 +1,7 @@
 """The clips to score: ``wavs/SYSTEM/SET/manifest.jsonl``, one JSON object a line."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,23 @@ SYSTEMS = ("recording", "copy", "tts")
 PROMPT_SYSTEM = "tts_prompt"
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """A recording with its emotion label."""
+
+    wav: Path
+    text: str
+    lang: str
+    label: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One wav, what it should say and, where one was asked for, in which style. ``origin`` is the
-    manifest's file:line."""
+    """One wav and what it should say ("" where nobody told).
+
+    references: recordings of its speaker; prompt: the one that was imitated; target: a recording
+    of the same text; emotion: the label it should have; origin: file:line of the manifest.
+    """
 
     system: str
     set: str
@@ -28,7 +41,8 @@ class Clip:
     seconds: float
     synthesis_seconds: float
     origin: str
-    style: str | None = None
+    target: Path | None = None
+    emotion: str = ""
 
 
 def read_clips(wavs: Path) -> list[Clip]:
@@ -43,7 +57,10 @@ def read_clips(wavs: Path) -> list[Clip]:
                         "run stage 9 (e2etts synthesize) first")
     order = {name: i for i, name in enumerate((*SYSTEMS, PROMPT_SYSTEM))}
     manifests.sort(key=lambda m: (order.get(m.parts[-3], len(order)), m.parts[-3], m.parts[-2]))
-    return [clip for manifest in manifests for clip in _read(manifest)]
+    clips = [clip for manifest in manifests for clip in _read(manifest)]
+    recorded = {(c.set, c.utt): c.wav for c in clips if c.system == "recording"}
+    return [c if c.system == "recording" else replace(c, target=recorded.get((c.set, c.utt)))
+            for c in clips]
 
 
 def _read(manifest: Path) -> list[Clip]:
@@ -89,7 +106,7 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
     references = take("references", list, [])
     if not all(isinstance(r, str) for r in references):
         raise UserError(f"{origin}: 'references' must hold paths")
-    text, prompt, style = take("text", str), row.get("prompt"), row.get("style")
+    text, prompt = take("text", str), row.get("prompt")
     if not text.strip():
         raise UserError(f"{origin}: '{row.get('utt')}' has an empty reference text; error rates "
                         "need one: remove the clip or write what it says")
@@ -100,4 +117,4 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
         prompt=folder / take("prompt", str) if prompt is not None else None,
         seconds=float(take("seconds", (int, float), 0.0)),
         synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin,
-        style=take("style", str) if style is not None else None)
+        emotion=take("emotion", str, ""))

@@ -1,30 +1,49 @@
 """What is measured on the synthesised sets, and what the report shows."""
 
+import difflib
 from dataclasses import dataclass, field
 
-METRICS = ("wer", "sim", "dnsmos", "style")
+DEFAULT_METRICS = ("wer", "sim", "dnsmos", "style")
+METRICS = (*DEFAULT_METRICS, "utmos", "mcd", "f0", "duration", "emotion", "tokens", "rtf",
+           "seed_tts_eval_wer", "seed_tts_eval_sim")
+MODELS = ("whisper-large-v3", "paraformer-zh", "wavlm-sv", "ecapa", "utmos", "emotion", "system")
+SPEAKERS = ("resemblyzer", "wavlm-sv", "ecapa")
+
+
+def checked(name: str, known: tuple[str, ...], what: str) -> None:
+    """Raises ValueError, naming the nearest, where ``name`` is not among ``known``."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no {what} '{name}', nearest '{near}'; {what}s: {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
     """Settings of ``e2etts score`` and ``e2etts report``.
 
-    recognizer: folder of a CTranslate2 Whisper model; None looks in the cache, on the hub, and
-    falls back to PocketSphinx. metrics: which of wer, sim, dnsmos and style (of
-    clips that were asked for in one) run. workers: processes of one
-    thread each. pad_seconds: silence before and after a clip that is recognised. window_seconds:
-    what Whisper encodes of shorter clips; its own window is 30, at twice the time.
-    rm_snr_db: signal-to-noise ratios at which e2etts score-rm measures besides clean recordings.
-    references_per_speaker: recordings averaged for a speaker's voice. report_clips: clips a set
-    in the report, by set name or its longest matching beginning ("" matches every set).
+    recognizer: who listens for wer: BACKEND[:MODEL] with the backends faster-whisper, transformers,
+    funasr, pocketsphinx, rm, or a folder of a CTranslate2 Whisper model; None looks in the cache,
+    on the hub, and falls back to PocketSphinx. speaker: whose voices sim compares. metrics: what
+    runs, in this order. models: model -> file, folder or hub name, for those not in the cache.
+    devices: one process each, such as cuda:0; none: workers processes of one thread.
+    batch_clips: clips that a model hears at once where that changes nothing. pad_seconds: silence
+    before and after a clip that is recognised. window_seconds: what Whisper encodes of shorter
+    clips; its own window is 30, at twice the time. rm_snr_db: signal-to-noise ratios at which
+    e2etts score-rm measures besides clean recordings. references_per_speaker: recordings averaged
+    for a speaker's voice. report_clips: clips a set in the report, by set name or its longest
+    matching beginning ("" matches every set).
     """
 
     recognizer: str | None = None
-    metrics: tuple[str, ...] = METRICS
+    speaker: str = "resemblyzer"
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    models: dict[str, str] = field(default_factory=dict)
     beam: int = 5
     bootstrap_samples: int = 1000
     seed: int = 0
     workers: int = 2
+    devices: tuple[str, ...] = ()
+    batch_clips: int = 1
     pad_seconds: float = 0.5
     window_seconds: float = 20.0
     rm_snr_db: tuple[float, ...] = ()
@@ -33,10 +52,13 @@ class ScoreConfig:
         default_factory=lambda: {"test_en": 12, "sentences": 1000, "": 4})
 
     def __post_init__(self):
-        unknown = [m for m in self.metrics if m not in METRICS]
-        if unknown:
-            raise ValueError(f"no metric '{unknown[0]}'; metrics: {', '.join(METRICS)}")
-        for name in ("beam", "bootstrap_samples", "workers", "references_per_speaker"):
+        for metric in self.metrics:
+            checked(metric, METRICS, "metric")
+        for model in self.models:
+            checked(model, MODELS, "model")
+        checked(self.speaker, SPEAKERS, "speaker model")
+        for name in ("beam", "bootstrap_samples", "workers", "batch_clips",
+                     "references_per_speaker"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if not 5 <= self.window_seconds <= 30:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from e2etts.score.measure import JUDGE_RATE_HZ, Measure
+from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
+from e2etts.score.models import require
+from e2etts.score.run import Run
 from e2etts.score.similarity import loop_to
 
 PACKAGES = ("speechmos", "onnxruntime")
@@ -35,7 +37,7 @@ def windows(wav: np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class QualityMeter:
+class QualityMeter(Meter):
     """{"sig", "bak", "ovrl"} of a wav."""
 
     name: str = "dnsmos"
@@ -43,7 +45,7 @@ class QualityMeter:
     def key(self, lang: str) -> str:
         return f"dnsmos speechmos-{version('speechmos')} hop{HOP_SAMPLES}"
 
-    def open(self) -> Measure:
+    def open(self, device: str) -> Measure:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -59,4 +61,11 @@ class QualityMeter:
             return {k: float(np.mean([np.polyval(c, r[i]) for r in rows]))
                     for i, (k, c) in enumerate(CALIBRATION.items())}
 
-        return measure
+        return each(measure)
+
+
+def score(run: Run) -> None:
+    """Fill ``dnsmos``. Raises Unavailable where its package is not installed."""
+    require(PACKAGES, REMEDY)
+    for s, value in run.measure(QualityMeter(), run.good(), "dnsmos"):
+        s.dnsmos = value

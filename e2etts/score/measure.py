@@ -1,14 +1,14 @@
-"""Runs one metric over many wavs: worker processes of one thread, results cached by content."""
+"""Runs one metric over many wavs: one process a device, results cached by content."""
 
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -17,35 +17,60 @@ from tqdm import tqdm
 
 from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.score.models import Unavailable
 
 JUDGE_RATE_HZ = 16000  # what every recogniser and encoder here was trained on
 SAVE_EVERY = 50
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-Measure = Callable[[np.ndarray, str], Any]
+CPU = "cpu"
 
-
-class Meter(Protocol):
-    """A metric that looks at one wav. Sent to worker processes, so it holds plain settings."""
-
-    name: str
-
-    def key(self, lang: str) -> str:
-        """Everything besides the wav that its value depends on."""
-
-    def open(self) -> Measure:
-        """Load models; returns f(wav (samples,) float32 at 16 kHz, language) -> JSON value."""
+Measure = Callable[[list[Any], str], list[Any]]
 
 
 class Job(NamedTuple):
+    """One wav to measure; reference: the wav that it is compared with, where a metric does."""
+
     path: Path
     lang: str
+    reference: Path | None = None
+
+
+class Meter:
+    """A metric of single wavs or pairs. Sent to worker processes, so it holds plain settings.
+
+    batch_clips: how many clips are measured at once. remedy: how to get a model that does not load;
+    empty where a file that was given is at fault.
+    """
+
+    name: str
+    batch_clips: int = 1
+    remedy = ""
+
+    def key(self, lang: str) -> str:
+        """Everything besides the wavs that the value depends on."""
+        raise NotImplementedError
+
+    def load(self, job: Job) -> Any:
+        """What is measured of a job: (samples,) float32 at 16 kHz, one channel."""
+        return load_16k(job.path)
+
+    def open(self, device: str) -> Measure:
+        """Load models; returns f(list of what ``load`` gave, language) -> list of JSON values."""
+        raise NotImplementedError
+
+
+def each(measure: Callable[[Any, str], Any]) -> Measure:
+    """A measure of lists from one of single clips."""
+    return lambda loaded, lang: [measure(one, lang) for one in loaded]
 
 
 def load_16k(path: Path) -> np.ndarray:
     """(samples,) float32 in [-1, 1], one channel, 16 kHz; non-finite samples become silence."""
     wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     wav = np.nan_to_num(wav.mean(1), posinf=0.0, neginf=0.0)
+    if not len(wav):
+        raise OSError("no samples")
     if rate != JUDGE_RATE_HZ:
         wav = soxr.resample(wav, rate, JUDGE_RATE_HZ)
     return wav.clip(-1.0, 1.0)
@@ -87,12 +112,15 @@ class ScoreCache:
     def save(self) -> None:
         write_text(self.path, json.dumps(self.values, ensure_ascii=False) + "\n")
 
-    def measure(self, meter: Meter, jobs: Iterable[Job], workers: int) -> dict[Job, Any]:
-        """The value of every job whose file exists; ``{"error": why}`` where one failed.
+    def measure(self, meter: Meter, jobs: Iterable[Job], workers: int,
+                devices: tuple[str, ...] = ()) -> dict[Job, Any]:
+        """The value of every job whose files exist; ``{"error": why}`` where one failed.
 
-        Equal contents are measured once. Raises UserError when the meter's models do not load.
+        One process for each of ``devices``; without any, ``workers`` processes of one thread.
+        Equal contents are measured once. Raises Unavailable or UserError when the meter's models
+        do not load.
         """
-        wanted = [(job, meter.key(job.lang), self.hash_of(job.path)) for job in jobs]
+        wanted = [(job, meter.key(job.lang), self._digest(job)) for job in jobs]
         wanted = [w for w in wanted if w[2] is not None]
         todo: dict[tuple[str, str], Job] = {}
         for job, key, digest in wanted:
@@ -101,44 +129,71 @@ class ScoreCache:
             else:
                 todo.setdefault((key, digest), job)
         self.misses += len(todo)
-        # Longest first, so that no worker is left with a long clip at the end.
-        items = sorted(todo.items(), key=lambda item: -item[1].path.stat().st_size)
         failed: dict[tuple[str, str], Any] = {}
-        bar = tqdm(total=len(items), desc=f"score {meter.name}", unit="clip",
-                   disable=not items, mininterval=0.5)
-        for (key, digest), value in _run(meter, items, min(workers, len(items))):
-            if isinstance(value, dict) and "error" in value:
-                failed[key, digest] = value
-            else:
-                self.values.setdefault(key, {})[digest] = value
-            bar.update()
-            if bar.n % SAVE_EVERY == 0:
+        bar = tqdm(total=len(todo), desc=f"score {meter.name}", unit="clip", disable=not todo,
+                   mininterval=0.5)
+        saved = 0
+        for names, values in _run(meter, _batches(meter, todo), workers, devices):
+            for (key, digest), value in zip(names, values, strict=True):
+                if isinstance(value, dict) and "error" in value:
+                    failed[key, digest] = value
+                else:
+                    self.values.setdefault(key, {})[digest] = value
+            bar.update(len(names))
+            if bar.n - saved >= SAVE_EVERY:
                 self.save()
+                saved = bar.n
         bar.close()
-        if items:
+        if todo:
             self.save()
         return {job: failed.get((key, digest)) or self.values[key][digest]
                 for job, key, digest in wanted}
 
+    def _digest(self, job: Job) -> str | None:
+        digests = [self.hash_of(p) for p in (job.path, job.reference) if p is not None]
+        return None if None in digests else "+".join(digests)
 
-def _run(meter: Meter, items: list, workers: int):
-    if not items:
+
+Batch = tuple[list[tuple[str, str]], list[Job]]
+
+
+def _batches(meter: Meter, todo: dict[tuple[str, str], Job]) -> list[Batch]:
+    """Jobs of one language and similar length together; the longest first, so that no worker is
+    left with a long clip at the end."""
+    items = sorted(todo.items(), key=lambda item: (item[1].lang, -item[1].path.stat().st_size))
+    out: list[Batch] = []
+    for name, job in items:
+        if not out or len(out[-1][1]) == meter.batch_clips or out[-1][1][0].lang != job.lang:
+            out.append(([], []))
+        out[-1][0].append(name)
+        out[-1][1].append(job)
+    return sorted(out, key=lambda batch: -batch[1][0].path.stat().st_size)
+
+
+def _run(meter: Meter, batches: list[Batch], workers: int,
+         devices: tuple[str, ...]) -> Iterator[tuple[list[tuple[str, str]], list[Any]]]:
+    if not batches:
         return
-    if workers <= 1:
-        _open(meter)
+    devices = devices or (CPU,) * min(workers, len(batches))
+    if len(devices) == 1:
+        _open(meter, devices[0])
         try:
-            for name, job in items:
-                yield name, _checked(meter, _one(job))
+            for names, jobs in batches:
+                yield names, _checked(meter, _measure(jobs))
         finally:
-            _close()
+            _state.clear()
         return
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read when a worker loads its libraries
+    context = multiprocessing.get_context("spawn")
+    free = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
     try:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
-                                   initializer=_open, initargs=(meter,))
+        pool = ProcessPoolExecutor(len(devices), context, initializer=_open_next,
+                                   initargs=(meter, free))
         try:
-            futures = {pool.submit(_one, job): name for name, job in items}
+            futures = {pool.submit(_measure, jobs): names for names, jobs in batches}
             for future in as_completed(futures):
                 yield futures[future], _checked(meter, future.result())
         except BrokenProcessPool as e:
@@ -152,36 +207,54 @@ def _run(meter: Meter, items: list, workers: int):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _checked(meter: Meter, value: Any) -> Any:
-    if isinstance(value, dict) and "unusable" in value:
-        raise UserError(f"{meter.name}: its model does not load: {value['unusable']}")
-    return value
+def _checked(meter: Meter, values: list[Any]) -> list[Any]:
+    for value in values:
+        if isinstance(value, dict) and "unusable" in value:
+            reason = f"its model does not load: {value['unusable']}"
+            if meter.remedy:
+                raise Unavailable(reason, meter.remedy)
+            raise UserError(f"{meter.name}: {reason}")
+    return values
 
 
 _state: dict[str, Any] = {}
 
 
-def _open(meter: Meter) -> None:
+def _open_next(meter: Meter, free: Any) -> None:
+    _open(meter, free.get())
+
+
+def _open(meter: Meter, device: str) -> None:
+    _state["meter"] = meter
     try:
-        _state["measure"] = meter.open()
+        _state["measure"] = meter.open(device)
     except Exception as e:  # reported by the first job: an initialiser has no return value
-        _state["unusable"] = " ".join(f"{type(e).__name__}: {e}".split())
+        _state["unusable"] = _said(e)
 
 
-def _close() -> None:
-    _state.clear()
-
-
-def _one(job: Job) -> Any:
+def _measure(jobs: list[Job]) -> list[Any]:
+    """The value of each job; an error of one clip leaves the others of its batch alone."""
     if "unusable" in _state:
-        return {"unusable": _state["unusable"]}
+        return [{"unusable": _state["unusable"]}] * len(jobs)
+    loaded = []
+    for job in jobs:
+        try:
+            loaded.append(_state["meter"].load(job))
+        except (OSError, soundfile.SoundFileError) as e:
+            loaded.append({"error": f"unreadable: {_said(e)}"})
+        except Exception as e:  # one clip's, not the file's as such: other metrics may take it
+            loaded.append({"error": _said(e)})
+    good = [i for i, x in enumerate(loaded) if not isinstance(x, dict)]
     try:
-        wav = load_16k(job.path)
+        found = _state["measure"]([loaded[i] for i in good], jobs[0].lang) if good else []
     except Exception as e:
-        return {"error": f"unreadable: {' '.join(str(e).split())}"}
-    if not len(wav):
-        return {"error": "no samples"}
-    try:
-        return _state["measure"](wav, job.lang)
-    except Exception as e:
-        return {"error": f"{type(e).__name__}: {' '.join(str(e).split())}"}
+        if len(jobs) > 1:
+            return [value for job in jobs for value in _measure([job])]
+        found = [{"error": _said(e)}]
+    for i, value in zip(good, found, strict=True):
+        loaded[i] = value
+    return loaded
+
+
+def _said(e: Exception) -> str:
+    return f"{type(e).__name__}: {' '.join(str(e).split())}"

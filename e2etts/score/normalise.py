@@ -6,6 +6,7 @@ from functools import cache
 
 DIGITS = re.compile(r"\d{1,9}")
 DIGIT_GAP = re.compile(r"(?<=\d) (?=\d)")
+UNSPACED = ("ja", "th", "yue", "zh")  # written without spaces: each character is a word
 DOTS = re.compile(r"…|\.{2,}")
 
 
@@ -26,7 +27,7 @@ def _normaliser(lang: str) -> Callable[[str], str]:
     from num2words import CONVERTER_CLASSES, num2words
     from whisper_normalizer.basic import BasicTextNormalizer
 
-    basic = BasicTextNormalizer(remove_diacritics=True)
+    basic = BasicTextNormalizer(remove_diacritics=True, split_letters=lang in UNSPACED)
 
     def in_words(match: re.Match) -> str:
         known = lang in CONVERTER_CLASSES

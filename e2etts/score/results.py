@@ -3,80 +3,75 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from e2etts.data.datadir import write_text
-from e2etts.score import dnsmos, provenance, similarity, style, wer
-from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, read_clips
-from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import Job, ScoreCache
-from e2etts.score.recognizers import REMEDY, find_recognizer
+from e2etts.score import provenance, style, wer
+from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, Labelled, read_clips
+from e2etts.score.config import DEFAULT_METRICS, ScoreConfig
+from e2etts.score.measure import ScoreCache
+from e2etts.score.metrics import REGISTRY, summaries
+from e2etts.score.models import Unavailable
+from e2etts.score.run import Run, Score
 
 UNITS = {
     "wer": "fraction of reference words", "wer_ci": "95 % bootstrap interval of wer",
     "cer": "fraction of reference characters without spaces",
-    "sim": "cosine of Resemblyzer voices, clip to mean of the speaker's references, 0 to 1",
+    "sim": "cosine of voices (Resemblyzer unless models says otherwise), clip to mean of the "
+           "speaker's references, 0 to 1",
     "dnsmos": "DNSMOS P.835 overall, 1 to 5", "n": "clips scored", "seconds": "mean a clip",
     "train_seconds": "seconds", "wall_seconds": "seconds", "peak_gib": "GiB"}
 
 
-@dataclass
-class Score:
-    """What is known of one clip; None where a metric did not run on it."""
-
-    clip: Clip
-    problem: str | None = None
-    heard: str | None = None
-    errors: wer.Errors | None = None
-    sim: float | None = None
-    sim_prompt: float | None = None
-    dnsmos: dict[str, float] | None = None
-    style: str | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def row(self) -> dict[str, Any]:
-        """One line of scores.jsonl."""
-        c = self.clip
-        return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
-                "seconds": c.seconds, "problem": self.problem, "heard": self.heard,
-                "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
-                "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "notes": self.notes,
-                **({"style": c.style, "style_heard": self.style} if c.style else {})}
-
-
 def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
                      say: Callable[[str], None] = print,
-                     labelled: Sequence[style.Labelled] = ()) -> dict[str, Any]:
+                     labelled: Sequence[Labelled] = ()) -> dict[str, Any]:
     """Measure every clip of ``exp/wavs``, write results.json and scores.jsonl, return results.
 
     Missing or unreadable wavs are counted and listed, not scored. A metric that cannot run is
     listed under "not_run" with its remedy. labelled: what the style classifier learns from.
     Raises UserError for broken manifests.
     """
+    clips, usual = read_clips(exp / "wavs"), DEFAULT_METRICS
+    if not any(c.emotion for c in clips):  # a recipe without styles lacks nothing
+        usual, metrics = (tuple(m for m in some if m != "style")
+                          for some in (usual, config.metrics))
+        config = replace(config, metrics=metrics)
+    return score_clips(clips, exp, config, seed, command, say, usual=usual, labelled=labelled)
+
+
+def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, command: str,
+                say: Callable[[str], None] = print, usual: tuple[str, ...] = (),
+                labelled: Sequence[Labelled] = ()) -> dict[str, Any]:
+    """The same for clips from anywhere; ``exp`` is written to. usual: metrics that are listed as
+    not run where they are switched off."""
     start = time.perf_counter()
-    clips = read_clips(exp / "wavs")
     cache = ScoreCache(exp / "score_cache.json")
     scores = [Score(c, None if cache.hash_of(c.wav) else "missing") for c in clips]
-    run = _Run(scores, cache, config, say, labelled)
+    run = Run(scores, cache, config, say, labelled)
+    seconds = {}
     for metric in config.metrics:
         began = time.perf_counter()
-        getattr(run, metric)()
-        run.seconds[metric] = round(time.perf_counter() - began, 1)
-    for metric in ("wer", "sim", "dnsmos"):
+        try:
+            REGISTRY[metric].score(run)
+        except Unavailable as e:
+            run.skip(metric, e.reason, e.remedy)
+        seconds[metric] = round(time.perf_counter() - began, 1)
+    for metric in usual:
         if metric not in config.metrics:
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
     if rm := provenance.read_json(exp / "rm.json"):
         results["rm"] = rm
-    own = provenance.own_peak_gib(config.workers)
+    processes = len(config.devices) or config.workers
+    own = provenance.own_peak_gib(processes)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
-    results["scoring"] = {"seconds": run.seconds, "workers": config.workers,
+    results["scoring"] = {"seconds": seconds, "workers": processes,
                           "measured": cache.misses, "from_cache": cache.hits,
                           "peak_gib": round(own, 3)}
     write_text(exp / "scores.jsonl", "".join(
@@ -86,125 +81,7 @@ def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
     return _rounded(results)
 
 
-class _Run:
-    """The metrics of one scoring run; each fills its fields of the scores."""
-
-    def __init__(self, scores: list[Score], cache: ScoreCache, config: ScoreConfig,
-                 say: Callable[[str], None], labelled: Sequence[style.Labelled]):
-        self.labelled = labelled
-        self.scores, self.cache, self.config, self.say = scores, cache, config, say
-        self.seconds: dict[str, float] = {}
-        self.not_run: list[dict[str, Any]] = []
-        self.recognizer: dict[str, str] | None = None
-        self.style_training = 0
-
-    def skip(self, metric: str, reason: str, remedy: str, sets: list[str] | None = None) -> None:
-        self.not_run.append({"metric": metric, "sets": sets or "all", "reason": reason,
-                             "remedy": remedy})
-        where = f" of {', '.join(sets)}" if sets else ""
-        self.say(f"score: {metric}{where} not run: {reason}; {remedy}")
-
-    def _lacks(self, metric: str, packages: tuple[str, ...], remedy: str) -> bool:
-        missing = [p for p in packages if find_spec(p) is None]
-        if missing:
-            self.skip(metric, f"package {', '.join(missing)} is not installed", remedy)
-        return bool(missing)
-
-    def _scored(self) -> list[Score]:
-        return [s for s in self.scores if s.problem is None]
-
-    def _measure(self, meter, some: list[Score]):
-        """(score, value) of those that could be measured; marks the rest."""
-        values = self.cache.measure(meter, [Job(s.clip.wav, s.clip.lang) for s in some],
-                                    self.config.workers)
-        for s in some:
-            value = values[Job(s.clip.wav, s.clip.lang)]
-            if isinstance(value, dict) and "error" in value:
-                s.problem = value["error"]
-            else:
-                yield s, value
-
-    def wer(self) -> None:
-        if self._lacks("wer", wer.PACKAGES, similarity.REMEDY):
-            return
-        meter = find_recognizer(self.config, lambda text: self.say(f"score: warning: {text}"))
-        if meter is None:
-            return self.skip("wer", "neither faster-whisper nor pocketsphinx is installed",
-                             similarity.REMEDY)
-        self.recognizer = meter.describe()
-        self.say(f"score: recogniser {self.recognizer['name']} ({self.recognizer['source']})")
-        deaf = sorted({s.clip.set for s in self._scored()
-                       if not meter.understands(s.clip.lang)})
-        if deaf:
-            self.skip("wer", "this recogniser knows English only", REMEDY, deaf)
-        some = [s for s in self._scored() if meter.understands(s.clip.lang)]
-        for s, heard in self._measure(meter, some):
-            s.heard = heard
-            s.errors = wer.count_errors(s.clip.text, heard, s.clip.lang)
-            if s.errors is None:
-                s.notes.append("its text has no words to compare")
-
-    def dnsmos(self) -> None:
-        if not self._lacks("dnsmos", dnsmos.PACKAGES, dnsmos.REMEDY):
-            for s, value in self._measure(dnsmos.QualityMeter(), self._scored()):
-                s.dnsmos = value
-
-    def style(self) -> None:
-        some = [s for s in self._scored() if s.clip.style]
-        if not some or self._lacks("style", style.PACKAGES, style.REMEDY):
-            return
-        meter = style.StyleMeter()
-        jobs = {x: Job(x.wav, x.lang) for x in self.labelled}
-        values = self.cache.measure(meter, jobs.values(), self.config.workers)
-        known = [(x, values[job]) for x, job in jobs.items() if isinstance(values.get(job), list)]
-        if len({x.label for x, _ in known}) < 2:
-            return self.skip("style", "the train set has no recordings of two styles to learn from",
-                             "prepare a train set with utt2emo")
-        judge = style.StyleClassifier([style.features(v, x.text, x.lang) for x, v in known],
-                                      [x.label for x, _ in known], self.config.seed)
-        self.style_training = len(known)
-        for s, measured in self._measure(meter, some):
-            if measured is None:
-                s.notes.append("silent")
-            s.style = "silence" if measured is None else judge(
-                [style.features(measured, s.clip.text, s.clip.lang)])[0]
-
-    def sim(self) -> None:
-        if self._lacks("sim", similarity.PACKAGES, similarity.REMEDY):
-            return
-        meter = similarity.VoiceMeter()
-        some = self._scored()
-        own = {(s.clip.set, s.clip.utt): self.cache.hash_of(s.clip.wav) for s in some
-               if s.clip.system == "recording"}
-        real = {c for s in some for c in self._references(s.clip)}
-        real |= {s.clip.prompt for s in some if s.clip.prompt}
-        voices = {job.path: value for job, value in self.cache.measure(
-            meter, [Job(p, "") for p in sorted(real)], self.config.workers).items()
-            if not isinstance(value, dict) and value is not None}
-        means: dict[Any, np.ndarray | None] = {}
-        for s, vector in self._measure(meter, some):
-            if vector is None:
-                s.notes.append("silent")
-            # The recording of the utterance itself would make any copy of it look too good.
-            without = own.get((s.clip.set, s.clip.utt))
-            paths = tuple(p for p in self._references(s.clip)
-                          if p in voices and self.cache.hash_of(p) != without)
-            if paths not in means:
-                means[paths] = similarity.mean_voice([voices[p] for p in paths])
-            if means[paths] is None:
-                s.notes.append("no readable reference of its speaker")
-            else:
-                s.sim = similarity.cosine(vector, means[paths])
-            if s.clip.prompt in voices:
-                s.sim_prompt = similarity.cosine(vector, similarity.unpack(voices[s.clip.prompt]))
-
-    def _references(self, clip: Clip) -> tuple[Path, ...]:
-        """At most ``references_per_speaker`` of a clip's references, evenly spread."""
-        step = -(-len(clip.references) // self.config.references_per_speaker)
-        return clip.references[:: max(1, step)]
-
-
-def _results(exp: Path, run: _Run, seed: int, command: str) -> dict[str, Any]:
+def _results(exp: Path, run: Run, seed: int, command: str) -> dict[str, Any]:
     config = run.config
     grouped: dict[str, dict[str, list[Score]]] = {s: {} for s in SYSTEMS}
     for s in run.scores:
@@ -216,26 +93,35 @@ def _results(exp: Path, run: _Run, seed: int, command: str) -> dict[str, Any]:
     problems = [{"clip": f"{s.clip.system}/{s.clip.set}/{s.clip.utt}", "where": s.clip.origin,
                  "wav": s.clip.wav.name, "problem": s.problem}
                 for s in run.scores if s.problem]
+    failures = [{"clip": f"{s.clip.system}/{s.clip.set}/{s.clip.utt}", "metric": metric,
+                 "problem": why} for s in run.scores for metric, why in s.failures.items()]
+    for f in failures:
+        run.say(f"score: {f['clip']}: no {f['metric']}: {f['problem']}")
     for p in problems:
         run.say(f"score: {p['where']}: {p['wav']} not scored: {p['problem']}")
     return {
         "systems": {s: cells[s] for s in SYSTEMS}, "voice_prompt": cells.get(PROMPT_SYSTEM, {}),
         "other_systems": {s: c for s, c in cells.items() if s not in (*SYSTEMS, PROMPT_SYSTEM)},
         "expected": len(run.scores), "scored": len(run.scores) - len(problems),
-        "problems": problems, "not_run": run.not_run, "details": details,
+        "problems": problems, "failures": failures, "not_run": run.not_run, "details": details,
         "durations": {system: {name: d["seconds"] for name, d in sets.items()}
                       for system, sets in details.items()},
         "paired": paired(grouped, config), **_styles(run), "recognizer": run.recognizer,
-        "units": UNITS,
+        "models": run.models, "units": {**UNITS, **{m: REGISTRY[m].about for m in config.metrics
+                                                   if REGISTRY[m].summary}},
         **provenance.training(exp), "commit": provenance.commit(), "seed": seed,
         "hardware": provenance.hardware(), "command": command, "tag": exp.name,
         "bootstrap_samples": config.bootstrap_samples}
 
 
-def _styles(run: _Run) -> dict[str, Any]:
-    found = [(s.clip.system, s.clip.set, s.clip.style, s.style) for s in run.scores if s.style]
-    return {"style": {"training_recordings": run.style_training, "systems": style.summarise_styles(
-        found, run.config.bootstrap_samples, run.config.seed)}} if found else {}
+def _styles(run: Run) -> dict[str, Any]:
+    found = [(s.clip.system, s.clip.set, s.clip.emotion, s.values["style"]) for s in run.scores
+             if "style" in s.values]
+    if not found:
+        return {}
+    return {"style": {"training_recordings": run.models["style"]["training_recordings"],
+                      "systems": style.summarise_styles(found, run.config.bootstrap_samples,
+                                                        run.config.seed)}}
 
 
 def _mean(values: list[float]) -> float | None:
@@ -278,7 +164,8 @@ def detail(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
         out[name] = sum(getattr(e, name) for e in errors)
     for name in ("sig", "bak"):
         out[f"dnsmos_{name}"] = _mean([m[name] for m in moses])
-    return out
+    more = summaries(some, config)
+    return {**out, "metrics": more} if more else out
 
 
 def paired(grouped: dict[str, dict[str, list[Score]]], config: ScoreConfig) -> dict[str, Any]:

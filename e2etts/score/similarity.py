@@ -1,12 +1,20 @@
-"""Speaker similarity: cosine of Resemblyzer voice vectors (GE2E, arXiv 1710.10467)."""
+"""Speaker similarity (metric sim): cosine of voice vectors, by default Resemblyzer's (GE2E, arXiv
+1710.10467)."""
 
-import base64
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from e2etts.score.measure import JUDGE_RATE_HZ, Measure
+from e2etts.score import ecapa, wavlm_sv
+from e2etts.score.clips import Clip
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
+from e2etts.score.models import require
+from e2etts.score.run import Run
+from e2etts.score.vectors import pack, unpack
 
 PACKAGES = ("resemblyzer", "webrtcvad", "librosa", "torch")
 REMEDY = "tools/install.sh --extras score"
@@ -26,15 +34,18 @@ def loop_to(wav: np.ndarray, samples: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class VoiceMeter:
+class VoiceMeter(Meter):
     """Unit voice vector of a wav, as base64 of 256 float32; None for silence."""
 
     name: str = "sim"
 
+    def describe(self) -> dict[str, str]:
+        return {"name": "Resemblyzer", "version": f"resemblyzer {version('resemblyzer')}"}
+
     def key(self, lang: str) -> str:
         return f"voice resemblyzer-{version('resemblyzer')} loop{SHORTEST_SAMPLES}"
 
-    def open(self) -> Measure:
+    def open(self, device: str) -> Measure:
         import torch
         from resemblyzer import VoiceEncoder, preprocess_wav
 
@@ -48,15 +59,7 @@ class VoiceMeter:
             voiced = voiced if len(voiced) > JUDGE_RATE_HZ // 10 else wav
             return pack(encoder.embed_utterance(loop_to(voiced, SHORTEST_SAMPLES)))
 
-        return measure
-
-
-def pack(vector: np.ndarray) -> str:
-    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode("ascii")
-
-
-def unpack(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4")
+        return each(measure)
 
 
 def mean_voice(vectors: list[str]) -> np.ndarray | None:
@@ -70,3 +73,46 @@ def mean_voice(vectors: list[str]) -> np.ndarray | None:
 def cosine(vector: str | None, voice: np.ndarray) -> float:
     """Similarity to a unit voice vector; silence (None) is like nobody: 0."""
     return 0.0 if vector is None else float(unpack(vector) @ voice)
+
+
+def voice_meter(config: ScoreConfig) -> Meter:
+    """The model of ``score.speaker``. Raises Unavailable where it cannot be had."""
+    if config.speaker == "resemblyzer":
+        require(PACKAGES, REMEDY)
+        return VoiceMeter()
+    return {"wavlm-sv": wavlm_sv, "ecapa": ecapa}[config.speaker].find(config)
+
+
+def score(run: Run) -> None:
+    """Fill ``sim``, to the mean of a speaker's references, and ``sim_prompt``."""
+    meter, some = voice_meter(run.config), run.good()
+    run.models["sim"] = meter.describe()
+    own = {(s.clip.set, s.clip.utt): run.cache.hash_of(s.clip.wav) for s in some
+           if s.clip.system == "recording"}
+    real = {c for s in some for c in _references(s.clip, run.config)}
+    real |= {s.clip.prompt for s in some if s.clip.prompt}
+    voices = {job.path: value for job, value in run.of(
+        meter, [Job(p, "") for p in sorted(real)]).items()
+        if not isinstance(value, dict) and value is not None}
+    means: dict[Any, np.ndarray | None] = {}
+    for s, vector in run.measure(meter, some, "sim"):
+        if vector is None:
+            s.notes.append("silent")
+        # The recording of the utterance itself would make any copy of it look too good.
+        without = own.get((s.clip.set, s.clip.utt))
+        paths = tuple(p for p in _references(s.clip, run.config)
+                      if p in voices and run.cache.hash_of(p) != without)
+        if paths not in means:
+            means[paths] = mean_voice([voices[p] for p in paths])
+        if means[paths] is None:
+            s.notes.append("no readable reference of its speaker")
+        else:
+            s.sim = cosine(vector, means[paths])
+        if s.clip.prompt in voices:
+            s.sim_prompt = cosine(vector, unpack(voices[s.clip.prompt]))
+
+
+def _references(clip: Clip, config: ScoreConfig) -> tuple[Path, ...]:
+    """At most ``references_per_speaker`` of a clip's references, evenly spread."""
+    step = -(-len(clip.references) // config.references_per_speaker)
+    return clip.references[:: max(1, step)]

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from e2etts.data.datadir import read_table
-from e2etts.score.measure import JUDGE_RATE_HZ, Measure
+from e2etts.score.clips import Labelled
+from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
+from e2etts.score.models import Unavailable, require
+from e2etts.score.run import Run
 from e2etts.score.similarity import SILENT_PEAK
 from e2etts.score.wer import mean_interval
 from e2etts.text import normalise
@@ -24,16 +27,6 @@ BANDS = 12
 HOP_SAMPLES = 160
 SPEECH_RANGE = 4.6  # natural log: frames within 40 dB of the loudest count as speech
 RECORDINGS_PER_LABEL = 300
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A recording with its emotion label."""
-
-    wav: Path
-    text: str
-    lang: str
-    label: str
 
 
 def labelled_recordings(dump_set: Path) -> list[Labelled]:
@@ -52,7 +45,7 @@ def labelled_recordings(dump_set: Path) -> list[Labelled]:
 
 
 @dataclass(frozen=True)
-class StyleMeter:
+class StyleMeter(Meter):
     """What of a wav tells a style: [seconds of speech, voiced share, median of log2 F0 in Hz, its
     interquartile range in semitones, relative levels of mel bands in nepers]; None for silence."""
 
@@ -61,13 +54,12 @@ class StyleMeter:
     def key(self, lang: str) -> str:
         return f"style {BANDS} bands, hop {HOP_SAMPLES}, format 1"
 
-    def open(self) -> Measure:
+    def open(self, device: str) -> Measure:
         import torch
 
         from e2etts.audio import AudioConfig, log_mel
         from e2etts.nets.source import track_pitch
 
-        torch.set_num_threads(1)
         audio = AudioConfig(sample_rate_hz=JUDGE_RATE_HZ, hop_samples=HOP_SAMPLES, mel_bands=BANDS,
                             mel_high_hz=JUDGE_RATE_HZ / 2)
 
@@ -88,7 +80,7 @@ class StyleMeter:
                     len(voiced) / len(pitch_hz), middle, 12 * (high - low),
                     *(levels - levels.mean()).tolist()]
 
-        return measure
+        return each(measure)
 
 
 def features(measured: list[float], text: str, lang: str) -> list[float]:
@@ -110,6 +102,31 @@ class StyleClassifier:
 
     def __call__(self, rows: list[list[float]]) -> list[str]:
         return [str(label) for label in self._forest.predict(np.array(rows))]
+
+
+def score(run: Run) -> None:
+    """Fill ``style``: the label that was heard in clips that were asked for in one. Raises
+    Unavailable where none was, and without labelled recordings to learn from."""
+    some = [s for s in run.good() if s.clip.emotion]
+    if not some:
+        raise Unavailable("no clip was asked for in a style", "score a recipe with model.style, or "
+                          "take the metric emotion")
+    require(PACKAGES, REMEDY)
+    meter = StyleMeter()
+    jobs = {x: Job(x.wav, x.lang) for x in run.labelled}
+    values = run.of(meter, jobs.values())
+    known = [(x, values[job]) for x, job in jobs.items() if isinstance(values.get(job), list)]
+    if len({x.label for x, _ in known}) < 2:
+        raise Unavailable("the train set has no recordings of two styles to learn from",
+                          "prepare a train set with utt2emo")
+    judge = StyleClassifier([features(v, x.text, x.lang) for x, v in known],
+                            [x.label for x, _ in known], run.config.seed)
+    run.models["style"] = {"name": "random forest", "training_recordings": len(known)}
+    for s, measured in run.measure(meter, some, "style"):
+        if measured is None:
+            s.notes.append("silent")
+        s.values["style"] = "silence" if measured is None else judge(
+            [features(measured, s.clip.text, s.clip.lang)])[0]
 
 
 def summarise_styles(found: Iterable[tuple[str, str, str, str]], samples: int,

@@ -25,9 +25,15 @@ def clock(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def systems_of(results: dict[str, Any]) -> dict[str, dict]:
+    """System -> set -> figures, of every system that has any: a recipe's own first."""
+    every = {**results["systems"], **results.get("other_systems", {})}
+    return {name: sets for name, sets in every.items() if sets}
+
+
 def set_order(results: dict[str, Any]) -> list[str]:
     """Sets of all systems: tests before sentences, English first."""
-    names = {n for sets in (*results["systems"].values(), results.get("voice_prompt", {}))
+    names = {n for sets in (*systems_of(results).values(), results.get("voice_prompt", {}))
              for n in sets}
     return sorted(names, key=lambda n: (n.startswith("sentences"), not n.endswith("_en"), n))
 
@@ -64,8 +70,8 @@ GROUPS: list[tuple[str, str, Callable[[dict, dict], str]]] = [
     ("Word error rate, %", "Lower is better. In brackets: 95 % bootstrap interval.", _wer),
     ("Character error rate, %", "Lower is better; spaces are not counted.",
      lambda c, _: percent(c["cer"])),
-    ("Speaker similarity", "Cosine of a clip's Resemblyzer voice to the mean of the speaker's "
-     "references (itself excluded); higher is better.", _with_interval("sim", 3)),
+    ("Speaker similarity", "Cosine of a clip's voice to the mean of its speaker's references "
+     "(itself excluded); higher is better.", _with_interval("sim", 3)),
     ("DNSMOS, overall", "Estimated quality, 1 to 5; higher is better.",
      _with_interval("dnsmos", 2)),
     ("Mean duration, seconds", "", lambda _, m: ABSENT if m.get("seconds") is None
@@ -79,23 +85,27 @@ def results_markdown(results: dict[str, Any]) -> str:
     lines = ["# Results", "", "Written by `e2etts score` from `results.json`; do not edit.", ""]
     lines += [f"    {results.get('command', 'e2etts score')}", ""]
     listener = results.get("recognizer") or {}
-    facts = [("recogniser", _listener(listener)), ("hardware", results.get("hardware")),
-             ("training", clock(results.get("train_seconds"))),
-             ("all stages", clock(results.get("wall_seconds"))),
+    voice = results["models"].get("sim", {}).get("name", "none") if "models" in results \
+        else "Resemblyzer"
+    trained = [("training", clock(results.get("train_seconds"))),
+               ("all stages", clock(results.get("wall_seconds")))] if results.get("training") \
+        else []
+    facts = [("recogniser", _listener(listener)), ("speaker model", voice),
+             ("hardware", results.get("hardware")), *trained,
              ("peak memory", f"{results['peak_gib']:.2f} GiB"), ("seed", results.get("seed")),
              ("commit", results.get("commit")),
              ("clips", f"{results.get('scored')} scored of {results.get('expected')} expected")]
     lines += _table(["", ""], [[k, str(v)] for k, v in facts])
-    names = set_order(results)
+    names, systems = set_order(results), systems_of(results)
     for title, note, show in GROUPS:
-        rows = [[name, *(_cell(results["systems"].get(s, {}), details.get(s, {}), name, show)
-                         for s in SYSTEMS)] for name in names]
+        rows = [[name, *(_cell(sets, details.get(s, {}), name, show)
+                         for s, sets in systems.items())] for name in names]
         rows = [r for r in rows if any(c != ABSENT for c in r[1:])]
         lines += ["", f"## {title}", "", *([note, ""] if note else [])]
-        lines += _table(["set", *(NAMES[s] for s in SYSTEMS)], rows) if rows else ["Not run."]
-    lines += _prompted(results, details) + _paired(results) + _styles(results)
-    lines += _rm(results)
-    lines += _not_run(results)
+        lines += _table(["set", *(NAMES.get(s, s) for s in systems)], rows) if rows \
+            else ["Not run."]
+    lines += _prompted(results, details) + _further(results) + _paired(results)
+    lines += _styles(results) + _rm(results) + _not_run(results)
     lines += _problems(results) + _stages(results)
     return "\n".join(lines) + "\n"
 
@@ -126,6 +136,42 @@ def _prompted(results: dict, details: dict) -> list[str]:
     return ["", "## Text-to-speech by voice prompt", "",
             *_table(["set", "WER, %", "CER, %", "similarity", "to the prompt", "DNSMOS", "clips"],
                     rows)]
+
+
+def further_rows(results: dict) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
+    """Metric -> (set, system, figures) of metrics beyond the six numbers of every set."""
+    found: dict[str, list] = {}
+    for system, sets in results.get("details", {}).items():
+        for name, more in sets.items():
+            for metric, figures in more.get("metrics", {}).items():
+                found.setdefault(metric, []).append((name, system, figures))
+    return found
+
+
+def figure(value: Any) -> str:
+    """A number, or an interval, as it stands in a table."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, list):
+        return f"[{', '.join(map(figure, value))}]"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _further(results: dict) -> list[str]:
+    lines = []
+    for metric, rows in further_rows(results).items():
+        names = [k for k in rows[0][2] if k not in ("scored", "expected")]
+        lines += ["", f"## {metric}", "", results.get("units", {}).get(metric, ""), ""]
+        model = results.get("models", {})
+        used = [f"{m['name']} ({m['source']})" for k, m in model.items()
+                if k.split()[0] == metric and "source" in m]
+        lines += [f"By {', '.join(used)}.", ""] if used else []
+        lines += [line for k, m in model.items() if k.split()[0] == metric
+                  for d in m.get("deviations", []) for line in (f"**Not the protocol**: {d}.", "")]
+        lines += _table(["set", "system", *names, "scored of expected"], [
+            [name, NAMES.get(system, system), *(figure(f.get(k)) for k in names),
+             f"{f['scored']} of {f['expected']}"] for name, system, f in rows])
+    return lines
 
 
 def _paired(results: dict) -> list[str]:
@@ -219,6 +265,8 @@ def _not_run(results: dict) -> list[str]:
 
 def _problems(results: dict) -> list[str]:
     out = [f"- `{p['clip']}` ({p['where']}): {p['problem']}" for p in results.get("problems", [])]
+    out += [f"- `{p['clip']}`: no {p['metric']}: {p['problem']}"
+            for p in results.get("failures", [])]
     return ["", "## Clips that could not be scored", "", *out] if out else []
 
 

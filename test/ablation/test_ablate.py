@@ -11,7 +11,7 @@ from made_up import ToyMeter
 
 from e2etts.bin import ablate
 from e2etts.bin.main import main
-from e2etts.score import results as results_module
+from e2etts.score import recognition
 
 pytest.importorskip("whisper_normalizer")
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(results_module, "find_recognizer", lambda config, warn: ToyMeter("one two"))
+        patch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter("one two"))
         make_set(folder, "train", 12)
         make_set(folder, "dev", 3, seed=1)
         make_set(folder, "test_en", 3, seed=2)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from e2etts.score.measure import Meter, each
+
 RATE_HZ = 16000
 
 
@@ -65,7 +67,7 @@ def make_experiment(exp: Path) -> Path:
     return exp
 
 
-class ToyMeter:
+class ToyMeter(Meter):
     """Hears the same words in every clip; counts how often it is asked."""
 
     name = "wer"
@@ -82,8 +84,28 @@ class ToyMeter:
     def key(self, lang: str) -> str:
         return f"toy {self.heard} {lang}"
 
-    def open(self):
+    def open(self, device):
         def measure(wav, lang):
             self.calls += 1
             return self.heard
+        return each(measure)
+
+
+class Loud(Meter):
+    """Measures in batches, notes their sizes, and cannot bear silence."""
+
+    name, batch_clips = "loud", 2
+
+    def __init__(self):
+        self.sizes = []
+
+    def key(self, lang):
+        return f"loud {lang}"
+
+    def open(self, device):
+        def measure(wavs, lang):
+            self.sizes.append(len(wavs))
+            if not all(w.any() for w in wavs):
+                raise RuntimeError("silence")
+            return [f"{device} {len(w)}" for w in wavs]
         return measure

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from e2etts.errors import UserError
-from e2etts.score import recognizers
+from e2etts.score import models, recognizers
 from e2etts.score.config import ScoreConfig
 
 
@@ -26,7 +26,7 @@ def fake_model(folder):
 
 def test_explicit_folder_then_cache(nowhere):
     pytest.importorskip("faster_whisper")
-    given, cached = fake_model(nowhere / "given"), fake_model(recognizers.cache_folder())
+    given, cached = fake_model(nowhere / "given"), fake_model(recognizers.whisper_folder())
     said = []
     found = recognizers.find_recognizer(ScoreConfig(recognizer=str(given)), said.append)
     assert (found.folder, found.source) == (str(given), "given")
@@ -44,6 +44,23 @@ def test_a_wrong_explicit_folder_is_refused(nowhere):
         recognizers.find_recognizer(ScoreConfig(recognizer=str(half)), print)
 
 
+def test_a_hub_name_is_fetched_into_the_hubs_cache(nowhere, monkeypatch):
+    pytest.importorskip("faster_whisper")
+    asked = []
+
+    def download(name, local_files_only, allow_patterns):
+        asked.append((name, local_files_only))
+        return str(fake_model(nowhere / "snapshot"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(models.Unavailable, match="cannot be reached"):
+        recognizers.named_recognizer("faster-whisper:a/b", ScoreConfig())
+    monkeypatch.setattr(models, "hub_answers", lambda name: True)
+    found = recognizers.named_recognizer("faster-whisper:a/b", ScoreConfig())
+    assert (found.folder, found.source) == (str(nowhere / "snapshot"), "a/b")
+    assert asked == [("a/b", False)]
+
+
 def test_pocketsphinx_warns_plainly_and_soon(nowhere):
     pytest.importorskip("pocketsphinx")
     said, start = [], time.monotonic()
@@ -53,10 +70,10 @@ def test_pocketsphinx_warns_plainly_and_soon(nowhere):
     assert "NOT comparable" in said[0] and "English only" in said[0] and "get_whisper" in said[0]
     assert found.understands("en") and not found.understands("fr")
     noise = np.random.default_rng(0).normal(0, 0.01, 4000).astype(np.float32)
-    assert isinstance(found.open()(noise, "en"), str)
+    assert isinstance(found.open("cpu")([noise], "en")[0], str)
 
 
 def test_offline_is_not_asked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked"))
-    assert not recognizers.hub_answers()
+    assert not models.hub_answers("a/b")

@@ -6,7 +6,7 @@ from made_up import ToyMeter, add_set, make_experiment, write_manifest
 
 from e2etts.config import build
 from e2etts.errors import UserError
-from e2etts.score import results as results_module
+from e2etts.score import recognition, similarity
 from e2etts.score.config import ScoreConfig
 from e2etts.score.dnsmos import WINDOW_SAMPLES, windows
 from e2etts.score.measure import Job, ScoreCache
@@ -22,7 +22,7 @@ WER_ONLY = ScoreConfig(metrics=("wer",), workers=1, bootstrap_samples=50)
 @pytest.fixture
 def toy(monkeypatch):
     meter = ToyMeter()
-    monkeypatch.setattr(results_module, "find_recognizer", lambda config, warn: meter)
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: meter)
     return meter
 
 
@@ -106,7 +106,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path):
 
 def test_a_model_that_does_not_load_is_a_users_error(tmp_path):
     class Broken(ToyMeter):
-        def open(self):
+        def open(self, device):
             raise RuntimeError("bad magic")
 
     add_set(tmp_path, "tts", "test_en", {"u1": "a"})
@@ -115,12 +115,26 @@ def test_a_model_that_does_not_load_is_a_users_error(tmp_path):
             Broken(), [Job(tmp_path / "wavs/tts/test_en/u1.wav", "en")], 1)
 
 
+def test_a_hub_model_that_does_not_load_is_a_metric_that_did_not_run(tmp_path, monkeypatch):
+    class HalfFetched(ToyMeter):
+        remedy = "hf download"
+
+        def open(self, device):
+            raise OSError("no weights")
+
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: HalfFetched())
+    found, _ = score(make_experiment(tmp_path / "exp"))
+    assert found["not_run"][0]["metric"] == "wer"
+    assert "no weights" in found["not_run"][0]["reason"]
+    assert found["systems"]["tts"]["test_en"]["wer"] is None
+
+
 def test_pocketsphinx_leaves_other_languages_without_wer(tmp_path, monkeypatch):
     class EnglishOnly(ToyMeter):
         def understands(self, lang):
             return lang == "en"
 
-    monkeypatch.setattr(results_module, "find_recognizer", lambda config, warn: EnglishOnly())
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: EnglishOnly())
     found, said = score(make_experiment(tmp_path / "exp"))
     assert found["systems"]["tts"]["sentences_es"]["wer"] is None
     assert found["systems"]["tts"]["test_en"]["wer"] is not None
@@ -148,11 +162,11 @@ def test_own_recording_is_no_reference_of_its_copy(tmp_path, monkeypatch):
     write_manifest(exp / "wavs/copy/test_en", rows)
     vectors = {"u1": [1.0, 0.0], "u2": [0.0, 1.0]}
 
-    def measure(self, meter, jobs, workers):
+    def measure(self, meter, jobs, workers, devices=()):
         return {j: pack(np.array(vectors.get(j.path.stem, [0.6, 0.8]))) for j in jobs}
 
     monkeypatch.setattr(ScoreCache, "measure", measure)
-    monkeypatch.setattr(results_module._Run, "_lacks", lambda *a: False)
+    monkeypatch.setattr(similarity, "require", lambda *a: None)
     score(exp, ScoreConfig(metrics=("sim",), workers=1))
     rows = [json.loads(line) for line in (exp / "scores.jsonl").read_text().splitlines()]
     copies = {r["utt"]: r["sim"] for r in rows if r["system"] == "copy"}

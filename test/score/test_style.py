@@ -51,7 +51,7 @@ def clips(exp, system, asked_and_spoken):
     for i, (asked, said) in enumerate(asked_and_spoken):
         soundfile.write(folder / f"u{i}.wav", spoken(said, 100 + i), RATE_HZ)
         rows.append({"utt": f"u{i}", "wav": f"u{i}.wav", "text": TEXT, "lang": "en",
-                     "style": asked})
+                     "emotion": asked or ""})
     write_manifest(folder, rows)
 
 
@@ -62,7 +62,8 @@ def score(exp, dump):
 
 
 def test_what_is_measured():
-    measure = StyleMeter().open()
+    def measure(wav, lang):
+        return StyleMeter().open("cpu")([wav], lang)[0]
     seconds, voiced, pitch, spread, *levels = measure(spoken("high", 1), "en")
     assert abs(seconds - 2.0) < 0.15 and voiced > 0.9 and 161 < 2**pitch < 179 and spread < 0.5
     assert len(levels) == 12 and abs(sum(levels)) < 1e-4 and levels[0] > levels[-1]
@@ -90,7 +91,7 @@ def test_styles_are_recognised_and_wrong_ones_counted(tmp_path):
     assert tts["heard_as"] == {"fast": {"fast": 1, "neutral": 1}, "high": {"whisper": 1},
                                "whisper": {"whisper": 1}}
     rows = [json.loads(x) for x in (exp / "scores.jsonl").read_text().splitlines()]
-    assert [r.get("style_heard") for r in rows if r["system"] == "tts"] == [
+    assert [r["metrics"].get("style") for r in rows if r["system"] == "tts"] == [
         "fast", "neutral", "whisper", "whisper", None]
     page = results_markdown(found)
     assert "## Style control" in page and "23 labelled recordings" in page

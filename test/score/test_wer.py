@@ -50,6 +50,11 @@ def test_different_words_stay_different():
     assert join_compounds(["mail", "box"], ["mail", "boxes"]) == ["mail", "box"]
 
 
+def test_languages_without_spaces_are_counted_by_characters():
+    e = count_errors("\u4f60\u597d\uff0c\u4e16\u754c\u3002", "\u4f60\u597d\u4e16\u95f4", "zh")
+    assert (e.edits, e.words, e.char_edits, e.chars) == (1, 4, 1, 4)
+
+
 def test_a_reference_without_words():
     assert words_of("[music]", "en") == []
     assert count_errors("[music]", "la la", "en") is None

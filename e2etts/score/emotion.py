@@ -1,0 +1,120 @@
+"""Whether clips sound as they should (metric emotion): accuracy of a classifier's best label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2etts.errors import UserError
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
+from e2etts.score.models import (
+    EXTRAS,
+    HUB_REMEDY,
+    Unavailable,
+    locate_hub,
+    require,
+    stamp,
+)
+from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
+from e2etts.score.run import Run, Score
+
+
+@dataclass(frozen=True)
+class HubClassifier(Meter):
+    """Best label of an audio classifier of transformers. model: folder or hub name."""
+
+    model: str
+    local: bool
+    name: str = "emotion"
+    remedy = HUB_REMEDY
+
+    def key(self, lang: str) -> str:
+        return f"hub-classifier {stamp(self.model)}"
+
+    def open(self, device: str) -> Measure:
+        import torch
+        from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+        features = AutoFeatureExtractor.from_pretrained(self.model, local_files_only=self.local)
+        net = AutoModelForAudioClassification.from_pretrained(
+            self.model, local_files_only=self.local).to(device).eval()
+
+        @torch.no_grad()
+        def measure(wav: np.ndarray, lang: str) -> str:
+            x = features(wav, sampling_rate=JUDGE_RATE_HZ, return_tensors="pt").to(device)
+            return net.config.id2label[int(net(**x).logits[0].argmax())]
+
+        return each(measure)
+
+
+@dataclass(frozen=True)
+class RewardClassifier(Meter):
+    """Best label of our own reward model, which judged the training: a check, not a judge."""
+
+    system: TrainedSystem
+    name: str = "emotion"
+
+    def key(self, lang: str) -> str:
+        return f"rm-emotion {self.system.identity}"
+
+    def load(self, job: Job) -> Path:
+        return job.path  # read at the system's own rate
+
+    def open(self, device: str) -> Measure:
+        import torch
+
+        synthesizer = self.system.load()
+        encode, rm = encoder(synthesizer), synthesizer.system.rm
+        if "emotion" not in rm.heads:
+            raise UserError("this reward model has no emotion head: its training data had no "
+                            "utt2emo with two labels")
+
+        @torch.no_grad()
+        def measure(path: Path, lang: str) -> str:
+            tokens = encode(path)[None]
+            lens = torch.tensor([tokens.shape[1]])
+            h = rm.encode(synthesizer.system.tokenizer.embed(tokens), lens)
+            return synthesizer.vocab.emotions[int(rm.classify("emotion", h, lens)[0].argmax())]
+
+        return each(measure)
+
+
+def find(config: ScoreConfig) -> Meter:
+    """The classifier of ``score.models.emotion``: ``rm:`` and a system, or a folder or hub name.
+
+    Any Meter whose value is a label can stand here. Raises Unavailable.
+    """
+    name = config.models.get("emotion")
+    if name is None:
+        raise Unavailable("no classifier was named", "score.models.emotion=FOLDER or hub name of "
+                          f"an audio classifier of transformers, or rm: and {FORM}")
+    if name.startswith("rm:"):
+        return RewardClassifier(TrainedSystem.at(name.removeprefix("rm:")))
+    require(["transformers"], EXTRAS)
+    return HubClassifier(*locate_hub("score.models.emotion", "", name))
+
+
+def score(run: Run) -> None:
+    """Fill ``emotion``: the label that was heard. Raises Unavailable where none is expected."""
+    some = [s for s in run.good() if s.clip.emotion]
+    if not some:
+        raise Unavailable("no clip has an emotion that it should have",
+                          "give them: --emotions FILE of 'utt label' lines")
+    meter = find(run.config)
+    run.models["emotion"] = {"name": type(meter).__name__, "source": run.config.models["emotion"]}
+    for s, label in run.measure(meter, some, "emotion"):
+        s.values["emotion"] = label
+
+
+def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """Share of clips heard as they should be, and the mean of that share over labels."""
+    heard = [(s.clip.emotion, s.values["emotion"]) for s in some if "emotion" in s.values]
+    if not heard:
+        return None
+    labels = sorted({want for want, _ in heard})
+    recalls = [np.mean([got == want for want, got in heard if want == label]) for label in labels]
+    return {"accuracy": float(np.mean([want == got for want, got in heard])),
+            "unweighted_accuracy": float(np.mean(recalls)),
+            "scored": len(heard), "expected": sum(bool(s.clip.emotion) for s in some)}

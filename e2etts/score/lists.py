@@ -1,0 +1,119 @@
+"""Clips of any system: a folder of wavs, and a list of what they should say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from e2etts.data.datadir import read_table
+from e2etts.errors import UserError
+from e2etts.score.clips import Clip
+
+SUFFIXES = (".wav", ".flac")
+FORMS = ("utt|prompt_text|prompt_wav|target_text[|gt_wav], utt|target_text|prompt_wav or "
+         "utt|target_text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a list as seed-tts-eval writes them; paths are resolved."""
+
+    utt: str
+    text: str
+    prompt_text: str = ""
+    prompt: Path | None = None
+    target: Path | None = None
+    origin: str = ""
+
+
+def read_list(path: Path) -> list[Line]:
+    """The lines of a list in one of FORMS; relative paths are relative to the list's folder.
+
+    Raises UserError naming file:line for another number of fields, an empty or repeated utterance
+    name, and an empty text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: cannot read: {e}") from e
+    found: dict[str, Line] = {}
+    for number, written in enumerate(lines, 1):
+        if written.strip():
+            line = _parse(written.strip().split("|"), path.parent, f"{path}:{number}")
+            if line.utt in found:
+                raise UserError(f"{line.origin}: '{line.utt}' occurs twice, first in "
+                                f"{found[line.utt].origin}; remove one of the lines")
+            found[line.utt] = line
+    if not found:
+        raise UserError(f"{path}: no line in it")
+    return list(found.values())
+
+
+def _parse(fields: list[str], folder: Path, origin: str) -> Line:
+    prompt_text = prompt = target = None
+    if len(fields) in (4, 5):
+        utt, prompt_text, prompt, text, *rest = fields
+        target = rest[0] if rest else None
+    elif len(fields) == 3:
+        utt, text, prompt = fields
+        utt = utt.removesuffix(".wav")
+    elif len(fields) == 2:
+        utt, text = fields
+    else:
+        raise UserError(f"{origin}: {len(fields)} fields between '|': want {FORMS}")
+    if not utt or not text.strip():
+        raise UserError(f"{origin}: an empty utterance name or text")
+    return Line(utt=utt, text=text, prompt_text=prompt_text or "", origin=origin,
+                prompt=folder / prompt if prompt else None,
+                target=folder / target if target else None)
+
+
+def read_folder(wavs: Path, *, name: str, lang: str, listed: Path | None = None,
+                refs: Path | None = None, emotions: Path | None = None,
+                times: Path | None = None) -> list[Clip]:
+    """One clip a line of ``listed``, ``wavs``/UTT.wav; without a list, every wav below ``wavs``.
+
+    refs: folder of recordings of the same texts, UTT.wav; emotions: "utt label" lines; times:
+    "utt seconds" lines, how long synthesis took. Raises UserError for what cannot be read.
+    """
+    if not wavs.is_dir():
+        raise UserError(f"{wavs}: no such folder of wavs")
+    lines = read_list(listed) if listed else list(_found(wavs))
+    if not lines:
+        raise UserError(f"{wavs}: no {' or '.join(SUFFIXES)} in it, nothing to score")
+    labels = read_table(emotions) if emotions else {}
+    spent = read_table(times) if times else {}
+    clips = []
+    for line in lines:
+        wav = wavs / (line.utt + ".wav")
+        target = refs / (line.utt + ".wav") if refs else line.target
+        if not listed:
+            wav = Path(line.origin)
+        clips.append(Clip(
+            system=name, set=listed.stem if listed else wavs.name, utt=line.utt, wav=wav,
+            text=line.text, lang=lang, speaker="",
+            references=tuple(p for p in (line.prompt or target,) if p), prompt=line.prompt,
+            seconds=seconds_of(wav), synthesis_seconds=_number(spent.get(line.utt, "0"), times),
+            origin=line.origin, target=target, emotion=labels.get(line.utt, "")))
+    return clips
+
+
+def _found(wavs: Path) -> Iterable[Line]:
+    for path in sorted(p for p in wavs.rglob("*") if p.suffix in SUFFIXES):
+        yield Line(utt=str(path.relative_to(wavs).with_suffix("")), text="", origin=str(path))
+
+
+def seconds_of(wav: Path) -> float:
+    """Duration of a wav; 0 where it cannot be read, which the metrics report."""
+    try:
+        return soundfile.info(str(wav)).duration
+    except (OSError, soundfile.SoundFileError):
+        return 0.0
+
+
+def _number(text: str, path: Path | None) -> float:
+    try:
+        return float(text)
+    except ValueError as e:
+        raise UserError(f"{path}: '{text}' is not a number of seconds") from e

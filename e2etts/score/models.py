@@ -1,0 +1,112 @@
+"""Where the models that judge come from: a path, the cache, or the hub; never a silent zero."""
+
+import contextlib
+import hashlib
+import os
+import threading
+import urllib.request
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from e2etts.errors import UserError
+
+HUB_SECONDS = 5.0
+EXTRAS = "tools/install.sh --extras metrics"
+HUB_REMEDY = "fetch it with `hf download NAME` where there is a network, or name a whole folder"
+
+
+class Unavailable(Exception):
+    """A metric cannot run here. reason: why not; remedy: how to get what it lacks."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+
+def require(packages: Iterable[str], remedy: str) -> None:
+    """Raises Unavailable where one of the (importable) packages is not installed."""
+    missing = [p for p in packages if find_spec(p) is None]
+    if missing:
+        raise Unavailable(f"package {', '.join(missing)} is not installed", remedy)
+
+
+def cache_folder(name: str) -> Path:
+    """Where models that no hub client keeps are looked for: ~/.cache/e2etts/NAME."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "e2etts" / name
+
+
+def offline() -> bool:
+    """Whether the user forbade the network, in the way that all hub clients understand."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+
+
+def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
+    """Whether the hub can be reached, known within ``seconds`` (name look-up included)."""
+    if offline():
+        return False
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    answered = []
+
+    def ask() -> None:
+        request = urllib.request.Request(f"{address}/{repository}/resolve/main/config.json",
+                                         method="HEAD")
+        with contextlib.suppress(Exception), \
+                urllib.request.urlopen(request, timeout=seconds) as reply:
+            answered.append(reply.status < 400)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answered and answered[0])
+
+
+@cache
+def stamp(model: str) -> str:
+    """What tells a model from another of the same name: for a folder, sizes and times too."""
+    files = sorted(p for p in Path(model).glob("*") if p.is_file())
+    seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return f"{model} {hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}" if seen else model
+
+
+def locate_file(key: str, name: str, given: str | None, places: Iterable[Path],
+                remedy: str) -> Path:
+    """A model file: the one given, else the first that is there.
+
+    Raises UserError where the given one is absent, Unavailable where there is none.
+    """
+    if given:
+        if not Path(given).is_file():
+            raise UserError(f"score.models.{key}: {given} is not a file; without the key {name} "
+                            "is looked for in the cache")
+        return Path(given)
+    for path in (cache_folder(name), *places):
+        if path.is_file():
+            return path
+    raise Unavailable(f"no {name} in {cache_folder('')}", f"{remedy}, or score.models.{key}=FILE")
+
+
+def locate_hub(key: str, repository: str, given: str | None,
+               probe: str = "config.json") -> tuple[str, bool]:
+    """(folder or hub name, whether it must be opened without the network) of a hub model.
+
+    given: a folder, or another hub name. probe: a small file that every such model has. Raises
+    UserError where what is given is neither, Unavailable where the model is not in the hub's
+    cache and the hub does not answer.
+    """
+    if given and Path(given).is_dir():
+        return given, True
+    name = given or repository
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise UserError(f"{key}: {name} is neither a folder nor the name of a hub model")
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, probe), str):
+        return name, True
+    if not hub_answers(name):
+        why = "is switched off (HF_HUB_OFFLINE)" if offline() else "cannot be reached"
+        raise Unavailable(f"{name} is not in the hub's cache, and the hub {why}",
+                          f"run `hf download {name}` where there is a network, or {key}=FOLDER")
+    return name, False

@@ -1,0 +1,48 @@
+"""Paraformer listens to Mandarin (arXiv 2206.08317), through FunASR."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from e2etts.score.measure import Job, Measure, Meter, each
+
+PACKAGES = ("funasr",)
+REMEDY = "pip install funasr"
+MODEL = "paraformer-zh"
+BATCH_SECONDS = 300  # seed-tts-eval's batch_size_s; one clip at a time never fills it
+
+
+@dataclass(frozen=True)
+class ParaformerMeter(Meter):
+    """What Paraformer hears. No voice activity or punctuation model.
+
+    model: name that FunASR knows, or a folder.
+    """
+
+    model: str = MODEL
+    name: str = "wer"
+    remedy = "let FunASR fetch it where there is a network, or score.models.paraformer-zh=FOLDER"
+
+    def describe(self) -> dict[str, str]:
+        return {"name": f"FunASR {Path(self.model).name}", "source": self.model,
+                "version": f"funasr {version('funasr')}"}
+
+    def understands(self, lang: str) -> bool:
+        return lang == "zh"
+
+    def key(self, lang: str) -> str:
+        return f"funasr {self.model} {version('funasr')}"
+
+    def load(self, job: Job) -> str:
+        return str(job.path)  # FunASR reads and resamples files itself
+
+    def open(self, device: str) -> Measure:
+        from funasr import AutoModel
+
+        model = AutoModel(model=self.model, device=device, disable_update=True,
+                          disable_pbar=True, log_level="ERROR")
+
+        def measure(path: str, lang: str) -> str:
+            return model.generate(input=path, batch_size_s=BATCH_SECONDS)[0]["text"]
+
+        return each(measure)

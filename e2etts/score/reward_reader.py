@@ -1,0 +1,93 @@
+"""Our own reward model listens. It judged the training, so this checks it and is no judge."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2etts.errors import UserError
+from e2etts.score.measure import Job, Measure, Meter, content_hash, each
+
+FORM = "a pack's folder, or exp/TAG/STAGE/best:DUMP"
+
+
+@dataclass(frozen=True)
+class TrainedSystem:
+    """Where a trained system is: its two checkpoints and the folder of text.model, vocab.json."""
+
+    checkpoint: str
+    vocoder: str
+    dump: str
+    identity: str
+
+    @classmethod
+    def at(cls, where: str) -> "TrainedSystem":
+        """From a pack's folder, or ``exp/TAG/STAGE/best:DUMP``.
+
+        Raises UserError where there is no system.
+        """
+        first, _, dump = where.partition(":")
+        folder = Path(first)
+        checkpoint, vocoder = ((folder, folder.parents[1] / "vocoder" / folder.name) if dump
+                               else (folder / "joint", folder / "vocoder"))
+        weights = checkpoint / "model.safetensors"
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; name {FORM}")
+        return cls(str(checkpoint), str(vocoder), dump or first, content_hash(weights))
+
+    def load(self) -> Any:
+        """The Synthesizer. Raises UserError as that does."""
+        from e2etts.infer.config import SynthesisConfig
+        from e2etts.infer.pipeline import Synthesizer
+
+        return Synthesizer.load(self.checkpoint, self.vocoder, self.dump, SynthesisConfig())
+
+
+def encoder(synthesizer: Any) -> Callable[[Path], Any]:
+    """f(path of a wav) -> its speech tokens (T,)."""
+    from e2etts.audio import load_wav_as
+
+    rate_hz = synthesizer.audio.sample_rate_hz
+    return lambda path: synthesizer.encode([load_wav_as(path, rate_hz)])[0]
+
+
+@dataclass(frozen=True)
+class RewardMeter(Meter):
+    """What the RM's CTC head hears in the speech tokens of a wav, greedily."""
+
+    system: TrainedSystem
+    name: str = "wer"
+
+    def describe(self) -> dict[str, str]:
+        return {"name": "reward model, greedy CTC (not comparable with other recognisers)",
+                "source": self.system.checkpoint, "model_sha256": self.system.identity}
+
+    def understands(self, lang: str) -> bool:
+        vocab = json.loads((Path(self.system.dump) / "vocab.json").read_text(encoding="utf-8"))
+        return lang in vocab["languages"]
+
+    def key(self, lang: str) -> str:
+        return f"rm {self.system.identity}"
+
+    def load(self, job: Job) -> Path:
+        return job.path  # read at the system's own rate
+
+    def open(self, device: str) -> Measure:
+        import torch
+
+        synthesizer = self.system.load()
+        if synthesizer.text.phonemes:
+            raise UserError("this reward model hears phonemes, not words: choose another "
+                            "recogniser")
+        encode, rm = encoder(synthesizer), synthesizer.system.rm
+
+        @torch.no_grad()
+        def measure(path: Path, lang: str) -> str:
+            tokens = encode(path)[None]
+            h = rm.encode(synthesizer.system.tokenizer.embed(tokens),
+                          torch.tensor([tokens.shape[1]]))
+            best = rm.ctc_logits(h)[0].argmax(-1).unique_consecutive()
+            return synthesizer.tokenizer.decode(best[best != rm.blank].tolist())
+
+        return each(measure)

@@ -1,0 +1,113 @@
+"""One scoring run: the clips, what is known of each, and what could not be measured."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from e2etts.score.clips import Clip, Labelled
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import Job, Meter, ScoreCache
+from e2etts.score.models import Unavailable
+from e2etts.score.wer import Errors, mean_interval
+
+
+@dataclass
+class Score:
+    """What is known of one clip; None where a metric did not run on it.
+
+    problem: why its wav cannot be scored at all; failures: metric -> why that one failed on it;
+    values: what the metrics found that have no field of their own.
+    """
+
+    clip: Clip
+    problem: str | None = None
+    heard: str | None = None
+    errors: Errors | None = None
+    sim: float | None = None
+    sim_prompt: float | None = None
+    dnsmos: dict[str, float] | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """One line of scores.jsonl."""
+        c = self.clip
+        return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
+                "seconds": c.seconds, "problem": self.problem, "heard": self.heard,
+                "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
+                "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "metrics": self.values,
+                "failures": self.failures, "notes": self.notes}
+
+
+class Run:
+    """What the metrics share; each fills its part of the scores."""
+
+    def __init__(self, scores: list[Score], cache: ScoreCache, config: ScoreConfig,
+                 say: Callable[[str], None], labelled: Sequence[Labelled] = ()):
+        """labelled: recordings of the train set from which a judge of styles can learn."""
+        self.labelled = labelled
+        self.scores, self.cache, self.config, self.say = scores, cache, config, say
+        self.not_run: list[dict[str, Any]] = []
+        self.recognizer: dict[str, str] | None = None
+        self.models: dict[str, dict[str, Any]] = {}  # metric -> what it listened with
+
+    def skip(self, metric: str, reason: str, remedy: str, sets: list[str] | None = None) -> None:
+        """Note that a metric did not run, on all sets or on some."""
+        self.not_run.append({"metric": metric, "sets": sets or "all", "reason": reason,
+                             "remedy": remedy})
+        where = f" of {', '.join(sets)}" if sets else ""
+        self.say(f"score: {metric}{where} not run: {reason}; {remedy}")
+
+    def good(self) -> list[Score]:
+        """Those whose wav is there and, as far as known, can be read."""
+        return [s for s in self.scores if s.problem is None]
+
+    def with_text(self) -> list[Score]:
+        """Those of ``good`` whose text is known. Raises Unavailable where none is."""
+        return self._having(lambda c: c.text, "text", "give a list: --list FILE")
+
+    def with_target(self) -> list[Score]:
+        """Those of ``good`` of whose text there is a recording. Raises Unavailable without any."""
+        return self._having(lambda c: c.target, "recording of the same text",
+                            "give a folder of them: --refs DIR")
+
+    def with_prompt(self) -> list[Score]:
+        """Those of ``good`` that imitate a prompt. Raises Unavailable where none does."""
+        return self._having(lambda c: c.prompt, "voice prompt",
+                            "give a list that names them: --list FILE")
+
+    def _having(self, take: Callable[[Clip], Any], what: str, remedy: str) -> list[Score]:
+        found = [s for s in self.good() if take(s.clip)]
+        if not found:
+            raise Unavailable(f"no clip has a {what}", remedy)
+        return found
+
+    def measure(self, meter: Meter, some: list[Score], metric: str,
+                job: Callable[[Clip], Job] | None = None) -> Iterator[tuple[Score, Any]]:
+        """(score, value) of those that could be measured; marks the rest."""
+        job = job or (lambda c: Job(c.wav, c.lang))
+        values = self.of(meter, [job(s.clip) for s in some])
+        for s in some:
+            value = values.get(job(s.clip), {"error": "its recording is missing"})
+            if not isinstance(value, dict) or "error" not in value:
+                yield s, value
+            elif value["error"].startswith("unreadable") and job(s.clip).reference is None:
+                s.problem = value["error"]
+            else:
+                s.failures[metric] = value["error"]
+
+    def of(self, meter: Meter, jobs: Iterable[Job]) -> dict[Job, Any]:
+        """The value of every job whose files exist."""
+        return self.cache.measure(meter, jobs, self.config.workers, self.config.devices)
+
+
+def mean_of(name: str, some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """Mean of a number over the clips that have it, its 95 % interval, and how many of how many;
+    None where none has."""
+    values = [s.values[name] for s in some if s.values.get(name) is not None]
+    if not values:
+        return None
+    return {"mean": sum(values) / len(values),
+            "ci": mean_interval(values, config.bootstrap_samples, config.seed),
+            "scored": len(values), "expected": len(some)}

@@ -1,0 +1,149 @@
+"""seed-tts-eval (arXiv 2406.02430), rule by rule as BytedanceSpeech/seed-tts-eval computes it.
+
+Its word error rate is the mean over utterances. The rate of the whole set is given beside it,
+under its own name: the two differ, and papers have confused them.
+"""
+
+import string
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from e2etts.score import paraformer, wavlm_sv
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import Job, Meter
+from e2etts.score.models import EXTRAS, Unavailable, locate_hub, require
+from e2etts.score.recognizers import named_recognizer
+from e2etts.score.run import Run, Score
+from e2etts.score.vectors import unpack
+from e2etts.score.whisper import HubWhisperMeter
+
+WER, SIM = "seed_tts_eval_wer", "seed_tts_eval_sim"
+LANGUAGES = ("en", "zh")
+WHISPER, WHISPER_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
+PUBLISHED = {"en": WHISPER_REPOSITORY, "zh": paraformer.MODEL}
+
+
+@cache
+def deleted() -> dict[int, None]:
+    """What both texts lose, without a space in its place: all but the ASCII apostrophe."""
+    from zhon.hanzi import punctuation
+
+    return dict.fromkeys(map(ord, set(punctuation + string.punctuation) - {"'"}))
+
+
+def normalise(text: str, lang: str) -> str:
+    """What is compared. en: lowercase. zh: every character a word, Latin letters and digits too,
+    and no lowercasing. Numbers stay as they are written (STE issue 12)."""
+    text = text.translate(deleted()).replace("  ", " ")
+    return text.lower() if lang == "en" else " ".join(text)
+
+
+def simplified(text: str) -> str:
+    """Traditional characters as simplified ones: done to what was heard, not to the reference."""
+    import zhconv
+
+    return zhconv.convert(text, "zh-cn")
+
+
+def count(reference: str, heard: str, lang: str) -> dict[str, Any]:
+    """{"wer", "edits", "words"} of one utterance; its WER may be above 1.
+
+    Raises ValueError for a reference that is empty after normalising: it has no error rate.
+    """
+    said = normalise(reference, lang)
+    if not said.strip():
+        raise ValueError("its reference text is empty after normalising")
+    found = jiwer.process_words(said, normalise(heard, lang))
+    edits = found.substitutions + found.deletions + found.insertions
+    return {"wer": found.wer, "edits": edits,
+            "words": found.hits + found.substitutions + found.deletions}
+
+
+def wer_summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """The set's figures in percent: ``macro_wer`` is the one that is published."""
+    found = [s.values[WER] for s in some if WER in s.values]
+    if not found:
+        return None
+    return {"macro_wer": round(100 * float(np.mean([f["wer"] for f in found])), 3),
+            "corpus_wer": round(100 * sum(f["edits"] for f in found)
+                                / sum(f["words"] for f in found), 3),
+            "scored": len(found), "expected": len(some)}
+
+
+def sim_summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """``asv`` is the mean cosine that is published, with its variance."""
+    found = [s.values[SIM] for s in some if SIM in s.values]
+    if not found:
+        return None
+    return {"asv": round(float(np.mean(found)), 3), "variance": float(np.var(found)),
+            "scored": len(found), "expected": len(some)}
+
+
+def recognizer(lang: str, config: ScoreConfig) -> tuple[Meter, list[str]]:
+    """The protocol's recogniser of a language, or the one that was named; and what deviates.
+
+    Raises Unavailable where it cannot be had.
+    """
+    if config.recognizer:
+        meter = named_recognizer(config.recognizer, config)
+        return meter, [f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}"]
+    if lang == "zh":
+        require(paraformer.PACKAGES, paraformer.REMEDY)
+        given = config.models.get(paraformer.MODEL)
+        return paraformer.ParaformerMeter(given or paraformer.MODEL), []
+    require(["transformers"], EXTRAS)
+    found, local = locate_hub(f"score.models.{WHISPER}", WHISPER_REPOSITORY,
+                              config.models.get(WHISPER))
+    deviations = [] if config.batch_clips == 1 else \
+        [f"{config.batch_clips} clips heard at once (the same text up to rounding)"]
+    return HubWhisperMeter(found, local, batch_clips=config.batch_clips), deviations
+
+
+def score_wer(run: Run) -> None:
+    """Fill the error counts of English and Mandarin clips; a language whose recogniser is not to
+    be had is listed as not run."""
+    require(["zhon", "zhconv"], EXTRAS)
+    texts = run.with_text()
+    others = sorted({s.clip.set for s in texts if s.clip.lang not in LANGUAGES})
+    if others:
+        run.skip(WER, "the protocol knows en and zh only", "use the metric wer", others)
+    for lang in LANGUAGES:
+        some = [s for s in texts if s.clip.lang == lang]
+        if some:
+            try:
+                _score_language(run, some, lang)
+            except Unavailable as e:
+                run.skip(WER, e.reason, e.remedy, sorted({s.clip.set for s in some}))
+
+
+def _score_language(run: Run, some: list[Score], lang: str) -> None:
+    meter, deviations = recognizer(lang, run.config)
+    rules = ", ".join(f"{p} {version(p)}" for p in ("zhon", "zhconv", "jiwer"))
+    run.models[f"{WER} {lang}"] = {**meter.describe(), "rules": rules, "deviations": deviations}
+    for deviation in deviations:
+        run.say(f"score: {WER}: not the protocol: {deviation}")
+    for s, heard in run.measure(meter, some, WER):
+        heard = simplified(heard) if lang == "zh" else heard
+        try:
+            s.values[WER] = {**count(s.clip.text, heard, lang), "heard": heard}
+        except ValueError as e:
+            s.failures[WER] = str(e)
+
+
+def score_sim(run: Run) -> None:
+    """Fill the cosine of each clip and the prompt that it imitates, not a reconstruction of it."""
+    some = run.with_prompt()
+    meter = replace(wavlm_sv.find(run.config), name=SIM)
+    run.models[SIM] = meter.describe()
+    prompts = run.of(meter, [Job(p, "") for p in sorted({s.clip.prompt for s in some})])
+    for s, vector in run.measure(meter, some, SIM):
+        prompt = prompts.get(Job(s.clip.prompt, ""), {"error": "its file is missing"})
+        if isinstance(prompt, dict):
+            s.failures[SIM] = f"prompt {s.clip.prompt.name}: {prompt['error']}"
+        else:
+            s.values[SIM] = float(unpack(vector) @ unpack(prompt))

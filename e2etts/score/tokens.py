@@ -1,0 +1,79 @@
+"""How a system's tokenizer sees the clips (metric tokens): use of the codebook, neighbours."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import Job, Measure, Meter, each
+from e2etts.score.models import Unavailable
+from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
+from e2etts.score.run import Run, Score
+from e2etts.score.token_statistics import (
+    corrected_information_bits,
+    entropy_bits,
+    neighbours,
+)
+
+
+def statistics(clips: list[np.ndarray]) -> dict[str, float]:
+    """Of token rows (T,): unigram entropy in bits, distinct tokens, mutual information of
+    neighbours in bits (see ``corrected_information_bits``), share of tokens like the one before."""
+    tokens = np.concatenate(clips)
+    first, second = neighbours(clips)
+    out = {"tokens": len(tokens), "distinct": len(np.unique(tokens)),
+           "entropy_bits": entropy_bits(np.bincount(tokens))}
+    if len(first):
+        out |= corrected_information_bits(first, second)
+        out["repeated"] = float((first == second).mean())
+    return out
+
+
+@dataclass(frozen=True)
+class TokenMeter(Meter):
+    """The speech tokens of a wav, packed."""
+
+    system: TrainedSystem
+    name: str = "tokens"
+
+    def key(self, lang: str) -> str:
+        return f"tokens {self.system.identity}"
+
+    def load(self, job: Job) -> Path:
+        return job.path  # read at the system's own rate
+
+    def open(self, device: str) -> Measure:
+        encode = encoder(self.system.load())
+
+        def measure(path: Path, lang: str) -> str:
+            return base64.b64encode(encode(path).numpy().astype("<i4").tobytes()).decode("ascii")
+
+        return each(measure)
+
+
+def unpack_tokens(packed: str) -> np.ndarray:
+    """(T,) tokens of what TokenMeter gave."""
+    return np.frombuffer(base64.b64decode(packed), "<i4")
+
+
+def score(run: Run) -> None:
+    """Fill ``tokens``. Raises Unavailable where no system was named."""
+    where = run.config.models.get("system")
+    if where is None:
+        raise Unavailable("no system was named", f"score.models.system=WHERE, {FORM}")
+    system = TrainedSystem.at(where)
+    run.models["tokens"] = {"name": "speech tokens", "source": system.checkpoint,
+                            "model_sha256": system.identity}
+    for s, packed in run.measure(TokenMeter(system), run.good(), "tokens"):
+        s.values["tokens"] = packed
+
+
+def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
+    """Statistics of the whole set."""
+    rows = [unpack_tokens(s.values["tokens"]) for s in some if "tokens" in s.values]
+    if not rows:
+        return None
+    return {**statistics(rows), "scored": len(rows), "expected": len(some)}

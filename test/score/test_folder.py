@@ -1,0 +1,112 @@
+"""``e2etts score --wavs``: any folder of wavs, by every metric that can run."""
+
+import json
+
+import pytest
+import soundfile
+from made_up import Loud, tone
+
+from e2etts.bin.main import main
+from e2etts.score import emotion
+from e2etts.score.config import METRICS
+from e2etts.score.measure import Job, Meter, ScoreCache, each
+from e2etts.score.metrics import REGISTRY
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "out").mkdir()
+    for i, utt in enumerate("ab"):
+        soundfile.write(tmp_path / f"out/{utt}.wav", tone(0.5 + i, 300, i), 24000)
+    (tmp_path / "texts.lst").write_text("a|one\nb|two\nc|three\n")
+    return tmp_path
+
+
+def test_every_metric_is_there_and_what_cannot_run_is_listed(folder, capsys):
+    command = ["score", "--wavs", "out", "--metrics",
+               "style,utmos,mcd,f0,duration,emotion,tokens,rtf,seed_tts_eval", "score.workers=1"]
+    assert main(command) == 0
+    found = json.loads((folder / "out_scores/results.json").read_text())
+    assert {r["metric"] for r in found["not_run"]} == set(METRICS) - {"wer", "sim", "dnsmos"}
+    assert all(r["reason"] and r["remedy"] for r in found["not_run"])
+    assert "metrics" not in found["details"]["out"]["out"]
+    page = (folder / "out_scores/RESULTS.md").read_text()
+    assert "## Not run" in page and "SpeechMOS" in page and "--times FILE" in page
+    said = capsys.readouterr()
+    assert "2 clips scored of 2 expected" in said.out and " 0.0 %" not in said.out
+    assert set(REGISTRY) == set(METRICS)
+
+
+def test_times_and_labels(folder, monkeypatch, capsys):
+    class Ear(Meter):
+        name = "emotion"
+
+        def key(self, lang):
+            return "ear"
+
+        def open(self, device):
+            return each(lambda wav, lang: "sad" if len(wav) < 16000 else "glad")
+
+    monkeypatch.setattr(emotion, "find", lambda config: Ear())
+    (folder / "times").write_text("a 0.25\nb 0.25\n")
+    (folder / "emo").write_text("a sad\nb sad\nc glad\n")
+    assert main(["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--name", "mine",
+                 "--times", "times", "--emotions", "emo", "--metrics", "rtf,emotion",
+                 "--out", "here", "score.workers=1", "score.models.emotion=ear"]) == 0
+    found = json.loads((folder / "here/results.json").read_text())
+    figures = found["details"]["mine"]["texts"]["metrics"]
+    # 0.5 s of work for a third of a second and one second: not the mean of 0.75 and 0.25
+    assert figures["rtf"] == {"real_time_factor": 0.375, "scored": 2, "expected": 3}
+    assert figures["emotion"] == {"accuracy": 0.5, "unweighted_accuracy": 0.5, "scored": 2,
+                                  "expected": 3}
+    assert "mine texts: rtf: real_time_factor 0.375 (2 scored of 3 expected)" in \
+        capsys.readouterr().out
+    rows = [json.loads(line) for line in (folder / "here/scores.jsonl").read_text().splitlines()]
+    assert rows[0]["metrics"] == {"rtf": 0.75, "emotion": "sad"} and rows[2]["problem"] == "missing"
+
+
+def test_word_errors_of_a_list(folder, capsys):
+    pytest.importorskip("pocketsphinx")
+    assert main(["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--metrics",
+                 "wer", "score.recognizer=pocketsphinx", "score.workers=1"]) == 0
+    found = json.loads((folder / "out_scores/results.json").read_text())
+    assert found["other_systems"]["out"]["texts"]["n"] == 2
+    assert found["details"]["out"]["texts"]["expected"] == 3
+    assert "out texts: WER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--wavs", "none"], "no such folder"), (["--wavs", "cache"], "no such folder"),
+    (["--wavs", "out", "--list", "texts.lst"], "needs --lang"),
+    (["--wavs", "out", "--metrics", "mos"], "nearest 'utmos'"),
+    (["--wavs", "out", "score.models.wavlm=x"], "nearest 'wavlm-sv'"),
+    (["--wavs", "out", "seed=3"], "only score.KEY=VALUE")])
+def test_users_slips_are_named(folder, capsys, more, said):
+    assert main(["score", *more]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_batches_hold_one_language_and_one_bad_clip_spoils_no_other(tmp_path):
+    jobs = []
+    for i, seconds in enumerate((0.2, 0.4, 0.3, 0.1)):
+        soundfile.write(tmp_path / f"{i}.wav", (i != 2) * tone(seconds, 300), 16000)
+        jobs.append(Job(tmp_path / f"{i}.wav", "fr" if i == 3 else "en"))
+    meter = Loud()
+    found = ScoreCache(tmp_path / "c.json").measure(meter, jobs, 1, ("left",))
+    assert [found[j] for j in jobs] == ["left 3200", "left 6400",
+                                        {"error": "RuntimeError: silence"}, "left 1600"]
+    assert meter.sizes == [2, 1, 1, 1, 1]  # the longest two, each alone, then the rest
+
+
+def test_each_device_has_its_process(tmp_path):
+    jobs = []
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", tone(0.1 + i / 50, 300), 16000)
+        jobs.append(Job(tmp_path / f"{i}.wav", "en"))
+    found = ScoreCache(tmp_path / "c.json").measure(Loud(), jobs, 1, ("left", "right"))
+    assert {value.split()[0] for value in found.values()} <= {"left", "right"}
+    assert len(found) == 12

@@ -1,0 +1,114 @@
+"""Metrics against a recording of the same text, on signals whose answer is known."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from e2etts.score import f0, mcd, world
+from e2etts.score.clips import read_clips
+from e2etts.score.config import ScoreConfig
+from e2etts.score.lists import read_folder
+from e2etts.score.results import score_clips
+
+pytest.importorskip("pyworld")
+pytest.importorskip("librosa")
+RATE_HZ = 16000
+BINS = np.linspace(0, np.pi, 513)
+WARPED = BINS + 2 * np.arctan(world.WARP * np.sin(BINS) / (1 - world.WARP * np.cos(BINS)))
+
+
+def power(*c: float) -> np.ndarray:
+    """(1, bins) power spectrum whose mel cepstrum is c."""
+    return np.exp(2 * sum(x * np.cos(m * WARPED) for m, x in enumerate(c)))[None]
+
+
+def voiced(hz, seconds: float = 1.0) -> np.ndarray:
+    """Harmonics of a pitch, constant or (samples,), with a little noise."""
+    n = int(seconds * RATE_HZ)
+    hz = np.broadcast_to(hz, n)
+    phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+    wav = sum(0.8**k * np.cos(k * phase) for k in range(1, 20) if k * hz.max() < 7600)
+    noise = np.random.default_rng(0).normal(0, 0.001, n)
+    return (0.1 * wav + noise).astype(np.float32)
+
+
+def test_mel_cepstrum_of_a_known_envelope():
+    c = world.mel_cepstrum(np.concatenate([power(0.7, 0.5, 0, -0.2), power(2.7, 0.5, 0, -0.2)]))
+    assert c.shape == (2, world.COEFFICIENTS + 1)
+    np.testing.assert_allclose(c[0, :5], [0.7, 0.5, 0, -0.2, 0], atol=1e-4)
+    np.testing.assert_allclose(c[1, 1:], c[0, 1:], atol=1e-9)  # loudness is the first alone
+
+
+def test_distortion_of_known_envelopes():
+    a, b = (world.mel_cepstrum(np.repeat(power(0, 0.5, x), 7, 0))[:, 1:] for x in (0.0, 0.3))
+    assert mcd.distortion_db(a, a) == 0
+    # one coefficient differs by 0.3: 10 / ln 10 * sqrt(2) * 0.3
+    assert mcd.distortion_db(a, b) == pytest.approx(10 / np.log(10) * np.sqrt(2) * 0.3, rel=1e-3)
+
+
+def test_another_speed_is_no_distortion():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(20, world.COEFFICIENTS))
+    slow = np.repeat(a, [3 if i % 2 else 1 for i in range(20)], 0)
+    assert mcd.distortion_db(slow, a) == pytest.approx(0, abs=1e-9)
+    i, j = world.align(slow, a)
+    assert (i[0], j[0], i[-1], j[-1]) == (0, 0, len(slow) - 1, 19)
+    assert set(np.diff(i)) <= {0, 1} and set(np.diff(j)) <= {0, 1}
+
+
+def test_pitch_of_known_tones():
+    (a, b) = (world.pitch(voiced(hz))[0] for hz in (220.0, 200.0))
+    found = f0.compare(a, b)
+    assert found["f0_rmse_hz"] == pytest.approx(20, abs=0.5)
+    assert found["f0_rmse_cents"] == pytest.approx(1200 * np.log2(1.1), abs=4)
+    assert found["voicing_error"] < 0.03
+
+
+def test_pitch_that_moves_alike_correlates():
+    up, down = np.linspace(150, 300, RATE_HZ), np.linspace(300, 150, RATE_HZ)
+    rising, falling = (world.pitch(voiced(hz))[0] for hz in (up, down))
+    assert f0.compare(world.pitch(voiced(up * 1.2))[0], rising)["f0_correlation"] > 0.99
+    assert f0.compare(falling, rising)["f0_correlation"] < -0.99
+
+
+def test_pitch_of_silence_is_not_zero_error():
+    found = f0.compare(np.zeros(100), np.full(100, 200.0))
+    assert found["f0_rmse_hz"] is None and found["f0_correlation"] is None
+    assert found["voicing_error"] == 1
+    assert f0.compare(np.full(20, 210.0), np.full(20, 200.0))["f0_correlation"] is None
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """a: twice as long as its recording; b: without one; c: not readable."""
+    for folder in ("out", "refs"):
+        (tmp_path / folder).mkdir()
+    soundfile.write(tmp_path / "out/a.wav", voiced(220.0, 1.0), RATE_HZ)
+    soundfile.write(tmp_path / "refs/a.wav", voiced(200.0, 0.5), RATE_HZ)
+    soundfile.write(tmp_path / "out/b.wav", voiced(220.0, 0.5), RATE_HZ)
+    (tmp_path / "out/c.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "refs/c.wav", voiced(200.0, 0.5), RATE_HZ)
+    return tmp_path
+
+
+def test_pairs_in_a_folder(pairs):
+    clips = read_folder(pairs / "out", name="mine", lang="en", refs=pairs / "refs")
+    assert [c.utt for c in clips] == ["a", "b", "c"]
+    found = score_clips(clips, pairs, ScoreConfig(metrics=("mcd", "f0", "duration"), workers=1),
+                        0, "", lambda line: None)
+    figures = found["details"]["mine"]["out"]["metrics"]
+    assert figures["duration"]["mean"] == 2.0
+    assert figures["f0"]["f0_rmse_hz"] == pytest.approx(20, abs=1)
+    assert figures["mcd"]["mean"] > 0
+    assert all((f["scored"], f["expected"]) == (1, 3) for f in figures.values())
+    assert {(f["clip"], f["metric"]) for f in found["failures"]} >= {
+        ("mine/out/b", "mcd"), ("mine/out/c", "mcd"), ("mine/out/b", "duration")}
+
+
+def test_a_recipes_clips_are_laid_over_their_recordings(tmp_path):
+    from made_up import make_experiment
+
+    clips = read_clips(make_experiment(tmp_path / "exp") / "wavs")
+    targets = {(c.system, c.utt): c.target and c.target.parent.parent.name for c in clips}
+    assert targets["tts", "u1"] == "recording" and targets["recording", "u1"] is None
+    assert targets["tts", "s1"] is None
