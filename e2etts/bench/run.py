@@ -57,13 +57,16 @@ def _steps(results: dict, size: str, recipe: RecipeConfig, rounds: int, say: Say
     timings = in_turns({name: case.run for name, case in cases.items()}, rounds, say)
     for name, case in cases.items():
         t = timings[name]
-        share = case.flops / t.median / results["limits"]["bf16_flops"]
+        products = case.flops / results["limits"]["bf16_flops"]
+        traffic = case.traffic_bytes / results["limits"]["memory_bytes"]
         results["steps"][f"{size}/{name}"] = {
             "audio_seconds_per_second": case.audio_seconds / t.median,
             "least": case.audio_seconds / t.most, "most": case.audio_seconds / t.least,
             "tflop": case.flops / 1e12, "parameters": case.parameters, "padding": case.padding,
-            "peak_gib": t.peak_gib}
-        results["share_of_limit"][f"{size}/{name}"] = share
+            "peak_gib": t.peak_gib, "traffic_gb": case.traffic_bytes / 1e9,
+            "flops_a_byte": case.flops / case.traffic_bytes,
+            "seconds": {"measured": t.median, "products": products, "traffic": traffic}}
+        results["share_of_limit"][f"{size}/{name}"] = products / t.median
 
 
 def _pair(results: dict, name: str, recipe: RecipeConfig, rounds: int, say: Say) -> None:
@@ -95,6 +98,18 @@ def table(results: dict[str, Any]) -> str:
             rows.append(f"| {name} | {s['audio_seconds_per_second']:.0f} | {s['least']:.0f}, "
                         f"{s['most']:.0f} | {results['share_of_limit'][name]:.1%} | "
                         f"{s['padding']:.1%} | {s['parameters'] / 1e6:.1f} M | {peak} |")
+    if results["steps"]:
+        rows += ["", "Roofline: products at the bf16 limit; every tensor of the other operations "
+                 "once through memory.", "",
+                 "| step | TFLOP | other GB | FLOP a byte | products | traffic | both, of measured "
+                 "|",
+                 "|---|---|---|---|---|---|---|"]
+        for name, s in results["steps"].items():
+            t = s["seconds"]
+            share = (t["products"] + t["traffic"]) / t["measured"]
+            rows.append(f"| {name} | {s['tflop']:.2f} | {s['traffic_gb']:.1f} | "
+                        f"{s['flops_a_byte']:.1f} | {t['products']:.2f} s | {t['traffic']:.2f} s | "
+                        f"{share:.0%} |")
     if results["ratios"]:
         rows += ["", "| against | peer | times as fast |", "|---|---|---|"]
         rows += [f"| {name} | {PAIRS[name][1]} | {ratio:.2f} |"
