@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 
 from e2etts.audio import LOG_FLOOR, AudioConfig, load_wav, load_wav_as, log_mel, save_wav
 from e2etts.errors import UserError
@@ -42,6 +43,31 @@ def test_tone_is_loudest_in_its_band(hz):
     def mel_of(f):
         return f * 3 / 200 if f < 1000 else 15 + np.log(f / 1000) / (np.log(6.4) / 27)
     assert abs(float(band) - (mel_of(hz) / mel_of(8000) * 81 - 1)) < 1.5
+
+
+def test_it_is_the_magnitude_of_the_spectrum_by_bands():
+    config = AudioConfig()
+    wav = torch.randn(4096, generator=torch.Generator().manual_seed(0))
+    bank = torchaudio.functional.melscale_fbanks(513, 0.0, 8000.0, 80, 16000, "slaney", "slaney")
+    start = 3 * config.hop_samples - (config.window_samples - config.hop_samples) // 2
+    frame = wav[start : start + config.window_samples] * torch.hann_window(config.window_samples)
+    want = (torch.fft.rfft(frame).abs() @ bank).clamp_min(LOG_FLOOR).log()
+    torch.testing.assert_close(log_mel(wav, config)[3], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("silent", [slice(0, 0), slice(0, 2000), slice(0, 4000)])
+def test_gradient_is_that_of_the_magnitude_and_finite_in_silence(silent):
+    wav = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    wav[silent] = 0
+    wav.requires_grad_()
+    log_mel(wav, AudioConfig()).sum().backward()
+    assert wav.grad.isfinite().all()
+    if silent.stop < 4000:  # at one sample the slope is what a small step finds
+        step = torch.zeros(4000)
+        step[3000] = 5e-3
+        with torch.no_grad():
+            up, down = (log_mel(wav + s * step, AudioConfig()).double().sum() for s in (1, -1))
+        assert float(up - down) / 1e-2 == pytest.approx(float(wav.grad[3000]), rel=2e-2)
 
 
 def test_frame_is_centred_on_the_middle_of_its_hop():

@@ -29,6 +29,7 @@ from e2etts.infer.sampling import sample_tokens
 from e2etts.nets.estimator import Condition, Estimator
 from e2etts.nets.fsq import FSQ
 from e2etts.nets.lm import LM, lm_loss
+from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokenizer
 from e2etts.nets.transformer import TransformerConfig
@@ -130,7 +131,8 @@ def lm_step(recipe: RecipeConfig) -> Pair:
 
 
 def lm_decode(recipe: RecipeConfig, rows: int, tokens: int = 100, text: int = 40) -> Pair:
-    """Decoding with a cache and nucleus sampling, ``tokens`` tokens a row, in float32."""
+    """Decoding with a cache and nucleus sampling, ``tokens`` tokens a row: float32, but that ours
+    keeps its weights in 16 bits. Theirs gains 5 to 15 % from bfloat16."""
     config = replace(recipe.model, lm=replace(recipe.model.lm, reading="prefix", text_stride=0.0))
     system = System(config, system_sizes(recipe, made_vocab())).eval()
     ratio = tokens / text
@@ -138,12 +140,13 @@ def lm_decode(recipe: RecipeConfig, rows: int, tokens: int = 100, text: int = 40
     given = (torch.randint(0, TEXT, (rows, text)), torch.full((rows,), text),
              torch.zeros(rows, dtype=torch.long),
              torch.randn(rows, recipe.model.speaker.voice_dim))
+    packed = PackedLM(system.lm)
     peer = qwen3(config.lm.trunk, system.lm.end + 1).eval()
     ids = torch.randint(0, system.lm.end, (rows, text + 3))
     asked = dict(attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
                  min_new_tokens=tokens, do_sample=True, top_k=sampling.top_k,
                  top_p=sampling.top_p, use_cache=True)
-    return Pair(lambda: sample_tokens(system, *given, sampling),
+    return Pair(lambda: sample_tokens(system, *given, sampling, packed=packed),
                 lambda: peer.generate(ids, **asked))
 
 
@@ -194,12 +197,12 @@ def joint_step(recipe: RecipeConfig) -> Pair:
     return Pair(stage_step(recipe, "tokenizer").run, lambda: [run() for run in runs])
 
 
-def vocoder(recipe: RecipeConfig, seconds: float = 5.0) -> Pair:
+def vocoder(recipe: RecipeConfig, spectrum: str, seconds: float = 5.0) -> Pair:
     """Mel to waveform against the vocos package: blocks of equal number, width and frame rate.
-    Ours also predicts pitch and makes the pulses."""
+    spectrum "phase" does what vocos does; "harmonic" also predicts pitch and makes the pulses."""
     from vocos.heads import ISTFTHead
     from vocos.models import VocosBackbone
-    audio, config = recipe.audio, recipe.vocoder
+    audio, config = recipe.audio, replace(recipe.vocoder, spectrum=spectrum)
     frames = int(seconds * audio.frame_rate_hz)
     mel = torch.randn(1, frames, audio.mel_bands) - 5
     net = Vocoder(config, sample_rate_hz=audio.sample_rate_hz, hop_samples=audio.hop_samples,
@@ -290,7 +293,9 @@ PAIRS: dict[str, tuple[Callable[[RecipeConfig], Pair], str, str]] = {
     "lm_decode_16": (lambda r: lm_decode(r, 16), "transformers generate",
                      "pip install transformers"),
     "fm_step": (fm_step, "f5-tts DiT", "pip install f5-tts"),
-    "vocoder": (vocoder, "vocos", "pip install vocos"),
+    "vocoder": (lambda r: vocoder(r, "phase"), "vocos", "pip install vocos"),
+    "vocoder_harmonic": (lambda r: vocoder(r, "harmonic"), "vocos, which makes no pulses",
+                         "pip install vocos"),
     "log_mel_torchaudio": (log_mel_torchaudio, "torchaudio MelSpectrogram", ""),
     "log_mel_librosa": (log_mel_librosa, "librosa melspectrogram", "pip install librosa"),
     "input_pipeline": (input_pipeline, "DataLoader over wav files", ""),

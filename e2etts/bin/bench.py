@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="only this comparison with a peer; may be repeated")
     parser.add_argument("--floor", action="append", metavar="NAME=RATIO", default=[],
                         help="fail when this comparison is below; may be repeated")
-    parser.add_argument("--out", metavar="JSON", help="file to write the numbers to")
+    parser.add_argument("--out", metavar="JSON",
+                        help="file to write the numbers to; the table goes beside it as .md")
     add_overrides(parser)
 
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
                       lambda text: print(f"bench: {text}", file=sys.stderr))
     if args.out:
         write_text(args.out, json.dumps(results, indent=1) + "\n")
+        write_text(Path(args.out).with_suffix(".md"), table(results) + "\n")
     print(table(results))
     slow = [f"{name}: {results['ratios'][name]:.2f} times as fast, floor {floor}"
             for name, floor in floors.items()

@@ -33,8 +33,31 @@ class TransformerConfig:
             raise ValueError("head_dim must be even")
 
 
+class _RMSNorm(torch.autograd.Function):
+    """y = w x / sqrt(mean x^2 + eps) with its gradient written out. torch makes both of a dozen
+    operations in float32 on CPU; these seven in the input's type take a third of the time."""
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        dim = x.shape[-1]
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (dim**0.5 / torch.hypot(norm, norm.new_tensor((dim * eps) ** 0.5))).to(x.dtype)
+        unit = x * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit * weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        unit, scale, weight = ctx.saved_tensors
+        product = grad * unit
+        along = (product @ weight).unsqueeze(-1) / grad.shape[-1]
+        dx = torch.addcmul(grad * weight, unit, along, value=-1).mul_(scale)
+        dweight = product.flatten(0, -2).sum(0, dtype=torch.float32)
+        return dx, dweight.to(weight.dtype), None
+
+
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension, computed in float32 (arXiv 1910.07467)."""
+    """Root-mean-square norm over the last dimension, its mean in float32 (arXiv 1910.07467)."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -42,7 +65,10 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        weight = self.weight.to(x.dtype)
+        if x.device.type != "cpu":  # one fused kernel there
+            return F.rms_norm(x, weight.shape, weight, self.eps)
+        return _RMSNorm.apply(x, weight, self.eps)
 
 
 def rotary_tables(

@@ -122,7 +122,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, N, C); mask: (B, N, 1) or None."""
         y = self.norm(self.conv(x if mask is None else x * mask))
-        return x + self.scale * self.down(nnf.gelu(self.up(y), approximate="tanh"))
+        return x + self.scale * self.down(nnf.gelu(self.up(y)))
 
 
 class Vocoder(nn.Module):

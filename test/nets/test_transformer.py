@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from tiny import trunk, unreached, wake
 
-from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig, attend
+from e2etts.nets.transformer import KVCache, RMSNorm, Transformer, TransformerConfig, attend
 
 
 def make(causal=True, condition_dim=None, **changes):
@@ -200,3 +200,21 @@ def test_weights_of_qwen3_give_the_logits_of_qwen3(kv_heads):
     with torch.no_grad():
         torch.testing.assert_close(net(table[ids]) @ head.T, peer(ids).logits, atol=1e-4,
                                    rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("shape", [(3, 5, 16), (2, 3, 2, 8)])
+def test_rms_norm_and_its_gradient_are_torchs(shape, dtype, close):
+    g = torch.Generator().manual_seed(0)
+    norm = RMSNorm(shape[-1], eps=1e-2)
+    with torch.no_grad():
+        norm.weight.copy_(torch.rand(shape[-1], generator=g) + 0.5)
+    x, grad = (torch.randn(shape, generator=g).to(dtype) for _ in range(2))
+    found = []
+    for run in (norm, lambda x: F.rms_norm(x.float(), shape[-1:], norm.weight, 1e-2).to(dtype)):
+        leaf = x.clone().requires_grad_()
+        y = run(leaf)
+        assert y.dtype == dtype
+        found.append((y, *torch.autograd.grad(y, (leaf, norm.weight), grad)))
+    for ours, theirs in zip(*found, strict=True):
+        assert float((ours - theirs).detach().abs().max() / theirs.detach().abs().max()) < close
