@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_up import ToyMeter, tone
-from published import write_wavlm_sv
+from published_models import write_wavlm_sv
 
 from e2etts.errors import UserError
 from e2etts.score import seed_tts_eval as ste

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published import SMALL, SMALL_BASE, randomise
+from published_models import SMALL, SMALL_BASE, randomise
 
 from e2etts.score.ssl import BUCKETS, SpeechEncoder, SSLConfig, buckets
 

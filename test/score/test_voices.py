@@ -6,7 +6,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from made_up import RATE_HZ, tone
-from published import SMALL_BASE, write_utmos, write_wavlm_sv
+from published_models import SMALL_BASE, write_utmos, write_wavlm_sv
 
 from e2etts.config import build
 from e2etts.errors import UserError
