@@ -36,10 +36,9 @@ install_requires = [
 extras_require = {
     # What e2etts bench compares with; each is optional there.
     "bench": ["f5-tts>=1.1", "librosa>=0.10", "transformers>=4.51", "vocos>=0.1"],
-    # e2etts label-emotions
-    "emotion": ["transformers>=4.51"],
     "data": ["pyarrow>=14"],  # utils/from_csv.py reads parquet and arrow with it
     "dev": ["playwright>=1.40", "pyarrow>=14", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
+    "emotion": ["transformers>=4.51"],  # e2etts label-emotions
     # Judges beyond those of the mini recipe. pyworld-prebuilt is pyworld with wheels.
     "metrics": [
         "pyworld-prebuilt>=0.3.5",
