@@ -273,7 +273,9 @@ def test_failed_scoring_stops_before_the_report(recipe):
 def test_interruption_stops_at_once_and_says_how_to_go_on(recipe):
     process = subprocess.Popen(
         [str(recipe / "run.sh"), *TOY], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "HANG": "tokenizer"}, start_new_session=True)
+        stderr=subprocess.PIPE, env={**os.environ, "HANG": "tokenizer"}, start_new_session=True,
+        # What runs in the background of a shell ignores it, and so would the recipe.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 30
     while not (recipe / "hanging").exists():
         assert time.monotonic() < deadline and process.poll() is None

@@ -18,7 +18,7 @@ def pick(
     config: SamplingConfig,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """One token a row from logits (R, C); history: (R, H) tokens so far. Returns (R,).
+    """One token a row from logits (R, C); history: (R, H) last tokens, in any order. Returns (R,).
 
     Nucleus sampling; a pick that is frequent in the last ``repeat_window`` tokens is banned and
     drawn again from the whole distribution (arXiv 2406.05370, section 3.3).
@@ -110,7 +110,8 @@ def roll_out(
     places = torch.full_like(out, -1) if lm.aligned else None
     history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
     limit, lens = longest, longest.clone()
-    alive = torch.arange(len(rows), device=text.device)  # rows of ``out`` that are not at their end
+    # What follows is of the rows of ``out`` that go on; those at their end are left behind.
+    alive, said = torch.arange(len(rows), device=text.device), longest.clone()
     stay = torch.zeros_like(lens)  # tokens said so far at the place where a row reads
     done = torch.zeros_like(lens, dtype=torch.bool)
     for t in range(steps):
@@ -118,21 +119,22 @@ def roll_out(
         early = t < shortest
         if lm.aligned:
             early |= state.place < last
-        logits[:, end] = logits[:, end].masked_fill(early, -torch.inf)
+        logits[:, end].masked_fill_(early, -torch.inf)
         token = pick(logits, history, config, generator)
         if lm.aligned:
             token = token.masked_fill((stay >= config.longest_stay) & ~early, end)
-        ended = ~done & (token == end)
-        lens[alive[ended]] = t
-        done |= ended | (t >= longest)
+        at_end = token == end
+        said = torch.where(at_end & ~done, t, said)
+        done |= at_end | (t >= longest)
         count = int(done.sum())
         if count == len(done):
             break
-        token = token.masked_fill(token == end, 0)
-        out[alive, t] = token
+        token = token.masked_fill(at_end, 0)
+        out[:, t].index_copy_(0, alive, token)
         if lm.aligned:
-            places[alive, t] = state.place
-        history = torch.cat([history[:, 1:], token[:, None]], dim=1)
+            places[:, t].index_copy_(0, alive, state.place)
+        if config.repeat_window:
+            history[:, t % config.repeat_window] = token
         place = None
         if lm.aligned:
             move = advance(state.out.advance, config, generator)
@@ -141,12 +143,14 @@ def roll_out(
             place = (state.place + move).minimum(last)
             stay = stay.masked_fill(place > state.place, 0)
         if count > len(done) // 2:
+            lens[alive] = said
             keep = (~done).nonzero().squeeze(1)
             state.select(keep)
-            alive, done, token, history, shortest, longest, last, stay = (
-                x[keep] for x in (alive, done, token, history, shortest, longest, last, stay))
+            alive, said, done, token, history, shortest, longest, last, stay = (
+                x[keep] for x in (alive, said, done, token, history, shortest, longest, last, stay))
             place = None if place is None else place[keep]
         step(state, codebook[token], place)
-    said = max(1, int(lens.max()))
-    return Rollout(out[:, :said], lens, lens < limit,
-                   None if places is None else places[:, :said])
+    lens[alive] = said
+    size = max(1, int(lens.max()))
+    return Rollout(out[:, :size], lens, lens < limit,
+                   None if places is None else places[:, :size])
