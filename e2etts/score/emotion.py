@@ -8,7 +8,7 @@ import numpy as np
 
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
+from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
 from e2etts.score.models import (
     EXTRAS,
     HUB_REMEDY,
@@ -17,7 +17,7 @@ from e2etts.score.models import (
     require,
     stamp,
 )
-from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
+from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, encoder
 from e2etts.score.run import Run, Score
 
 
@@ -50,17 +50,13 @@ class HubClassifier(Meter):
 
 
 @dataclass(frozen=True)
-class RewardClassifier(Meter):
+class RewardClassifier(SystemMeter):
     """Best label of our own reward model, which judged the training: a check, not a judge."""
 
-    system: TrainedSystem
     name: str = "emotion"
 
     def key(self, lang: str) -> str:
         return f"rm-emotion {self.system.identity}"
-
-    def load(self, job: Job) -> Path:
-        return job.path  # read at the system's own rate
 
     def open(self, device: str) -> Measure:
         import torch

@@ -53,10 +53,19 @@ def encoder(synthesizer: Any) -> Callable[[Path], Any]:
 
 
 @dataclass(frozen=True)
-class RewardMeter(Meter):
-    """What the RM's CTC head hears in the speech tokens of a wav, greedily."""
+class SystemMeter(Meter):
+    """A metric that a trained system measures, on wavs read at its own rate."""
 
     system: TrainedSystem
+
+    def load(self, job: Job) -> Path:
+        return job.path
+
+
+@dataclass(frozen=True)
+class RewardMeter(SystemMeter):
+    """What the RM's CTC head hears in the speech tokens of a wav, greedily."""
+
     name: str = "wer"
 
     def describe(self) -> dict[str, str]:
@@ -69,9 +78,6 @@ class RewardMeter(Meter):
 
     def key(self, lang: str) -> str:
         return f"rm {self.system.identity}"
-
-    def load(self, job: Job) -> Path:
-        return job.path  # read at the system's own rate
 
     def open(self, device: str) -> Measure:
         import torch

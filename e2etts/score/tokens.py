@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import Job, Measure, Meter, each
+from e2etts.score.measure import Measure, each
 from e2etts.score.models import Unavailable
-from e2etts.score.reward_reader import FORM, TrainedSystem, encoder
+from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, encoder
 from e2etts.score.run import Run, Score
 from e2etts.score.token_statistics import (
     corrected_information_bits,
@@ -33,17 +33,13 @@ def statistics(clips: list[np.ndarray]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class TokenMeter(Meter):
+class TokenMeter(SystemMeter):
     """The speech tokens of a wav, packed."""
 
-    system: TrainedSystem
     name: str = "tokens"
 
     def key(self, lang: str) -> str:
         return f"tokens {self.system.identity}"
-
-    def load(self, job: Job) -> Path:
-        return job.path  # read at the system's own rate
 
     def open(self, device: str) -> Measure:
         encode = encoder(self.system.load())
