@@ -61,7 +61,7 @@ class Rollout(NamedTuple):
 
 @torch.inference_mode()
 def sample_tokens(*args, **kwargs) -> list[torch.Tensor]:
-    """What ``roll_out`` says, a tensor (T,) a row, without the end token."""
+    """What ``roll_out`` says of the same arguments: a tensor (T,) a row, without the end token."""
     made = roll_out(*args, **kwargs)
     return [row[:n] for row, n in zip(made.index, made.lens.tolist(), strict=True)]
 
