@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -13,7 +14,8 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _median_seconds(run, repeats: int) -> float:
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """Of a call, after one that is not counted."""
     run()
     seconds = []
     for _ in range(repeats):
@@ -28,11 +30,11 @@ def _median_seconds(run, repeats: int) -> float:
 def matmul_rate(dtype: str, size: int = 2048, repeats: int = 7) -> float:
     """Floating-point operations a second of a square product in "bf16" or "fp32"."""
     a, b = (torch.randn(size, size, device=device()).to(DTYPES[dtype]) for _ in range(2))
-    return 2 * size**3 / _median_seconds(lambda: a @ b, repeats)
+    return 2 * size**3 / median_seconds(lambda: a @ b, repeats)
 
 
 def memory_bandwidth(mib: int = 256, repeats: int = 7) -> float:
     """Bytes a second, read and written, of a copy too large for any cache."""
     a = torch.ones(mib * 2**18, device=device())
     b = torch.empty_like(a)
-    return 2 * a.numel() * 4 / _median_seconds(lambda: b.copy_(a), repeats)
+    return 2 * a.numel() * 4 / median_seconds(lambda: b.copy_(a), repeats)

@@ -42,10 +42,12 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two calls that do the same work."""
+    """Two calls that do the same work. training: they are steps of PyTorch's own operations, of
+    which a roofline can be made."""
 
     ours: Run
     theirs: Run
+    training: bool = False
 
 
 def whisper(trunk: TransformerConfig, mel_bands: int, frames_per_token: int, positions: int):
@@ -99,7 +101,7 @@ def encoder_step(recipe: RecipeConfig) -> Pair:
     lens = torch.full((rows,), mel.shape[1])
     peer, encode = whisper(config.trunk, audio.mel_bands, audio.frames_per_token, positions)
     return Pair(net_step(net, lambda: net(mel, lens).q.square().mean()),
-                net_step(peer, lambda: encode(rows).square().mean()))
+                net_step(peer, lambda: encode(rows).square().mean()), training=True)
 
 
 def _lm(recipe: RecipeConfig) -> LM:
@@ -127,7 +129,7 @@ def lm_step(recipe: RecipeConfig) -> Pair:
     ids = torch.randint(0, net.end, (rows, before + positions))
     labels = F.pad(targets, (before - 1, 0), value=-100)
     return Pair(net_step(net, lambda: lm_loss(net(*given).logits, targets)),
-                net_step(peer, lambda: peer(input_ids=ids, labels=labels).loss))
+                net_step(peer, lambda: peer(input_ids=ids, labels=labels).loss), training=True)
 
 
 def lm_decode(recipe: RecipeConfig, rows: int, tokens: int = 100, text: int = 40) -> Pair:
@@ -165,7 +167,8 @@ def fm_step(recipe: RecipeConfig) -> Pair:
     ids = torch.randint(0, TEXT, (rows, positions))
     return Pair(
         net_step(net, lambda: F.mse_loss(net(x, time, condition, lens).float(), target)),
-        net_step(peer, lambda: F.mse_loss(peer(x, target, ids, time).float(), target)))
+        net_step(peer, lambda: F.mse_loss(peer(x, target, ids, time).float(), target)),
+        training=True)
 
 
 def joint_step(recipe: RecipeConfig) -> Pair:
@@ -194,7 +197,7 @@ def joint_step(recipe: RecipeConfig) -> Pair:
         runs.append(net_step(lm, lambda ids=ids: lm(input_ids=ids, labels=ids).loss))
         runs.append(net_step(fm, lambda x=x, target=target, text=text, time=time: F.mse_loss(
             fm(x, target, text, time).float(), target)))
-    return Pair(stage_step(recipe, "tokenizer").run, lambda: [run() for run in runs])
+    return Pair(stage_step(recipe, "tokenizer").run, lambda: [run() for run in runs], training=True)
 
 
 def vocoder(recipe: RecipeConfig, spectrum: str, seconds: float = 5.0) -> Pair:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2etts.bench import peers, run, timing
+from e2etts.bench import peers, run, steps, timing
 from e2etts.bench.batches import made_batches
 from e2etts.bench.peers import PAIRS, Pair
 from e2etts.bench.steps import counted_work, net_step, stage_step
@@ -53,17 +53,31 @@ def test_flops_of_a_step_by_hand():
     net = torch.nn.Linear(8, 4, bias=False)
     x = torch.randn(16, 8)
     # Forward and weight gradient: x needs no gradient of its own.
-    assert counted_work(net_step(net, lambda: net(x).square().mean()))[0] == 2 * 2 * 16 * 8 * 4
+    step = net_step(net, lambda: net(x).square().mean())
+    assert counted_work(step).flops == 2 * 2 * 16 * 8 * 4
     before = net.weight.detach().clone()
-    net_step(net, lambda: net(x).square().mean())()
+    step()
     assert not torch.equal(before, net.weight)
 
 
 def test_traffic_counts_what_other_operations_read_and_write():
     a, b = torch.randn(16, 8), torch.randn(8, 4)
-    flops, traffic = counted_work(lambda: (a @ b).t().view(4, 2, 8).relu_().add(1.0))
-    assert flops == 2 * 16 * 8 * 4
-    assert traffic == 4 * 16 * 4 * (2 + 2)  # relu_ and add, each read and write; views are free
+    work = counted_work(lambda: (a @ b).t().view(4, 2, 8).relu_().add(1.0))
+    assert work.flops == 2 * 16 * 8 * 4
+    assert work.traffic_bytes == 4 * 16 * 4 * (2 + 2)  # relu_ and add, each read and write
+
+
+def test_products_are_timed_alone_with_their_own_shapes(monkeypatch):
+    a, b, called = torch.randn(16, 8), torch.randn(4, 8), []
+
+    def timed(run, repeats):
+        called.append(run())
+        return 1.5
+    monkeypatch.setattr(steps, "median_seconds", timed)
+    work = counted_work(lambda: [a @ b.t(), (a + 1) @ b.t(), torch.addmm(a, a, a[:8])])
+    assert sorted(work.products.values()) == [1, 2]  # the same shapes and strides: timed once
+    assert work.products_seconds() == 3 * 1.5
+    assert sorted(x.shape for x in called) == [(16, 4), (16, 8)]
 
 
 def test_made_batches_are_those_of_the_stages_sampler(recipe):
