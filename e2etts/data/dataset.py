@@ -20,7 +20,7 @@ from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import is_command, read_table
 from e2etts.data.noise import Noise, NoiseConfig
-from e2etts.data.sampler import BatchSampler, Element, Plan, mix, speaker_repeats
+from e2etts.data.sampler import BatchSampler, Cursor, Element, Plan, mix, speaker_repeats
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 
@@ -241,9 +241,6 @@ def collate(items: list[Item]) -> Batch:
         emotion=torch.tensor([i.emotion for i in items]),
         voice_mel=padded(voices, MEL_PADDING), voice_lens=lengths(voices),
         wav=padded(wavs) if wavs else None)
-
-
-Cursor = tuple[int, int]  # (epoch, batches of it already used)
 
 
 def training_stream(

@@ -13,6 +13,8 @@ from e2etts.errors import UserError
 
 _LENGTH_JITTER = 0.03
 
+Cursor = tuple[int, int]  # (epoch, batches of it already used)
+
 
 def mix(*parts: Hashable) -> int:
     """A seed in [0, 2**63) from numbers and strings; the same on every machine."""
@@ -77,7 +79,7 @@ class BatchSampler:
             yield from self.epoch(epoch)[position:]
             epoch, position = epoch + 1, 0
 
-    def cursors_from(self, epoch: int, position: int) -> Iterator[tuple[int, int]]:
+    def cursors_from(self, epoch: int, position: int) -> Iterator[Cursor]:
         """The cursor after each batch of ``batches_from``."""
         while True:
             for used in range(position + 1, len(self.epoch(epoch)) + 1):

@@ -8,8 +8,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from e2etts.data.batch import Batch
-from e2etts.train.config import HealthConfig, SpikeConfig
-from e2etts.train.loop import TrainConfig, Trainer
+from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
+from e2etts.train.loop import Trainer
 from e2etts.train.task import Losses, Task
 
 BANDS = 4
