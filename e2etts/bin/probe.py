@@ -23,7 +23,8 @@ from e2etts.bin.main import add_recipe_arguments
 from e2etts.config import build
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import write_text
-from e2etts.data.dataset import MelDataset, dev_batches
+from e2etts.data.dataset import MelDataset
+from e2etts.data.loader import dev_batches
 from e2etts.nets.system import PARTS, Sizes, System, SystemConfig
 from e2etts.nets.tokenizer import Tokens
 from e2etts.recipe import RecipeConfig, load_recipe

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from e2etts.bin.main import add_recipe_arguments
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import write_text
-from e2etts.data.dataset import DataConfig, MelDataset, dev_batches
+from e2etts.data.dataset import DataConfig, MelDataset
+from e2etts.data.loader import dev_batches
 from e2etts.data.noise import NoiseConfig
 from e2etts.data.vocab import Vocab
 from e2etts.nets.system import System
