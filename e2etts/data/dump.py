@@ -21,7 +21,7 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.data.datadir import DataDir, Source, read_table, write_table, write_text
 from e2etts.data.folders import replaced_folder
 from e2etts.data.recordings import cut
-from e2etts.data.spoken import spoken_texts
+from e2etts.data.texts import spoken_texts
 from e2etts.data.vocab import Vocab
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError

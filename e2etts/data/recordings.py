@@ -148,8 +148,11 @@ def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tupl
 
 
 def write_wav(path: Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """16-bit WAV under a temporary name, renamed; a file with the same content is left alone."""
+    """16-bit WAV of (samples,) int16, or float in [-1, 1], under a temporary name, renamed; a file
+    with the same content is left alone. Raises UserError when the disk refuses."""
+    if wav.dtype != np.int16:
+        wav = np.clip(wav, -1.0, 1.0)
     content = io.BytesIO()
-    soundfile.write(content, np.clip(wav, -1.0, 1.0), sample_rate_hz, "PCM_16", format="WAV")
+    soundfile.write(content, wav, sample_rate_hz, "PCM_16", format="WAV")
     if not path.is_file() or path.read_bytes() != content.getvalue():
         write_bytes(path, content.getvalue())
