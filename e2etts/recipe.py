@@ -1,12 +1,11 @@
 """The configuration of a recipe: one YAML shows the whole system."""
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from e2etts.audio import AudioConfig
-from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict
+from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict, unknown_key
 from e2etts.data.dataset import DataConfig
 from e2etts.errors import UserError
 from e2etts.infer.config import SynthesisConfig
@@ -109,10 +108,9 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     stages, named = tree.get("stages"), laid_over.get("stages")
     if isinstance(stages, dict) and isinstance(named, dict):
         # The file says which stages there are: an override that names another is a slip.
-        for name in [n for n in named if n not in stages]:
-            near = difflib.get_close_matches(str(name), [str(s) for s in stages], n=1, cutoff=0.0)
-            raise UserError(f"unknown configuration key 'stages.{name}'; nearest known key: "
-                            f"'stages.{near[0] if near else ''}'")
+        for name in named:
+            if name not in stages:
+                raise unknown_key("stages", name, stages)
     recipe = build(RecipeConfig, merge(tree, laid_over))
     for name in recipe.stages:
         _check_stage(recipe, name)

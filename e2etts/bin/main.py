@@ -52,6 +52,17 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
 
 
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint of a stage is meant, in ``args.checkpoint``."""
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last"),
+                        help="of the stage (default: %(default)s)")
+
+
+def experiment_folder(args: argparse.Namespace) -> Path:
+    """exp/TAG of the arguments of ``add_recipe_arguments``."""
+    return Path("exp") / (args.tag or Path(args.config).stem)
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Trailing ``key=value`` arguments, in ``args.overrides``."""
     parser.add_argument("overrides", nargs="*", metavar="key=value",

@@ -19,7 +19,8 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_recipe_arguments, experiment_folder
+from e2etts.data.folders import replaced_folder
 from e2etts.errors import UserError
 
 SUMS = "SHA256SUMS"
@@ -43,10 +44,10 @@ def run(args: argparse.Namespace) -> None:
         unpack(args.unpack, args.out)
         print(f"{args.out}: unpacked and checked against {SUMS}")
         return
-    from e2etts.recipe import load_recipe
+    from e2etts.recipe import load_recipe  # loads torch, which --unpack need not
 
     corpus = load_recipe(args.config, args.overrides).corpus
-    exp = Path("exp") / (args.tag or Path(args.config).stem)
+    exp = experiment_folder(args)
     if args.out is not None and not args.out.name.endswith(".tar.gz"):
         raise UserError(f"{args.out}: the archive's name must end in .tar.gz")
     folder = pack(exp, Path(corpus.dump_dir), Path(corpus.data_dir))
@@ -63,8 +64,6 @@ def pack(exp: Path, dump: Path, data: Path) -> Path:
     Replaces an older pack as a whole. Raises UserError naming the first missing input and the
     stage that makes it.
     """
-    from e2etts.train.checkpoint import replaced_folder  # loads torch, which --help need not
-
     needed = {"config.yaml": (exp / "joint" / "config.yaml", 8),
               "text.model": (dump / "text.model", 2), "vocab.json": (dump / "vocab.json", 2)}
     for stage, number in (("joint", 8), ("vocoder", 3)):
@@ -178,8 +177,6 @@ def unpack(source: Path, folder: Path) -> None:
     Only plain files with names inside the folder are accepted, and only where SHA256SUMS agrees.
     Raises UserError, leaving nothing behind, otherwise.
     """
-    from e2etts.train.checkpoint import replaced_folder
-
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose a new folder")
     with replaced_folder(folder) as part:

@@ -23,17 +23,20 @@ import torch
 from tqdm import tqdm
 
 from e2etts.audio import load_wav, load_wav_as, save_wav
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.datadir import read_table, write_text
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Speech, Synthesizer
 from e2etts.recipe import RecipeConfig, load_recipe
+from e2etts.tasks.health import entropy_bits
+
+COUNTED_UTTS = 1000  # at most, for the use of the codebook
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
                         help="stage whose system speaks (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    add_checkpoint_argument(parser)
     parser.add_argument("--wavs", default="wavs", metavar="NAME",
                         help="folder below exp/TAG to write to (default: %(default)s)")
     parser.add_argument("--text", help="speak this text instead of the sets")
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    root = Path("exp") / (args.tag or Path(args.config).stem)
+    root = experiment_folder(args)
     synthesizer = Synthesizer.load(
         root / args.system / args.checkpoint, root / "vocoder" / args.checkpoint,
         recipe.corpus.dump_dir, recipe.synthesis)
@@ -61,10 +64,7 @@ def run(args: argparse.Namespace) -> None:
     if args.style is not None:
         raise UserError("--style belongs to --text: sets name the styles of their utterances in "
                         "utt2emo")
-    for name in recipe.corpus.tests:
-        job.test_set(name)
-    for name in recipe.corpus.sentences:
-        job.sentences(name)
+    job.every_set()
     count_tokens(job, root / "tokens.json")
 
 
@@ -134,6 +134,13 @@ class Job:
             if self.lang[self.of_speaker[speaker][0]] == lang:
                 return speaker
         raise UserError(f"no speaker of language '{lang}' in the training set")
+
+    def every_set(self) -> None:
+        """Speak all test sets and sets of sentences of the recipe."""
+        for name in self.recipe.corpus.tests:
+            self.test_set(name)
+        for name in self.recipe.corpus.sentences:
+            self.sentences(name)
 
     def test_set(self, name: str) -> None:
         """Recording, copy and text-to-speech of a set, and some clips by voice prompt."""
@@ -248,10 +255,10 @@ class Job:
         write_text(folder / "manifest.jsonl", "".join(line + "\n" for line in lines))
 
 
-def count_tokens(job: Job, path: Path, limit: int = 1000) -> None:
+def count_tokens(job: Job, path: Path) -> None:
     """Codebook use over training recordings, evenly spread: counts, entropy, used share."""
     utts = sorted(job.train_wavs)
-    utts = utts[:: -(-len(utts) // limit)]
+    utts = utts[:: -(-len(utts) // COUNTED_UTTS)]
     size = job.synthesizer.system.tokenizer.codebook_size
     counts = torch.zeros(size, dtype=torch.long)
     rate = job.recipe.audio.sample_rate_hz
@@ -261,7 +268,7 @@ def count_tokens(job: Job, path: Path, limit: int = 1000) -> None:
     p = counts.double() / counts.sum()
     write_text(path, json.dumps({
         "codebook_size": size, "tokens": int(counts.sum()), "counts": counts.tolist(),
-        "entropy_bits": float(-(p * p.clamp_min(1e-30).log2()).sum()),
+        "entropy_bits": float(entropy_bits(p)),
         "used_share": float((counts > 0).double().mean())}) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,21 @@ class Speech:
     score: float | None = None
 
 
+def load_system(checkpoint: str | Path) -> tuple[System, dict[str, Any]]:
+    """The system of a checkpoint folder, in evaluation mode, and the folder's meta.json.
+
+    Raises UserError for a folder that is missing, damaged or holds no system.
+    """
+    tensors, meta = load_checkpoint(checkpoint)
+    told = meta["config"]
+    if "model" not in told:
+        raise UserError(f"{checkpoint}: holds no system, but {', '.join(sorted(told))}: name a "
+                        "stage that trains one")
+    system = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
+    restore(system, tensors, str(checkpoint))
+    return system.eval(), meta
+
+
 class Synthesizer:
     """A trained system with its vocoder, text front end and labels."""
 
@@ -60,15 +76,13 @@ class Synthesizer:
 
         Raises UserError for a missing or damaged file, or one that does not fit the others.
         """
-        tensors, meta = load_checkpoint(system)
+        net, meta = load_system(system)
         voice_tensors, voice_meta = load_checkpoint(vocoder)
         told = meta["config"]
         if voice_meta["config"]["audio"] != told["audio"]:
             raise UserError(f"{vocoder}: made for other audio settings than {system}: "
                             "train both with one configuration")
         audio = build(AudioConfig, told["audio"], "audio")
-        net = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
-        restore(net, tensors, str(system))
         voc = Vocoder(build(VocoderConfig, voice_meta["config"]["vocoder"], "vocoder"),
                       sample_rate_hz=audio.sample_rate_hz, hop_samples=audio.hop_samples,
                       mel_bands=audio.mel_bands)
