@@ -75,12 +75,14 @@ class SpikeDetector:
 @dataclass(frozen=True)
 class Wire:
     """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    low: trips below its limit, not above."""
+    sign: what it is a sign of; low: trips below its limit, not above; relative: what counts is the
+    change since the first value of the run."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
+    relative: bool = False
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -110,7 +112,7 @@ WIRES = {
         _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
         "does; gap of error rates since the start",
         "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
-        "end the stage earlier"),
+        "end the stage earlier", relative=True),
     "length": Wire(
         _excess_length, "samples of the LM have another length than the recordings: by a factor",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
@@ -146,7 +148,7 @@ class TripWires:
             limit, value = getattr(self.config, name), wire.measure(values)
             if limit is None or value is None:
                 continue
-            if name == "reward_gap":
+            if wire.relative:
                 value -= self.first.setdefault(name, value)
             if step < self.config.grace_steps:
                 continue

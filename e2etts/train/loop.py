@@ -36,7 +36,7 @@ class Trainer:
     """Trains ``task`` and leaves best/, last/, state/, log.jsonl, tb/ and summary.json in folder.
 
     train: called with (cursor, rank, ranks), yields (batch, cursor after it) without end.
-    dev: called for one pass over the dev set; None leaves validation out, and best/ with it.
+    dev: called for one pass over the dev set.
     weights: one for every term that the task returns.
     identity: nested mapping of everything that decides the result (besides ``config``); a run
         is only continued where it is the same. model_config: stored in the checkpoints.
@@ -45,7 +45,7 @@ class Trainer:
     def __init__(
         self, task: Task, config: TrainConfig, *, folder: str | Path,
         train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
-        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float | LossWeight],
+        dev: Callable[[], Iterable[Batch]], weights: dict[str, float | LossWeight],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
         model_config: dict[str, Any] | None = None, title: str = "train",
     ):
@@ -59,7 +59,7 @@ class Trainer:
         task.to(self.accelerator.device)
         self.stepper = Stepper(task, config, weights, self.accelerator, title)
         self.ema, self.ranks = self.stepper.ema, self.stepper.ranks
-        self.evaluator = None if dev is None else Evaluator(
+        self.evaluator = Evaluator(
             self.stepper, dev, seed=seed, sampled_utts=config.health.sampled_utts,
             given_up=lambda: self.stop_requested and self.ranks.count == 1)
         self.step, self.cursor = 0, (0, 0)
@@ -195,7 +195,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """Losses on the dev set; the best weights so far are kept."""
-        values = None if self.evaluator is None else self.evaluator.losses()
+        values = self.evaluator.losses()
         if values is None:
             return
         self.validated_step = self.step
@@ -209,7 +209,7 @@ class Trainer:
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
         it."""
-        if self.evaluator is None or not self.task.speaks:
+        if not self.task.speaks:
             return
         values = self.evaluator.samples()
         self.log.write(self.step, self._seconds(), "dev", values)
