@@ -99,11 +99,18 @@ Method: arXiv 2606.09234. Run: `{exp.name}`. Languages: {languages}. Voices: {vo
 - `joint/`: tokenizer, language model, flow matching and reward model; `vocoder/`: mel to waveform
 - `SHA256SUMS`: check the files with `sha256sum -c SHA256SUMS`
 
+To speak in the voice of any recording, with e2etts installed:
+
 ```python
+from e2etts.audio import load_wav_as, save_wav
 from e2etts.infer.config import SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 
 system = Synthesizer.load("joint", "vocoder", ".", SynthesisConfig())
+rate_hz, lang = system.audio.sample_rate_hz, "{vocab["languages"][0]}"
+voice = system.voice([load_wav_as("voice.wav", rate_hz)])
+[speech] = system.speak([system.text_ids("one two three", lang)], [lang], [voice])
+save_wav("speech.wav", speech.wav, rate_hz)
 ```
 
 {"Measured results are in `results.json`." if scored else "It has not been scored."}
