@@ -125,7 +125,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
             raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
                             f"stages: {', '.join(recipe.stages)}")
     if stage.judge is not None and stage.task != "second_order":
-        raise UserError(f"stages.{name}.judge: only second_order has samples to judge")
+        raise UserError(f"stages.{name}.judge: only second_order has samples to judge: "
+                        "leave it out")
     for key in ("trainable", "fresh"):
         unknown = [p for p in getattr(stage, key) if p not in PARTS]
         if unknown and stage.task != "vocoder":
@@ -137,7 +138,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
         raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
                         f"is for stages that train the RM: set weights.{speaking[0]} to 0")
     if stage.pretrained_lm and stage.task != "first_order":
-        raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so")
+        raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so: "
+                        "leave it out")
     if stage.pretrained_lm and recipe.text.published is None:
         raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
                         "own tokenizer: set text.model_type=published, and text.published")

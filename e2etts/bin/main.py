@@ -134,7 +134,7 @@ def guarded(program: str, run: Callable[[], None]) -> int:
             return complain(program, f"{e.filename or 'output'}: no disk space left; free some "
                                      "and run the same command again")
         if isinstance(e, PermissionError):
-            return complain(program, f"{e.filename}: permission denied")
+            return complain(program, f"{e.filename}: permission denied; correct the rights")
         if isinstance(e, BrokenPipeError):  # the reader of our output, such as head, has gone
             sys.stdout = None
             return 141

@@ -133,7 +133,9 @@ class Job:
         for speaker in sorted(self.of_speaker):
             if self.lang[self.of_speaker[speaker][0]] == lang:
                 return speaker
-        raise UserError(f"no speaker of language '{lang}' in the training set")
+        known = sorted(set(self.lang.values()))
+        raise UserError(f"no speaker of language '{lang}' in training or enrolment: name one with "
+                        f"--speaker, or a language of {', '.join(known)}")
 
     def every_set(self) -> None:
         """Speak all test sets and sets of sentences of the recipe."""

@@ -142,7 +142,8 @@ class MelDataset(Dataset):
 
     def _ark(self, utt: str, value: str) -> str:
         if is_command(value):
-            raise UserError(f"{self.folder}/mel.scp: '{utt}' is a command; only ark files are read")
+            raise UserError(f"{self.folder}/mel.scp: '{utt}' is a command; only ark files are "
+                            "read: run the prepare stage again (--stage 2)")
         path, _, offset = value.rpartition(":")
         return f"{self.folder / Path(path).name}:{offset}"
 

@@ -99,7 +99,7 @@ def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
     stop = frames if source.end_seconds is None else round(source.end_seconds * rate)
     if start > frames or stop - frames > _OVERSHOOT_SECONDS * rate:
         raise UserError(f"{source.path}: its {frames / rate:.2f} s do not hold the segment from "
-                        f"{source.start_seconds:g} to {stop / rate:g} s")
+                        f"{source.start_seconds:g} to {stop / rate:g} s: correct segments")
     return start, min(stop, frames)
 
 

@@ -151,7 +151,8 @@ def speaker_repeats(speakers: Sequence[str], weights: dict[str, float]) -> list[
     known = sorted(set(speakers))
     for pattern, weight in weights.items():
         if weight < 0:
-            raise UserError(f"speaker weight '{pattern}: {weight}': must not be negative")
+            raise UserError(f"speaker weight '{pattern}: {weight}': must not be negative; 0 "
+                            "leaves them out")
         if not fnmatch.filter(known, pattern):
             raise UserError(f"speaker weight '{pattern}' fits no speaker of the training set: "
                             f"there are {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}")
