@@ -106,9 +106,9 @@ class RunLog:
         self.bar.update(0)
 
     def say(self, text: str) -> None:
-        """A line that stays on the terminal."""
+        """A line that stays on the terminal, after the title."""
         if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
+            self.bar.write(f"{self.title}: {text}", file=sys.stderr)
 
     def close(self) -> None:
         if self.file is not None:

@@ -133,7 +133,7 @@ class Trainer:
             self._validate_if_due()
             if self.ranks.any(self.stop_requested):
                 self._save()
-                self.log.say(f"{self.title}: stopped at step {self.step}; run again to go on")
+                self.log.say(f"stopped at step {self.step}; run again to go on")
                 raise KeyboardInterrupt
             if self.step % self.config.save_every == 0:
                 self._save()
@@ -153,7 +153,7 @@ class Trainer:
         self.log.write(self.step, self._seconds(), "skipped",
                        {"loss": loss, "grad_norm": norm}, utts=utts)
         what = f"{phase} loss {loss:.4g}, gradient {norm:.4g}"
-        self.log.say(f"{self.title}: step {self.step}: {what}: not finite, step skipped")
+        self.log.say(f"step {self.step}: {what}: not finite, step skipped")
         if self.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW:
             return None
         return (f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the last on "
@@ -171,8 +171,8 @@ class Trainer:
         back_to, scale = done["back_to"], self.recovery.lr_scale
         self.log.write(self.step, self._seconds(), "recovered",
                        {"back_to": back_to, "lr_scale": scale}, reason=reason)
-        self.log.say(f"{self.title}: {reason}: back to the weights of step {back_to}, on with "
-                     f"later data at {scale:.3g} of the learning rate")
+        self.log.say(f"{reason}: back to the weights of step {back_to}, on with later data at "
+                     f"{scale:.3g} of the learning rate")
 
     def _check_wires(self, values: dict[str, float]) -> None:
         """Warns, or saves and raises UserError, where a trip-wire has tripped."""
@@ -186,7 +186,7 @@ class Trainer:
     def _warn(self, what: str, message: str) -> None:
         self.warnings.append({"step": self.step, "what": what, "message": message})
         self.log.write(self.step, self._seconds(), "warning", {}, what=what, message=message)
-        self.log.say(f"{self.title}: warning: {message}")
+        self.log.say(f"warning: {message}")
 
     def _validate_if_due(self) -> None:
         due = self.step > 0 and self.step % self.config.validate_every == 0
