@@ -84,13 +84,14 @@ def _recognition(recipe: RecipeConfig, system: System, name: str) -> dict[str, l
     for batch, tokens in _encoded(recipe, system, name):
         h = system.rm.encode(tokens.q, tokens.lens)
         heard = system.rm.read_ctc(h, tokens.lens)
-        speakers = system.rm.classify("speaker", h, tokens.lens).argmax(-1) \
-            if "speaker" in system.rm.heads else torch.full_like(batch.speaker, -1)
+        guesses = None
+        if "speaker" in system.rm.heads:
+            guesses = system.rm.classify("speaker", h, tokens.lens).argmax(-1)
         for i, utt in enumerate(batch.utts):
             said = batch.text[i, : batch.text_lens[i]].tolist()
-            known = "speaker" in system.rm.heads and int(batch.speaker[i]) >= 0
+            known = guesses is not None and int(batch.speaker[i]) >= 0
             table["utts"].append(utt)
             table["edits"].append(edit_distance(said, heard[i].tolist()))
             table["labels"].append(len(said))
-            table["speaker_right"].append(bool(speakers[i] == batch.speaker[i]) if known else None)
+            table["speaker_right"].append(bool(guesses[i] == batch.speaker[i]) if known else None)
     return table

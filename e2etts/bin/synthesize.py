@@ -106,8 +106,8 @@ class Job:
         for utt, speaker in self.speaker.items():
             self.of_speaker.setdefault(speaker, []).append(utt)
         emotions = recipe.dump(corpus.train) / "utt2emo"
-        self.manners = {(self.speaker[u], style) for u, style in read_table(emotions).items()} \
-            if emotions.is_file() else set()
+        styled = read_table(emotions) if emotions.is_file() else {}
+        self.manners = {(self.speaker[u], style) for u, style in styled.items()}
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:

@@ -95,8 +95,8 @@ class _Builder:
         if self.extends:
             before = _hash_of([self.extends / "text.model", self.extends / "vocab.json"])
         one = self._load(name, before, need_wav=True)
-        if self._up_to_date(one) and path.is_file() and \
-                self._stamp(name)["text_model"] == _hash_of([path]):
+        if (self._up_to_date(one) and path.is_file()
+                and self._stamp(name)["text_model"] == _hash_of([path])):
             return TextTokenizer.load(path)
         with replaced_folder(self.dump / name) as part:
             with one.timed("text"):
@@ -249,8 +249,10 @@ def space_between(model: TextTokenizer, first: str, second: str) -> list[int]:
 def _mel(job: tuple[str, Source], audio: AudioConfig,
          cut_to: Path | None) -> tuple[str, np.ndarray]:
     utt, source = job
-    wav = load_wav(source.path, audio.sample_rate_hz) if cut_to is None else \
-        cut(source, cut_to / f"{utt}.wav", audio.sample_rate_hz)
+    if cut_to is None:
+        wav = load_wav(source.path, audio.sample_rate_hz)
+    else:
+        wav = cut(source, cut_to / f"{utt}.wav", audio.sample_rate_hz)
     if len(wav) < audio.hop_samples:
         return utt, np.zeros((0, audio.mel_bands), np.float32)
     return utt, log_mel(torch.from_numpy(wav), audio).numpy()
