@@ -75,14 +75,12 @@ class SpikeDetector:
 @dataclass(frozen=True)
 class Wire:
     """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    sign: what it is a sign of; low: trips below its limit, not above; relative: what counts is the
-    change since the first value of the run."""
+    low: trips below its limit, not above."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
-    relative: bool = False
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -112,7 +110,7 @@ WIRES = {
         _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
         "does; gap of error rates since the start",
         "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
-        "end the stage earlier", relative=True),
+        "end the stage earlier"),
     "length": Wire(
         _excess_length, "samples of the LM have another length than the recordings: by a factor",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
@@ -148,7 +146,7 @@ class TripWires:
             limit, value = getattr(self.config, name), wire.measure(values)
             if limit is None or value is None:
                 continue
-            if wire.relative:
+            if name == "reward_gap":
                 value -= self.first.setdefault(name, value)
             if step < self.config.grace_steps:
                 continue
