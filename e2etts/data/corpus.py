@@ -14,18 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from e2etts.audio import AudioConfig
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import DataDir, Source, write_text
 from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
-from e2etts.data.recordings import header, read_mono, trim_edges, write_wav
+from e2etts.data.recordings import header, read_mono, write_wav
 from e2etts.data.sampler import mix
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
 HOURS_TOLERANCE = 0.01  # published hours are rounded
+_RMS_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,6 +264,19 @@ def _ready(recording: Recording, folder: Path, sample_rate_hz: int,
         return ready, about.seconds, ""
     except UserError as e:
         return recording, 0.0, f"unreadable audio: {e}"
+
+
+def trim_edges(wav: np.ndarray, sample_rate_hz: int, below_peak_db: float,
+               keep_seconds: float = 0.1) -> np.ndarray:
+    """(samples,) without edges in which every 20 ms are ``below_peak_db`` under the loudest."""
+    hop = round(_RMS_SECONDS * sample_rate_hz)
+    blocks = wav[: len(wav) // hop * hop].reshape(-1, hop)
+    power = np.square(blocks, dtype=np.float64).mean(axis=1)
+    loud = np.flatnonzero(power > power.max(initial=0) * 10 ** (-below_peak_db / 10))
+    if not len(loud):
+        return wav
+    keep = round(keep_seconds * sample_rate_hz)
+    return wav[max(0, loud[0] * hop - keep): (loud[-1] + 1) * hop + keep]
 
 
 def run(description: str, settings: type, prepare: Callable[[Job], None],

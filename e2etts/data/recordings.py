@@ -16,7 +16,6 @@ from e2etts.errors import UserError
 
 # Segment times are rounded: Kaldi's extract-segments lets an end lie this far behind the audio.
 _OVERSHOOT_SECONDS = 0.5
-_LOUDNESS_SECONDS = 0.02
 _UNREADABLE = (OSError, soundfile.SoundFileError, ValueError)
 
 
@@ -68,19 +67,6 @@ def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
 
     mono = torch.from_numpy(wav.mean(axis=1))
     return torchaudio.functional.resample(mono, rate_hz, sample_rate_hz).numpy()
-
-
-def trim_edges(wav: np.ndarray, sample_rate_hz: int, below_peak_db: float,
-               keep_seconds: float = 0.1) -> np.ndarray:
-    """(samples,) without edges in which every 20 ms are ``below_peak_db`` under the loudest."""
-    hop = round(_LOUDNESS_SECONDS * sample_rate_hz)
-    blocks = wav[: len(wav) // hop * hop].reshape(-1, hop)
-    power = np.square(blocks, dtype=np.float64).mean(axis=1)
-    loud = np.flatnonzero(power > power.max(initial=0) * 10 ** (-below_peak_db / 10))
-    if not len(loud):
-        return wav
-    keep = round(keep_seconds * sample_rate_hz)
-    return wav[max(0, loud[0] * hop - keep): (loud[-1] + 1) * hop + keep]
 
 
 def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from made_corpus import AUDIO, run_prepare
 from e2etts.audio import log_mel
 from e2etts.data.datadir import DataDir, Source, read_table
 from e2etts.data.dataset import MelDataset
-from e2etts.data.recordings import converted, header, read, trim_edges
+from e2etts.data.recordings import converted, header, read
 from e2etts.data.sampler import Element
 from e2etts.data.validate import Limits, clean_directory, faultless, validate
 from e2etts.errors import UserError
@@ -50,13 +50,6 @@ def test_an_end_may_lie_half_a_second_behind_the_audio_and_no_more(segmented):
     for source in (Source(path, 3.0, 4.6), Source(path, 5.0, None)):
         with pytest.raises(UserError, match="its 4.00 s do not hold the segment"):
             header(source)
-
-
-def test_edges_are_cut_by_loudness_alone():
-    quiet = 0.003 * noise(0.5)
-    wav = np.concatenate([quiet, noise(1.0, seed=1), quiet])
-    assert abs(len(trim_edges(wav, RATE, 40)) / RATE - 1.2) < 0.05
-    assert len(trim_edges(np.zeros(100), RATE, 40)) == 100
 
 
 def test_prepare_cuts_segments(segmented):

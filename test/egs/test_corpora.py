@@ -9,7 +9,7 @@ import soundfile
 from recipe_copy import copied, module, prepare
 
 from e2etts.audio import AudioConfig
-from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker
+from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker, trim_edges
 from e2etts.data.datadir import DataDir
 
 MINIATURE = "corpus_data.miniature=true"
@@ -211,6 +211,14 @@ def test_the_same_choice_whatever_else_there_is():
     assert {r.speaker for r in enrol} == {r.speaker for r in test} - {"a"}
     assert not {r.utt for r in test} & {r.utt for r in enrol}
     assert all(len(mine) == 2 for mine in by_speaker(enrol).values())
+
+
+def test_edges_are_cut_by_loudness_alone():
+    tone = published.voice(3, 1.0, 16000)
+    quiet = 0.0005 * np.random.default_rng(0).standard_normal(8000)
+    wav = np.concatenate([quiet, tone, quiet])
+    assert abs(len(trim_edges(wav, 16000, 40)) / 16000 - 1.2) < 0.05
+    assert len(trim_edges(np.zeros(100), 16000, 40)) == 100
 
 
 def read_rows(path):
