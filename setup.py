@@ -7,9 +7,10 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
+# What commands load and the data of egs/mini need; some judges, peers and formats are extras.
 install_requires = [
     "accelerate>=1.0",
-    "av>=12",
+    "av>=12",  # decodes the recordings of egs/mini, which are G.722
     "huggingface_hub>=0.24",
     "jiwer>=3.0",
     "kaldiio>=2.18",
@@ -25,8 +26,9 @@ install_requires = [
     "soxr>=0.3",
     "tensorboard>=2.14",
     "tokenizers>=0.19",
-    # torchaudio 2.11, the newest, is built for CUDA 13.0 and refuses torch 2.15 (CUDA 13.2);
-    # the CPU-only wheel of torch 2.13.0 lacks a symbol without which torchaudio does not load.
+    # torch.optim.Muon came with torch 2.9. torchaudio 2.11, the newest, is built for CUDA 13.0 and
+    # refuses torch 2.15 (CUDA 13.2); the CPU-only wheel of torch 2.13.0 lacks a symbol without
+    # which torchaudio does not load.
     "torch>=2.9,<2.15,!=2.13.0",
     "torchaudio>=2.9",
     "tqdm>=4.60",
@@ -78,7 +80,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["e2etts", "e2etts.*"]),
-    package_data={"e2etts": ["**/*.html", "**/*.css", "**/*.js", "**/*.json", "**/*.txt"]},
+    package_data={"e2etts.score": ["report.html"]},
     install_requires=install_requires,
     extras_require=extras_require,
     entry_points={"console_scripts": ["e2etts = e2etts.bin.main:main"]},

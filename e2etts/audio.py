@@ -84,10 +84,7 @@ def load_wav(path: str | Path, sample_rate_hz: int) -> np.ndarray:
 
     Raises UserError naming the file when it is missing, unreadable, stereo or of another rate.
     """
-    try:
-        wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as e:
-        raise UserError(f"{path}: cannot read audio: {e}") from e
+    wav, rate = _read(path)
     if wav.shape[1] != 1:
         raise UserError(f"{path}: {wav.shape[1]} channels, expected one; mix it down first")
     if rate != sample_rate_hz:
@@ -96,19 +93,30 @@ def load_wav(path: str | Path, sample_rate_hz: int) -> np.ndarray:
 
 
 def load_wav_as(path: str | Path, sample_rate_hz: int) -> np.ndarray:
-    """Like ``load_wav`` for audio from outside (a voice prompt): mixes down and resamples."""
-    try:
-        wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as e:
-        raise UserError(f"{path}: cannot read audio: {e}") from e
+    """Like ``load_wav`` for audio from outside (a voice prompt): mixes down and resamples.
+
+    Raises UserError for a file that is missing, unreadable or empty.
+    """
+    wav, rate = _read(path)
     if not len(wav):
         raise UserError(f"{path}: no audio in it; give a recording with speech")
     mono = torch.from_numpy(wav.mean(axis=1))
     return torchaudio.functional.resample(mono, rate, sample_rate_hz).numpy()
 
 
+def _read(path: str | Path) -> tuple[np.ndarray, int]:
+    """(samples, channels) and the sample rate."""
+    try:
+        return soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as e:
+        raise UserError(f"{path}: cannot read audio: {e}") from e
+
+
 def save_wav(path: str | Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """Write 16-bit PCM under a temporary name and rename. Raises UserError if it cannot."""
+    """Write (samples,), clipped to [-1, 1], as 16-bit PCM under a temporary name and rename.
+
+    Raises UserError if it cannot.
+    """
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:

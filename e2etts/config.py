@@ -5,6 +5,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,15 +109,20 @@ def _check_keys(kind: Any, tree: Any, where: str) -> None:
         for key, value in tree.items():
             _check_keys(typing.get_args(kind)[1], value, f"{where}.{key}".strip("."))
         return
-    known = {f.name: f.type for f in fields(kind)}
+    known = [f.name for f in fields(kind)]
     hints = typing.get_type_hints(kind)
     for key, value in tree.items():
         path = f"{where}.{key}".strip(".")
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            nearest = f"{where}.{near[0]}".strip(".") if near else "none"
-            raise UserError(f"unknown configuration key '{path}'; nearest known key: '{nearest}'")
+            raise unknown_key(where, key, known)
         _check_keys(hints[key], value, path)
+
+
+def unknown_key(where: str, key: object, known: Iterable[object]) -> UserError:
+    """The error of a ``key`` that the section ``where`` does not have."""
+    near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1, cutoff=0.0)
+    path, nearest = (f"{where}.{k}".strip(".") for k in (key, near[0] if near else "none"))
+    return UserError(f"unknown configuration key '{path}'; nearest known key: '{nearest}'")
 
 
 def _dataclass_of(kind: Any) -> Any:

@@ -1,12 +1,11 @@
 """The configuration of a recipe: one YAML shows the whole system."""
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from e2etts.audio import AudioConfig
-from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict
+from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict, unknown_key
 from e2etts.data.dataset import DataConfig
 from e2etts.errors import UserError
 from e2etts.infer.config import SynthesisConfig
@@ -109,10 +108,9 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     stages, named = tree.get("stages"), laid_over.get("stages")
     if isinstance(stages, dict) and isinstance(named, dict):
         # The file says which stages there are: an override that names another is a slip.
-        for name in [n for n in named if n not in stages]:
-            near = difflib.get_close_matches(str(name), [str(s) for s in stages], n=1, cutoff=0.0)
-            raise UserError(f"unknown configuration key 'stages.{name}'; nearest known key: "
-                            f"'stages.{near[0] if near else ''}'")
+        for name in named:
+            if name not in stages:
+                raise unknown_key("stages", name, stages)
     recipe = build(RecipeConfig, merge(tree, laid_over))
     for name in recipe.stages:
         _check_stage(recipe, name)
@@ -127,7 +125,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
             raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
                             f"stages: {', '.join(recipe.stages)}")
     if stage.judge is not None and stage.task != "second_order":
-        raise UserError(f"stages.{name}.judge: only second_order has samples to judge")
+        raise UserError(f"stages.{name}.judge: only second_order has samples to judge: "
+                        "leave it out")
     for key in ("trainable", "fresh"):
         unknown = [p for p in getattr(stage, key) if p not in PARTS]
         if unknown and stage.task != "vocoder":
@@ -139,7 +138,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
         raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
                         f"is for stages that train the RM: set weights.{speaking[0]} to 0")
     if stage.pretrained_lm and stage.task != "first_order":
-        raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so")
+        raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so: "
+                        "leave it out")
     if stage.pretrained_lm and recipe.text.published is None:
         raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
                         "own tokenizer: set text.model_type=published, and text.published")

@@ -9,8 +9,11 @@ import sys
 import tarfile
 import types
 
+import numpy as np
 import pytest
+from tiny_pack import write_pack
 
+from e2etts.audio import load_wav, save_wav
 from e2etts.bin import main as cli
 from e2etts.bin import pack
 from e2etts.errors import UserError
@@ -137,6 +140,15 @@ def test_pack_gathers_all_with_checksums(trained):
     assert "CC BY-SA 3.0" in card and "en, ru" in card and "anna" in card
     done = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder)
     assert done.returncode == 0
+
+
+def test_the_example_of_a_packs_page_speaks(trained, tmp_path, monkeypatch):
+    write_pack(tmp_path / "dump")
+    card = pack.model_card(*trained[:2], [])
+    monkeypatch.chdir(tmp_path / "dump")
+    save_wav("voice.wav", np.sin(np.arange(16000) / 20), 16000)
+    exec(card.partition("```python")[2].partition("```")[0], {})
+    assert len(load_wav("speech.wav", 16000)) > 0
 
 
 def test_pack_names_the_missing_stage_and_leaves_nothing(trained):

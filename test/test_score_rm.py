@@ -1,12 +1,11 @@
 """e2etts score-rm, from prepared data and a checkpoint."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from made_corpus import AUDIO, make_set, run_prepare
 
 from e2etts.bin.main import main
 from e2etts.config import to_dict
@@ -15,10 +14,6 @@ from e2etts.nets.system import System
 from e2etts.recipe import load_recipe
 from e2etts.tasks.build import model_config, system_sizes
 from e2etts.train.checkpoint import save_checkpoint
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "data"))
-
-from made_corpus import AUDIO, make_set, run_prepare  # noqa: E402
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from e2etts.bench.batches import LANGUAGES, TEXT, made_batches, made_vocab
 from e2etts.bench.steps import net_step, stage_step
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import DataDir
-from e2etts.data.dataset import MelDataset, collate
+from e2etts.data.dataset import MelDataset
 from e2etts.data.dump import prepare
+from e2etts.data.loader import collate
 from e2etts.data.sampler import Element
 from e2etts.infer.config import SamplingConfig
 from e2etts.infer.sampling import sample_tokens

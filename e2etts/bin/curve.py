@@ -17,7 +17,7 @@ from typing import Any
 
 from e2etts.ablation.figures import curve
 from e2etts.ablation.plan import chain
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.bin.synthesize import Job
 from e2etts.config import fingerprint, to_dict
 from e2etts.data.datadir import write_text
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
     recipe = replace(recipe, synthesis=replace(recipe.synthesis, prompt_clips=0),
                      score=replace(recipe.score, metrics=("wer",)))
-    root = Path("exp") / (args.tag or Path(args.config).stem)
+    root = experiment_folder(args)
     stages = args.stage.split(",") if args.stage else None
     rows = []
     for seconds, checkpoint in checkpoints(recipe, root, args.system, stages):
@@ -87,10 +87,7 @@ def measure(recipe: RecipeConfig, root: Path, checkpoint: Path) -> dict[str, Any
         synthesizer = Synthesizer.load(checkpoint, root / "vocoder" / "best",
                                        recipe.corpus.dump_dir, recipe.synthesis)
         job = Job(recipe, synthesizer, folder / "wavs")
-        for name in recipe.corpus.tests:
-            job.test_set(name)
-        for name in recipe.corpus.sentences:
-            job.sentences(name)
+        job.every_set()
         scored = score_experiment(folder, recipe.score, recipe.seed, "e2etts curve")["systems"]
         done = {"stamp": stamp, "checkpoint": str(checkpoint.relative_to(root)), **{
             system: {s: {k: scored[system][s][k] for k in ("wer", "wer_ci", "n")}

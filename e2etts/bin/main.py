@@ -52,6 +52,17 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
 
 
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint of a stage is meant, in ``args.checkpoint``."""
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last"),
+                        help="of the stage (default: %(default)s)")
+
+
+def experiment_folder(args: argparse.Namespace) -> Path:
+    """exp/TAG of the arguments of ``add_recipe_arguments``."""
+    return Path("exp") / (args.tag or Path(args.config).stem)
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Trailing ``key=value`` arguments, in ``args.overrides``."""
     parser.add_argument("overrides", nargs="*", metavar="key=value",
@@ -123,7 +134,7 @@ def guarded(program: str, run: Callable[[], None]) -> int:
             return complain(program, f"{e.filename or 'output'}: no disk space left; free some "
                                      "and run the same command again")
         if isinstance(e, PermissionError):
-            return complain(program, f"{e.filename}: permission denied")
+            return complain(program, f"{e.filename}: permission denied; correct the rights")
         if isinstance(e, BrokenPipeError):  # the reader of our output, such as head, has gone
             sys.stdout = None
             return 141

@@ -19,7 +19,8 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_recipe_arguments, experiment_folder
+from e2etts.data.folders import replaced_folder
 from e2etts.errors import UserError
 
 SUMS = "SHA256SUMS"
@@ -43,10 +44,10 @@ def run(args: argparse.Namespace) -> None:
         unpack(args.unpack, args.out)
         print(f"{args.out}: unpacked and checked against {SUMS}")
         return
-    from e2etts.recipe import load_recipe
+    from e2etts.recipe import load_recipe  # loads torch, which --unpack need not
 
     corpus = load_recipe(args.config, args.overrides).corpus
-    exp = Path("exp") / (args.tag or Path(args.config).stem)
+    exp = experiment_folder(args)
     if args.out is not None and not args.out.name.endswith(".tar.gz"):
         raise UserError(f"{args.out}: the archive's name must end in .tar.gz")
     folder = pack(exp, Path(corpus.dump_dir), Path(corpus.data_dir))
@@ -63,8 +64,6 @@ def pack(exp: Path, dump: Path, data: Path) -> Path:
     Replaces an older pack as a whole. Raises UserError naming the first missing input and the
     stage that makes it.
     """
-    from e2etts.train.checkpoint import replaced_folder  # loads torch, which --help need not
-
     needed = {"config.yaml": (exp / "joint" / "config.yaml", 8),
               "text.model": (dump / "text.model", 2), "vocab.json": (dump / "vocab.json", 2)}
     for stage, number in (("joint", 8), ("vocoder", 3)):
@@ -100,11 +99,18 @@ Method: arXiv 2606.09234. Run: `{exp.name}`. Languages: {languages}. Voices: {vo
 - `joint/`: tokenizer, language model, flow matching and reward model; `vocoder/`: mel to waveform
 - `SHA256SUMS`: check the files with `sha256sum -c SHA256SUMS`
 
+To speak in the voice of any recording, with e2etts installed:
+
 ```python
+from e2etts.audio import load_wav_as, save_wav
 from e2etts.infer.config import SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 
 system = Synthesizer.load("joint", "vocoder", ".", SynthesisConfig())
+rate_hz, lang = system.audio.sample_rate_hz, "{vocab["languages"][0]}"
+voice = system.voice([load_wav_as("voice.wav", rate_hz)])
+[speech] = system.speak([system.text_ids("one two three", lang)], [lang], [voice])
+save_wav("speech.wav", speech.wav, rate_hz)
 ```
 
 {"Measured results are in `results.json`." if scored else "It has not been scored."}
@@ -178,8 +184,6 @@ def unpack(source: Path, folder: Path) -> None:
     Only plain files with names inside the folder are accepted, and only where SHA256SUMS agrees.
     Raises UserError, leaving nothing behind, otherwise.
     """
-    from e2etts.train.checkpoint import replaced_folder
-
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose a new folder")
     with replaced_folder(folder) as part:

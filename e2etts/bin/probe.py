@@ -19,27 +19,29 @@ import torch
 from torchaudio.functional import edit_distance
 from tqdm import tqdm
 
-from e2etts.bin.main import add_recipe_arguments
-from e2etts.config import build
+from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import write_text
-from e2etts.data.dataset import MelDataset, dev_batches
-from e2etts.nets.system import PARTS, Sizes, System, SystemConfig
+from e2etts.data.dataset import MelDataset
+from e2etts.data.loader import dev_batches
+from e2etts.infer.pipeline import load_system
+from e2etts.nets.system import PARTS, System
 from e2etts.nets.tokenizer import Tokens
 from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.score.token_statistics import token_statistics
-from e2etts.train.checkpoint import load_checkpoint, restore
+
+BATCH_SECONDS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stage", help="stage whose system is looked into")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    add_checkpoint_argument(parser)
     add_recipe_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    folder = Path("exp") / (args.tag or Path(args.config).stem) / args.stage
+    folder = experiment_folder(args) / args.stage
     found = probe(recipe, folder / args.checkpoint)
     write_text(folder / "probe.json", json.dumps(found) + "\n")
     tokens = found["tokens"]
@@ -57,10 +59,7 @@ def probe(recipe: RecipeConfig, checkpoint: Path) -> dict[str, Any]:
     """{"parameters": by part, "tokens": statistics, "recognition": by set} of a checkpoint.
 
     Raises UserError for a checkpoint or prepared set that is missing."""
-    tensors, meta = load_checkpoint(checkpoint)
-    told = meta["config"]
-    system = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"])).eval()
-    restore(system, tensors, str(checkpoint))
+    system, _ = load_system(checkpoint)
     rows = [tokens.index[i, :n].numpy() for _, tokens in _encoded(recipe, system,
                                                                   recipe.corpus.train)
             for i, n in enumerate(tokens.lens.tolist())]
@@ -73,7 +72,7 @@ def probe(recipe: RecipeConfig, checkpoint: Path) -> dict[str, Any]:
 
 def _encoded(recipe: RecipeConfig, system: System, name: str) -> Iterator[tuple[Batch, Tokens]]:
     dataset = MelDataset(recipe.dump(name), recipe.audio)
-    batches = dev_batches(dataset, 60.0)()
+    batches = dev_batches(dataset, BATCH_SECONDS)()
     for batch in tqdm(batches, desc=f"probe {name}", unit="batch", total=len(batches)):
         yield batch, system.encode(batch.mel, batch.mel_lens)
 
@@ -85,13 +84,14 @@ def _recognition(recipe: RecipeConfig, system: System, name: str) -> dict[str, l
     for batch, tokens in _encoded(recipe, system, name):
         h = system.rm.encode(tokens.q, tokens.lens)
         heard = system.rm.read_ctc(h, tokens.lens)
-        speakers = system.rm.classify("speaker", h, tokens.lens).argmax(-1) \
-            if "speaker" in system.rm.heads else torch.full_like(batch.speaker, -1)
+        guesses = None
+        if "speaker" in system.rm.heads:
+            guesses = system.rm.classify("speaker", h, tokens.lens).argmax(-1)
         for i, utt in enumerate(batch.utts):
             said = batch.text[i, : batch.text_lens[i]].tolist()
-            known = "speaker" in system.rm.heads and int(batch.speaker[i]) >= 0
+            known = guesses is not None and int(batch.speaker[i]) >= 0
             table["utts"].append(utt)
             table["edits"].append(edit_distance(said, heard[i].tolist()))
             table["labels"].append(len(said))
-            table["speaker_right"].append(bool(speakers[i] == batch.speaker[i]) if known else None)
+            table["speaker_right"].append(bool(guesses[i] == batch.speaker[i]) if known else None)
     return table

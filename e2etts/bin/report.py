@@ -8,9 +8,8 @@ example:
 """
 
 import argparse
-from pathlib import Path
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.data.datadir import write_text
 from e2etts.recipe import load_recipe
 from e2etts.score.report import read_results, report_html
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    exp = Path("exp") / (args.tag or Path(args.config).stem)
+    exp = experiment_folder(args)
     results = read_results(exp)
     page = report_html(exp, recipe.score)
     write_text(exp / "RESULTS.md", results_markdown(results))

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.batch import Batch
 from e2etts.data.datadir import write_text
-from e2etts.data.dataset import DataConfig, MelDataset, dev_batches
+from e2etts.data.dataset import DataConfig, MelDataset
+from e2etts.data.loader import dev_batches
 from e2etts.data.noise import NoiseConfig
 from e2etts.data.vocab import Vocab
 from e2etts.nets.system import System
@@ -36,13 +37,13 @@ BATCH_SECONDS = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
                         help="stage whose RM is measured (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    add_checkpoint_argument(parser)
     add_recipe_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    root = Path("exp") / (args.tag or Path(args.config).stem)
+    root = experiment_folder(args)
     dump = Path(recipe.corpus.dump_dir)
     vocab, tokenizer = Vocab.load(dump), TextTokenizer.load(dump / "text.model")
     folder = root / args.system / args.checkpoint

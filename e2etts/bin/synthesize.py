@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,21 @@ import torch
 from tqdm import tqdm
 
 from e2etts.audio import load_wav, load_wav_as, save_wav
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.datadir import read_table, write_text
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Speech, Synthesizer
+from e2etts.infer.voices import Voices
 from e2etts.recipe import RecipeConfig, load_recipe
+from e2etts.tasks.health import entropy_bits
+
+COUNTED_UTTS = 1000  # at most, for the use of the codebook
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
                         help="stage whose system speaks (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    add_checkpoint_argument(parser)
     parser.add_argument("--wavs", default="wavs", metavar="NAME",
                         help="folder below exp/TAG to write to (default: %(default)s)")
     parser.add_argument("--text", help="speak this text instead of the sets")
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    root = Path("exp") / (args.tag or Path(args.config).stem)
+    root = experiment_folder(args)
     synthesizer = Synthesizer.load(
         root / args.system / args.checkpoint, root / "vocoder" / args.checkpoint,
         recipe.corpus.dump_dir, recipe.synthesis)
@@ -61,10 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if args.style is not None:
         raise UserError("--style belongs to --text: sets name the styles of their utterances in "
                         "utt2emo")
-    for name in recipe.corpus.tests:
-        job.test_set(name)
-    for name in recipe.corpus.sentences:
-        job.sentences(name)
+    job.every_set()
     count_tokens(job, root / "tokens.json")
 
 
@@ -81,8 +82,9 @@ def say(args: argparse.Namespace, job: "Job") -> None:
         prompt = synthesizer.prompt(wav, args.prompt_text, args.lang)
         voice = reader = synthesizer.voice([wav])
     else:
-        speaker = args.speaker or job.speaker_of(args.lang)
-        voice, reader = job.voice(speaker), job.reader(args.lang, speaker, args.style)
+        speaker = args.speaker or job.voices.speaker_of(args.lang)
+        voice = job.voices.voice(speaker)
+        reader = job.voices.reader(args.lang, speaker, args.style)
     speech = synthesizer.speak([synthesizer.text_ids(args.text, args.lang)], [args.lang], [voice],
                                readers=[reader], prompt=prompt, seed=job.recipe.seed,
                                styles=[args.style])[0]
@@ -95,45 +97,14 @@ class Job:
 
     def __init__(self, recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path):
         self.recipe, self.synthesizer, self.folder = recipe, synthesizer, folder
-        corpus = recipe.corpus
-        self.train_wavs = read_table(recipe.dump(corpus.train) / "wav.scp")
-        # What voices and prompts are taken from.
-        sets = [recipe.dump(name) for name in (corpus.train, corpus.enrol) if name]
-        self.wavs, self.text, self.lang, self.speaker, self.frames = (
-            {u: v for folder in sets for u, v in read_table(folder / table).items()}
-            for table in ("wav.scp", "text", "utt2lang", "utt2spk", "utt2num_frames"))
-        self.of_speaker: dict[str, list[str]] = {}
-        for utt, speaker in self.speaker.items():
-            self.of_speaker.setdefault(speaker, []).append(utt)
-        emotions = recipe.dump(corpus.train) / "utt2emo"
-        self.manners = {(self.speaker[u], style) for u, style in read_table(emotions).items()} \
-            if emotions.is_file() else set()
-        self._voices: dict[str, torch.Tensor] = {}
+        self.voices = Voices(recipe, synthesizer)
 
-    def references(self, speaker: str) -> list[str]:
-        """Training or enrolment recordings that stand for a speaker, spread over all of them."""
-        utts = self.of_speaker.get(speaker)
-        if not utts:
-            known = sorted(self.of_speaker)
-            raise UserError(f"speaker '{speaker}' has no recordings in training or enrolment; "
-                            f"speakers: {', '.join(known[:20])}{', ...' if known[20:] else ''}")
-        step = -(-len(utts) // self.recipe.synthesis.references)
-        return [self.wavs[u] for u in utts[::step]]
-
-    def voice(self, speaker: str) -> torch.Tensor:
-        """(X,) mean voice of a speaker's references."""
-        if speaker not in self._voices:
-            rate = self.recipe.audio.sample_rate_hz
-            self._voices[speaker] = self.synthesizer.voice(
-                [load_wav(w, rate) for w in self.references(speaker)])
-        return self._voices[speaker]
-
-    def speaker_of(self, lang: str) -> str:
-        """The first speaker of a language, in alphabetical order."""
-        for speaker in sorted(self.of_speaker):
-            if self.lang[self.of_speaker[speaker][0]] == lang:
-                return speaker
-        raise UserError(f"no speaker of language '{lang}' in the training set")
+    def every_set(self) -> None:
+        """Speak all test sets and sets of sentences of the recipe."""
+        for name in self.recipe.corpus.tests:
+            self.test_set(name)
+        for name in self.recipe.corpus.sentences:
+            self.sentences(name)
 
     def test_set(self, name: str) -> None:
         """Recording, copy and text-to-speech of a set, and some clips by voice prompt."""
@@ -153,20 +124,17 @@ class Job:
         if not utts:
             return
         speaker = table["utt2spk"][utts[0]]
-        prompt_utt = self._prompt_of(speaker)
-        if prompt_utt is None:
+        found = self.voices.prompt(speaker)
+        if found is None:
             print(f"tts_prompt {name}: left out: no recording of {speaker} is shorter than "
                   f"synthesis.prompt_max_seconds")
             return
-        wav = load_wav(self.wavs[prompt_utt], self.recipe.audio.sample_rate_hz)
-        prompt = self.synthesizer.prompt(wav, self.text[prompt_utt], self.lang[prompt_utt])
-        voice = self.synthesizer.voice([wav])
+        prompt, voice, prompt_wav = found
         only = {k: {u: v[u] for u in utts if u in v and table["utt2spk"][u] == speaker}
                 for k, v in table.items()}
         self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
             *self._texts(only, some), [voice] * len(some), prompt=prompt,
-            seed=self.recipe.seed, styles=self._styles(only, some)),
-            prompt=self.wavs[prompt_utt])
+            seed=self.recipe.seed, styles=self._styles(only, some)), prompt_wav)
 
     def sentences(self, name: str) -> None:
         """Text-to-speech of a set that has texts only."""
@@ -188,29 +156,17 @@ class Job:
                 [table["utt2lang"][u] for u in utts])
 
     def _voices_of(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
-        return [self.voice(table["utt2spk"][u]) for u in utts]
-
-    def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
-        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
-        style that training has heard of that speaker."""
-        if (speaker, style) in self.manners:
-            return self.voice(speaker)
-        return self.voice(self.recipe.synthesis.readers.get(lang, speaker))
+        return [self.voices.voice(table["utt2spk"][u]) for u in utts]
 
     def _from_text(self, table: dict, utts: list[str]) -> list[Speech]:
         styles = self._styles(table, utts)
-        readers = [self.reader(table["utt2lang"][u], table["utt2spk"][u], style)
+        readers = [self.voices.reader(table["utt2lang"][u], table["utt2spk"][u], style)
                    for u, style in zip(utts, styles, strict=True)]
         return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
                                       readers=readers, seed=self.recipe.seed, styles=styles)
 
-    def _prompt_of(self, speaker: str) -> str | None:
-        """The longest known recording of a speaker that is short enough for a prompt."""
-        limit = self.recipe.synthesis.prompt_max_seconds * self.recipe.audio.frame_rate_hz
-        utts = [u for u in self.of_speaker[speaker] if int(self.frames[u]) <= limit]
-        return max(utts, key=lambda u: (int(self.frames[u]), u), default=None)
-
-    def _speak(self, system: str, name: str, table: dict, speak, prompt: str | None = None) -> None:
+    def _speak(self, system: str, name: str, table: dict,
+               speak: Callable[[list[str]], list[Speech]], prompt_wav: str | None = None) -> None:
         folder, rate = self.folder / system / name, self.recipe.audio.sample_rate_hz
         seconds, spent, scores = {}, {}, {}
         # Similar lengths together: a batch costs what its longest row costs.
@@ -224,12 +180,12 @@ class Job:
             for utt in utts:
                 spent[utt] = (time.perf_counter() - start) / len(utts)
         self._manifest(system, name, table, seconds, {u: folder / f"{u}.wav" for u in order},
-                       spent, scores, prompt)
+                       spent, scores, prompt_wav)
 
     def _manifest(self, system: str, name: str, table: dict, seconds: dict[str, float],
                   wavs: dict[str, Path], spent: dict[str, float] | None = None,
                   scores: dict[str, float | None] | None = None,
-                  prompt: str | None = None) -> None:
+                  prompt_wav: str | None = None) -> None:
         folder = self.folder / system / name
         lines = []
         for utt in sorted(wavs):
@@ -239,8 +195,9 @@ class Job:
                 "utt": utt, "wav": _relative(wavs[utt], folder), "text": table["text"][utt],
                 "lang": table["utt2lang"][utt], "speaker": speaker,
                 "emotion": table["utt2emo"].get(utt, ""),
-                "references": [_relative(Path(w), folder) for w in self.references(speaker)],
-                "prompt": _relative(Path(prompt), folder) if prompt else None,
+                "references": [_relative(Path(w), folder)
+                               for w in self.voices.references(speaker)],
+                "prompt": _relative(Path(prompt_wav), folder) if prompt_wav else None,
                 "seconds": round(seconds[utt], 3),
                 "synthesis_seconds": round((spent or {}).get(utt, 0.0), 4),
                 "rm_nats": None if score is None or not np.isfinite(score) else round(score, 4),
@@ -248,20 +205,21 @@ class Job:
         write_text(folder / "manifest.jsonl", "".join(line + "\n" for line in lines))
 
 
-def count_tokens(job: Job, path: Path, limit: int = 1000) -> None:
+def count_tokens(job: Job, path: Path) -> None:
     """Codebook use over training recordings, evenly spread: counts, entropy, used share."""
-    utts = sorted(job.train_wavs)
-    utts = utts[:: -(-len(utts) // limit)]
+    wavs = read_table(job.recipe.dump(job.recipe.corpus.train) / "wav.scp")
+    utts = sorted(wavs)
+    utts = utts[:: -(-len(utts) // COUNTED_UTTS)]
     size = job.synthesizer.system.tokenizer.codebook_size
     counts = torch.zeros(size, dtype=torch.long)
     rate = job.recipe.audio.sample_rate_hz
     for some in tqdm(list(_chunks(utts, 32)), desc="token usage", unit="batch"):
-        for row in job.synthesizer.encode([load_wav(job.train_wavs[u], rate) for u in some]):
+        for row in job.synthesizer.encode([load_wav(wavs[u], rate) for u in some]):
             counts += torch.bincount(row, minlength=size)
     p = counts.double() / counts.sum()
     write_text(path, json.dumps({
         "codebook_size": size, "tokens": int(counts.sum()), "counts": counts.tolist(),
-        "entropy_bits": float(-(p * p.clamp_min(1e-30).log2()).sum()),
+        "entropy_bits": float(entropy_bits(p)),
         "used_share": float((counts > 0).double().mean())}) + "\n")
 
 

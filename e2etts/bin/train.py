@@ -11,10 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.config import to_dict
 from e2etts.data.datadir import write_text
-from e2etts.data.dataset import MelDataset, dev_batches, training_stream
+from e2etts.data.dataset import MelDataset
+from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.vocab import Vocab
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import build_task, model_config, system_sizes
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
-    root = Path("exp") / (args.tag or Path(args.config).stem)
+    root = experiment_folder(args)
     train_stage(recipe, args.stage, root)
 
 

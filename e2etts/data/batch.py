@@ -1,10 +1,11 @@
-"""What a task sees: one batch of utterances as tensors."""
+"""What a task sees: one batch of utterances as tensors.
+
+Legend: B batch, L text tokens, T mel frames, S samples, M mel bands.
+"""
 
 from dataclasses import dataclass, fields, replace
 
 import torch
-
-# B batch, L text tokens, T mel frames, S samples, M mel bands
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,11 +279,12 @@ def trim_edges(wav: np.ndarray, sample_rate_hz: int, below_peak_db: float,
     return wav[max(0, loud[0] * hop - keep): (loud[-1] + 1) * hop + keep]
 
 
-def run(description: str, settings: type[CorpusData], prepare: Callable[[Job], None],
+def run(description: str, settings: type, prepare: Callable[[Job], None],
         argv: list[str] | None = None) -> int:
     """The command local/prepare_data.py: reads the recipe's configuration and calls ``prepare``.
 
-    Returns the exit status: 2 for what a user can mend, said in one line.
+    settings: dataclass of the section ``corpus_data``. Returns the exit status: 2 for what a user
+    can mend, said in one line.
     """
     parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,10 +1,7 @@
-"""From a prepared set (``dump/<set>``) to batches. All chance comes from the element's seed."""
+"""Rows of a prepared set (``dump/<set>``). All chance comes from the element's seed."""
 
 import math
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +10,12 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
-from e2etts.data.batch import Batch
 from e2etts.data.datadir import is_command, read_table
 from e2etts.data.noise import Noise, NoiseConfig
-from e2etts.data.sampler import BatchSampler, Element, Plan, mix, speaker_repeats
+from e2etts.data.sampler import Element, Plan, mix, speaker_repeats
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 
@@ -77,24 +72,23 @@ class MelDataset(Dataset):
         if not (self.folder / "mel.scp").is_file():
             raise UserError(f"{self.folder}/mel.scp: no such file: run the prepare stage "
                             "(--stage 2)")
-        tables = [read_table(self.folder / name) for name in (
-            "mel.scp", "utt2num_frames", "text_ids", "utt2spk", "utt2lang")]
-        if any(t.keys() != tables[0].keys() for t in tables):
+        mels, frames, texts, speakers, languages = (read_table(self.folder / name) for name in (
+            "mel.scp", "utt2num_frames", "text_ids", "utt2spk", "utt2lang"))
+        if any(t.keys() != mels.keys() for t in (frames, texts, speakers, languages)):
             raise UserError(f"{self.folder}: its files do not name the same utterances: delete "
                             "the folder and run the prepare stage again")
-        self.utts = list(tables[0])
-        self.mels = [self._ark(u, v) for u, v in tables[0].items()]
-        self.frames = np.array([int(v) for v in tables[1].values()])
-        self.texts = [np.array(v.split(), dtype=np.int64) for v in tables[2].values()]
-        self.speakers, languages = list(tables[3].values()), list(tables[4].values())
+        self.utts = list(mels)
+        self.mels = [self._ark(u, v) for u, v in mels.items()]
+        self.frames = np.array([int(v) for v in frames.values()])
+        self.texts = [np.array(v.split(), dtype=np.int64) for v in texts.values()]
+        self.speakers = list(speakers.values())
         emotion_file = self.folder / "utt2emo"
         emotions = read_table(emotion_file) if emotion_file.is_file() else {}
-        place = {kind: {label: i for i, label in enumerate(getattr(self.vocab, kind))}
-                 for kind in ("speakers", "languages", "emotions")}
+        ids = {kind: {label: i for i, label in enumerate(getattr(self.vocab, kind))}
+               for kind in ("speakers", "languages", "emotions")}
         self.labels = [
-            (place["languages"].get(lang, -1), place["speakers"].get(speaker, -1),
-             place["emotions"].get(emotions.get(utt, ""), -1))
-            for utt, speaker, lang in zip(self.utts, self.speakers, languages, strict=True)]
+            (ids["languages"].get(languages[utt], -1), ids["speakers"].get(speakers[utt], -1),
+             ids["emotions"].get(emotions.get(utt, ""), -1)) for utt in self.utts]
         self.groups = [(s, *labels) for s, labels in zip(self.speakers, self.labels, strict=True)]
         self.of_speaker: dict[str, list[int]] = {}
         for i, speaker in enumerate(self.speakers):
@@ -148,7 +142,8 @@ class MelDataset(Dataset):
 
     def _ark(self, utt: str, value: str) -> str:
         if is_command(value):
-            raise UserError(f"{self.folder}/mel.scp: '{utt}' is a command; only ark files are read")
+            raise UserError(f"{self.folder}/mel.scp: '{utt}' is a command; only ark files are "
+                            "read: run the prepare stage again (--stage 2)")
         path, _, offset = value.rpartition(":")
         return f"{self.folder / Path(path).name}:{offset}"
 
@@ -206,6 +201,7 @@ class MelDataset(Dataset):
         return log_mel(wav + torch.from_numpy(noise), self.audio) if noise.any() else mel
 
     def _wav(self, parts: list[tuple[int, int, int]], frames: int) -> Tensor:
+        """(frames * hop,) samples of parts (utterance, first frame, last), then silence."""
         hop = self.audio.hop_samples
         out = torch.zeros(frames * hop)
         place = 0
@@ -221,88 +217,3 @@ class MelDataset(Dataset):
             out[place : place + len(wav)] = torch.from_numpy(wav)
             place += len(wav)
         return out
-
-
-def collate(items: list[Item]) -> Batch:
-    """Pad to the longest row: mel with silence, text and samples with zeros."""
-    def lengths(rows: Iterable[Tensor]) -> Tensor:
-        return torch.tensor([len(r) for r in rows])
-
-    def padded(rows: list[Tensor], value: float = 0.0) -> Tensor:
-        return pad_sequence(rows, batch_first=True, padding_value=value)
-
-    mels, texts = [i.mel for i in items], [i.text for i in items]
-    voices, wavs = [i.voice_mel for i in items], [i.wav for i in items if i.wav is not None]
-    return Batch(
-        utts=[i.utt for i in items], mel=padded(mels, MEL_PADDING), mel_lens=lengths(mels),
-        text=padded(texts), text_lens=lengths(texts),
-        language=torch.tensor([i.language for i in items]),
-        speaker=torch.tensor([i.speaker for i in items]),
-        emotion=torch.tensor([i.emotion for i in items]),
-        voice_mel=padded(voices, MEL_PADDING), voice_lens=lengths(voices),
-        wav=padded(wavs) if wavs else None)
-
-
-Cursor = tuple[int, int]  # (epoch, batches of it already used)
-
-
-def training_stream(
-    dataset: MelDataset, batch_seconds: float, *, seed: int, workers: int = 1,
-) -> Callable[..., Iterator[tuple[Batch, Cursor]]]:
-    """What ``Trainer`` takes as ``train``: ``stream(cursor, rank, ranks)`` yields (batch, cursor
-    after it) without end.
-
-    Raises UserError for utterances longer than batch_seconds.
-    """
-    plan = dataset.plan(batch_seconds, training=True)
-    BatchSampler(plan, seed=seed)
-
-    def stream(cursor: Cursor, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Batch, Cursor]]:
-        sampler = BatchSampler(plan, seed=seed, rank=rank, ranks=ranks)
-        loader = _loader(dataset, _From(sampler, cursor), workers)
-        try:
-            yield from zip(loader, sampler.cursors_from(*cursor), strict=False)
-        except UserError as e:  # a worker process wraps it into its traceback
-            raise UserError(str(e).rpartition("UserError: ")[2].strip()) from e
-
-    return stream
-
-
-def dev_batches(dataset: MelDataset, batch_seconds: float) -> Callable[[], Iterable[Batch]]:
-    """What ``Trainer`` takes as ``dev``: the same batches in the same order at every call."""
-    plan = dataset.plan(batch_seconds, training=False)
-    longest = max(plan.frames, default=0) + plan.round_to
-    rows = sorted(range(len(dataset)), key=lambda i: plan.frames[i])
-    batches: list[list[Element]] = [[]]
-    for i in rows:
-        size = plan.frames[i] + -plan.frames[i] % plan.round_to
-        if batches[-1] and size * (len(batches[-1]) + 1) > max(plan.budget_frames, longest):
-            batches.append([])
-        batches[-1].append(Element((i,), mix("dev", dataset.utts[i])))
-    return lambda: _loader(dataset, batches, 0)
-
-
-class _From:
-    """Batches of a sampler from a cursor on, as an iterable that a DataLoader takes."""
-
-    def __init__(self, sampler: BatchSampler, cursor: Cursor):
-        self.sampler, self.cursor = sampler, cursor
-
-    def __iter__(self) -> Iterator[list[Element]]:
-        return self.sampler.batches_from(*self.cursor)
-
-
-def _loader(dataset: MelDataset, batches: Iterable[list[Element]], workers: int) -> DataLoader:
-    method = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
-    return DataLoader(
-        dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers,
-        prefetch_factor=4 if workers else None, persistent_workers=bool(workers),
-        pin_memory=torch.cuda.is_available(), worker_init_fn=_start_worker,
-        multiprocessing_context=method)
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    # The main process decides when to stop: requests to its whole group must not end a worker.
-    os.setpgrp()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

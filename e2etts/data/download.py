@@ -19,6 +19,7 @@ from e2etts.data.datadir import write_bytes
 from e2etts.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
+_ATTEMPTS, _TIMEOUT_SECONDS = 3, 60.0
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -63,16 +64,16 @@ def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
     return path
 
 
-def fetch_archive(archive: Archive, folder: Path, timeout_seconds: float = 60.0,
-                  attempts: int = 3) -> Path:
+def fetch_archive(archive: Archive, folder: Path) -> Path:
     """``folder/<name>``, downloaded and equal to its checksum.
 
-    A connection that breaks is taken up again, ``attempts`` times in all. Raises UserError.
+    A connection that breaks is taken up again, twice. Raises UserError when the archive cannot be
+    had, or is not the published one.
     """
     path = folder / archive.name
-    for left in range(attempts, 0, -1):
+    for left in range(_ATTEMPTS, 0, -1):
         try:
-            fetch_resumable(archive.url, path, timeout_seconds)
+            fetch_resumable(archive.url, path, _TIMEOUT_SECONDS)
             break
         except (OSError, http.client.HTTPException) as e:
             if left == 1:

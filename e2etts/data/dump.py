@@ -21,15 +21,15 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.data.datadir import DataDir, Source, read_table, write_table, write_text
 from e2etts.data.folders import replaced_folder
 from e2etts.data.recordings import cut
+from e2etts.data.texts import spoken_texts
 from e2etts.data.vocab import Vocab
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
-from e2etts.text import TextConfig, TextTokenizer, normalise, phonemise
+from e2etts.text import TextConfig, TextTokenizer
 
 FORMAT = 1
 _SPEECH_RANGE = 4.6  # natural log: frames within 40 dB of the loudest count as speech
 _STAMP = "stamp.json"
-_TEXTS_AT_ONCE = 200
 
 
 @dataclass
@@ -71,13 +71,15 @@ def prepare(
     data, dump = Path(data), Path(dump)
     builder = _Builder(data, dump, audio, text, workers, extends and Path(extends))
     model = builder.train_set(train)
-    Vocab(**builder.vocabulary(train, model)).save(dump)
+    builder.vocabulary(train, model).save(dump)
     for name in sets:
         if name != train:
             builder.other_set(name, model)
 
 
 class _Builder:
+    """Makes the sets of one dump, each unless it is up to date."""
+
     def __init__(self, data: Path, dump: Path, audio: AudioConfig, text: TextConfig,
                  workers: int, extends: Path | None):
         self.data, self.dump, self.audio, self.text = data, dump, audio, text
@@ -87,13 +89,14 @@ class _Builder:
             self.model_before = TextTokenizer.load(extends / "text.model")
 
     def train_set(self, name: str) -> TextTokenizer:
+        """Makes the train set, and the text model of its texts, which it returns."""
         path = self.dump / "text.model"
         before = ""
         if self.extends:
             before = _hash_of([self.extends / "text.model", self.extends / "vocab.json"])
         one = self._load(name, before, need_wav=True)
-        if self._up_to_date(one) and path.is_file() and \
-                self._stamp(name)["text_model"] == _hash_of([path]):
+        if (self._up_to_date(one) and path.is_file()
+                and self._stamp(name)["text_model"] == _hash_of([path])):
             return TextTokenizer.load(path)
         with replaced_folder(self.dump / name) as part:
             with one.timed("text"):
@@ -112,6 +115,7 @@ class _Builder:
         return model
 
     def other_set(self, name: str, model: TextTokenizer) -> None:
+        """Makes a set that is read with the train set's text model."""
         one = self._load(name, _hash_of([self.dump / "text.model"]), need_wav=False)
         if self._up_to_date(one):
             return
@@ -129,7 +133,8 @@ class _Builder:
             print(f"{name}: symbols that the train set lacks, read as unknown: " +
                   " ".join(f"{c} ({n})" for c, n in model.unknown.most_common()))
 
-    def vocabulary(self, train: str, model: TextTokenizer) -> dict[str, Any]:
+    def vocabulary(self, train: str, model: TextTokenizer) -> Vocab:
+        """Labels and scalars of the train set, behind those of the dump that is extended."""
         folder = self.dump / train
         stamp = self._stamp(train)
         labels = {
@@ -143,9 +148,9 @@ class _Builder:
             for kind, found in labels.items():
                 old = getattr(self.vocab_before, kind)
                 labels[kind] = old + [label for label in found if label not in old]
-        words = list(read_table(folder / "text_norm").values())
-        return {**labels, **scalars,
-                "text_size": len(model), "space": space_between(model, words[0], words[-1])}
+        texts = list(read_table(folder / "text_norm").values())
+        return Vocab(**labels, **scalars, text_size=len(model),
+                     space=space_between(model, texts[0], texts[-1]))
 
     def _load(self, name: str, text_model: str, need_wav: bool) -> _Set:
         data = DataDir.load(self.data / name, need_wav=need_wav)
@@ -177,23 +182,8 @@ class _Builder:
 
     def _texts(self, one: _Set) -> None:
         """Fills ``texts``; an utterance whose text has no words is skipped."""
-        languages: dict[str, list[str]] = {}
-        for utt in one.data.utts:
-            languages.setdefault(one.data.utt2lang[utt], []).append(utt)
-        jobs = [(lang, {u: one.data.text[u] for u in utts[i : i + _TEXTS_AT_ONCE]})
-                for lang, utts in sorted(languages.items())
-                for i in range(0, len(utts), _TEXTS_AT_ONCE)]
-        wrong: dict[str, str] = {}
-        spoken = in_order(partial(_spoken, phonemes=self.text.phonemes), jobs, self.workers, 1)
-        bar = tqdm(spoken, desc=f"{one.name}: text", total=len(jobs), leave=False)
-        for (lang, _), (found, refused) in zip(jobs, bar, strict=True):
-            one.texts |= found
-            wrong |= refused
-            if found:
-                languages.pop(lang, None)
-        if languages:  # nothing left of one: it is the language or its program, not the texts
-            utt = next(iter(languages.values()))[0]
-            raise UserError(f"{self.data / one.name}/text: {utt}: {wrong[utt]}")
+        one.texts, wrong = spoken_texts(one.data, self.data / one.name,
+                                        phonemes=self.text.phonemes, workers=self.workers)
         one.skipped |= {utt: f"text: {reason}" for utt, reason in wrong.items()}
 
     def _mels(self, one: _Set, part: Path) -> None:
@@ -256,37 +246,13 @@ def space_between(model: TextTokenizer, first: str, second: str) -> list[int]:
     return between if a + between + b == both else []
 
 
-def _each(convert: Any, utts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """``convert`` over a list, halved wherever it fails: results and reasons by utterance."""
-    if not utts:
-        return {}, {}
-    try:
-        return dict(zip(utts, convert(utts), strict=True)), {}
-    except UserError as e:
-        if len(utts) == 1:
-            return {}, {utts[0]: " ".join(str(e).split())}
-    middle = len(utts) // 2
-    parts = [_each(convert, half) for half in (utts[:middle], utts[middle:])]
-    return parts[0][0] | parts[1][0], parts[0][1] | parts[1][1]
-
-
-def _spoken(job: tuple[str, dict[str, str]],
-            phonemes: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """What the tokens are made of, and reasons where there is nothing, by utterance."""
-    lang, texts = job
-    found, wrong = _each(lambda u: [normalise(texts[i], lang) for i in u], list(texts))
-    if phonemes:
-        words = found
-        found, silent = _each(lambda u: phonemise([words[i] for i in u], lang), list(words))
-        wrong |= silent
-    return found, wrong
-
-
 def _mel(job: tuple[str, Source], audio: AudioConfig,
          cut_to: Path | None) -> tuple[str, np.ndarray]:
     utt, source = job
-    wav = load_wav(source.path, audio.sample_rate_hz) if cut_to is None else \
-        cut(source, cut_to / f"{utt}.wav", audio.sample_rate_hz)
+    if cut_to is None:
+        wav = load_wav(source.path, audio.sample_rate_hz)
+    else:
+        wav = cut(source, cut_to / f"{utt}.wav", audio.sample_rate_hz)
     if len(wav) < audio.hop_samples:
         return utt, np.zeros((0, audio.mel_bands), np.float32)
     return utt, log_mel(torch.from_numpy(wav), audio).numpy()

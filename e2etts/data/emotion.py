@@ -1,6 +1,5 @@
 """Pseudo emotion labels from a model that is no part of the system (arXiv 2606.09234, stage 2)."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -56,8 +55,7 @@ class TransformersEmotion:
 
 
 def label_emotions(folder: str | Path, model: EmotionModel, *, least_confidence: float,
-                   rename: dict[str, str] | None = None,
-                   say: Callable[[str], None] = print) -> None:
+                   rename: dict[str, str] | None = None) -> None:
     """Label the utterances of a data folder that have no label of their own.
 
     Every answer is kept in ``utt2emo_pseudo`` ("utt label confidence"), from which an interrupted
@@ -80,8 +78,8 @@ def label_emotions(folder: str | Path, model: EmotionModel, *, least_confidence:
             if p >= least_confidence}
     data.utt2emo = {**true, **sure}
     data.save(folder)
-    say(f"{folder}: {len(true)} labels of its own, {len(sure)} pseudo labels, "
-        f"{len(answers) - len(sure)} less sure than {least_confidence:g} left without")
+    print(f"{folder}: {len(true)} labels of its own, {len(sure)} pseudo labels, "
+          f"{len(answers) - len(sure)} less sure than {least_confidence:g} left without")
 
 
 def _answers(path: Path) -> dict[str, tuple[str, float]]:

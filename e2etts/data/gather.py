@@ -217,10 +217,15 @@ def _directory(entries: list[_Entry], left_out: list[LeftOut]) -> DataDir:
         recording = _recording_id(e.path, common) if common and e.path else e.utt
         utt = e.utt or _with_speaker("-".join([recording, *map(safe, e.span or ())]), e.speaker)
         first = seen.setdefault((e.path or e.place, e.span), e.place)
-        segment = f"{recording} {' '.join(e.span or ('0', '-1'))}"
-        reason = f"same audio as another row: {first}" if first != e.place else \
-            "id occurs twice" if utt in data.text else \
-            _fault(segment, data.wav.get(recording, e.path) != e.path) if segmented else ""
+        segment, reason = f"{recording} {' '.join(e.span or ('0', '-1'))}", ""
+        if first != e.place:
+            reason = f"same audio as another row: {first}"
+        elif utt in data.text:
+            reason = "id occurs twice"
+        elif segmented and data.wav.get(recording, e.path) != e.path:
+            reason = "two recordings would have one id"
+        elif segmented:
+            reason = _time_fault(segment)
         if reason:
             left_out.append((utt, e.place, reason))
             continue
@@ -239,9 +244,7 @@ def _recording_id(path: str, common: str) -> str:
     return safe(stem.replace(os.sep, "-"))
 
 
-def _fault(segment: str, other_file: bool) -> str:
-    if other_file:
-        return "two recordings would have one id"
+def _time_fault(segment: str) -> str:
     try:
         parse_segment(segment)
     except ValueError as e:

@@ -52,7 +52,7 @@ class Noise:
             self.files = sorted(p for p in Path(config.folder).rglob("*") if p.suffix in SUFFIXES)
             if not self.files:
                 raise UserError(f"data.noise.folder: {config.folder}: no {', '.join(SUFFIXES)} "
-                                "files in it")
+                                "files in it; name a folder of recordings")
 
     def draw(self, speech: np.ndarray, random: np.random.Generator,
              clip: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:

@@ -85,7 +85,7 @@ def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
     stop = frames if source.end_seconds is None else round(source.end_seconds * rate)
     if start > frames or stop - frames > _OVERSHOOT_SECONDS * rate:
         raise UserError(f"{source.path}: its {frames / rate:.2f} s do not hold the segment from "
-                        f"{source.start_seconds:g} to {stop / rate:g} s")
+                        f"{source.start_seconds:g} to {stop / rate:g} s: correct segments")
     return start, min(stop, frames)
 
 
@@ -134,8 +134,11 @@ def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tupl
 
 
 def write_wav(path: Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """16-bit WAV under a temporary name, renamed; a file with the same content is left alone."""
+    """16-bit WAV of (samples,) int16, or float in [-1, 1], under a temporary name, renamed; a file
+    with the same content is left alone. Raises UserError when the disk refuses."""
+    if wav.dtype != np.int16:
+        wav = np.clip(wav, -1.0, 1.0)
     content = io.BytesIO()
-    soundfile.write(content, np.clip(wav, -1.0, 1.0), sample_rate_hz, "PCM_16", format="WAV")
+    soundfile.write(content, wav, sample_rate_hz, "PCM_16", format="WAV")
     if not path.is_file() or path.read_bytes() != content.getvalue():
         write_bytes(path, content.getvalue())

@@ -13,6 +13,8 @@ from e2etts.errors import UserError
 
 _LENGTH_JITTER = 0.03
 
+Cursor = tuple[int, int]  # (epoch, batches of it already used)
+
 
 def mix(*parts: Hashable) -> int:
     """A seed in [0, 2**63) from numbers and strings; the same on every machine."""
@@ -77,7 +79,7 @@ class BatchSampler:
             yield from self.epoch(epoch)[position:]
             epoch, position = epoch + 1, 0
 
-    def cursors_from(self, epoch: int, position: int) -> Iterator[tuple[int, int]]:
+    def cursors_from(self, epoch: int, position: int) -> Iterator[Cursor]:
         """The cursor after each batch of ``batches_from``."""
         while True:
             for used in range(position + 1, len(self.epoch(epoch)) + 1):
@@ -149,7 +151,8 @@ def speaker_repeats(speakers: Sequence[str], weights: dict[str, float]) -> list[
     known = sorted(set(speakers))
     for pattern, weight in weights.items():
         if weight < 0:
-            raise UserError(f"speaker weight '{pattern}: {weight}': must not be negative")
+            raise UserError(f"speaker weight '{pattern}: {weight}': must not be negative; 0 "
+                            "leaves them out")
         if not fnmatch.filter(known, pattern):
             raise UserError(f"speaker weight '{pattern}' fits no speaker of the training set: "
                             f"there are {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}")

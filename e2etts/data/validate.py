@@ -1,6 +1,5 @@
 """Check a data directory: every finding names file, line and reason."""
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +22,9 @@ from e2etts.data.datadir import (
 from e2etts.data.recordings import header, read
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+
+# Sorting the file again cures this one without losing the utterance.
+REPAIRABLE = {"out of order"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +62,16 @@ class _Table:
     lines: dict[str, int]
 
 
-def validate(directory: str | Path, limits: Limits, root: Path | None = None,
-             workers: int = 2) -> list[Finding]:
+def validate(directory: str | Path, limits: Limits, workers: int = 2) -> list[Finding]:
     """All findings of a data directory, in the order of the files.
 
-    ``root``: what relative wav paths start from; default the current folder. A directory without
-    wav.scp is a text-only set. Raises UserError when the directory itself is missing.
+    A directory without wav.scp is a text-only set. Raises UserError when the directory itself is
+    missing.
     """
-    return _examine(Path(directory), limits, root, workers)[1]
+    return _examine(Path(directory), limits, workers)[1]
 
 
-def _examine(directory: Path, limits: Limits, root: Path | None,
+def _examine(directory: Path, limits: Limits,
              workers: int) -> tuple[dict[str, _Table], list[Finding]]:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such data directory; give the folder that holds "
@@ -92,7 +93,7 @@ def _examine(directory: Path, limits: Limits, root: Path | None,
                                     f"{len(text)} characters, at most "
                                     f"{limits.longest_characters}"))
     if "wav.scp" in tables:
-        _check_audio(directory, tables, limits, root or Path(), workers, findings)
+        _check_audio(directory, tables, limits, workers, findings)
     return tables, findings
 
 
@@ -117,7 +118,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
             value = line.decode("utf-8").replace("\t", " ").partition(" ")[2].strip()
         except UnicodeDecodeError as e:
             add(f"not UTF-8 (byte {e.start} of the line)")
-            value = ""
+            value = None
         if not utt.strip():
             add("line without an id")
             continue
@@ -128,12 +129,11 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
             continue
         if utt < previous:
             add(f"out of order: comes after '{previous}'")
-        if not value and not any(f.utt == utt and f.line == number and f.path == str(path)
-                                 for f in findings[-1:]):
+        if value == "":
             add("empty value")
         previous = max(previous, utt)
         utt = sys.intern(utt)
-        table.values[utt] = value
+        table.values[utt] = value or ""
         table.lines[utt] = number
     return table
 
@@ -160,8 +160,8 @@ def _check_ids(directory: Path, tables: dict[str, _Table], findings: list[Findin
                                                   f"{tables[other].lines[utt]}"))
 
 
-def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, root: Path,
-                 workers: int, findings: list[Finding]) -> None:
+def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, workers: int,
+                 findings: list[Finding]) -> None:
     named_by = "segments" if "segments" in tables else "wav.scp"
     lines = tables[named_by].lines
     texts = tables["text"].values if "text" in tables else {}
@@ -175,7 +175,7 @@ def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, roo
             faults[utt] = [str(e)]
         else:
             jobs.append((utt, source, texts.get(utt, "")))
-    work = partial(_faults_of, limits=limits, root=root)
+    work = partial(_faults_of, limits=limits)
     results = tqdm(in_order(work, jobs, workers, chunk=64), desc=f"validate {directory.name}",
                    total=len(jobs), mininterval=2.0, disable=len(jobs) < 500)
     faults |= {utt: found for utt, found in results if found}
@@ -196,10 +196,9 @@ def _source(value: str, wavs: dict[str, str], segmented: bool) -> Source:
     return source
 
 
-def _faults_of(job: tuple[str, Source, str], limits: Limits,
-               root: Path) -> tuple[str, list[str]]:
+def _faults_of(job: tuple[str, Source, str], limits: Limits) -> tuple[str, list[str]]:
     utt, source, text = job
-    return utt, audio_faults(source._replace(path=str(root / source.path)), text, limits)
+    return utt, audio_faults(source, text, limits)
 
 
 def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
@@ -231,14 +230,14 @@ def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
 
 
 def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail", "skip"],
-                    root: Path | None = None, workers: int = 2) -> list[Finding]:
+                    workers: int = 2) -> list[Finding]:
     """Validate; on findings raise UserError (fail) or write the set without them (skip).
 
     skip rewrites each file whole (temporary name, rename), sorted and with equal ids, and lists
     what it left out, with the reasons, in ``skipped.tsv``. It never empties a set: that raises.
     """
     directory = Path(directory)
-    tables, findings = _examine(directory, limits, root, workers)
+    tables, findings = _examine(directory, limits, workers)
     skipped = directory / "skipped.tsv"
     if not findings:
         skipped.unlink(missing_ok=True)
@@ -250,18 +249,18 @@ def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail
     write_findings(skipped, findings)
     data.save(directory)
     print(f"{directory}: {lost} of {len(data) + lost} utterances skipped, "
-          f"{len(findings)} findings listed in {os.fspath(skipped)}", flush=True)
+          f"{len(findings)} findings listed in {skipped}", flush=True)
     return findings
 
 
-def faultless(directory: str | Path, limits: Limits, root: Path | None = None,
+def faultless(directory: str | Path, limits: Limits,
               workers: int = 2) -> tuple[DataDir, list[Finding]]:
     """The set without the utterances that have findings, and the findings; nothing is written.
 
     Raises UserError where leaving utterances out is no cure.
     """
     directory = Path(directory)
-    tables, findings = _examine(directory, limits, root, workers)
+    tables, findings = _examine(directory, limits, workers)
     return _without_faults(directory, tables, findings)[0], findings
 
 
@@ -285,7 +284,3 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """The list of what is left out: utterance, place and reason, apart by tabs."""
     rows = "".join(f"{f.utt}\t{Path(f.path).name}:{f.line}\t{f.reason}\n" for f in findings)
     write_text(path, "utterance\tplace\treason\n" + rows)
-
-
-# Sorting the file again cures this one without losing the utterance.
-REPAIRABLE = {"out of order"}

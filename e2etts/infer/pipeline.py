@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,21 @@ class Speech:
     score: float | None = None
 
 
+def load_system(checkpoint: str | Path) -> tuple[System, dict[str, Any]]:
+    """The system of a checkpoint folder, in evaluation mode, and the folder's meta.json.
+
+    Raises UserError for a folder that is missing, damaged or holds no system.
+    """
+    tensors, meta = load_checkpoint(checkpoint)
+    told = meta["config"]
+    if "model" not in told:
+        raise UserError(f"{checkpoint}: holds no system, but {', '.join(sorted(told))}: name a "
+                        "stage that trains one")
+    system = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
+    restore(system, tensors, str(checkpoint))
+    return system.eval(), meta
+
+
 class Synthesizer:
     """A trained system with its vocoder, text front end and labels."""
 
@@ -60,15 +76,13 @@ class Synthesizer:
 
         Raises UserError for a missing or damaged file, or one that does not fit the others.
         """
-        tensors, meta = load_checkpoint(system)
+        net, meta = load_system(system)
         voice_tensors, voice_meta = load_checkpoint(vocoder)
         told = meta["config"]
         if voice_meta["config"]["audio"] != told["audio"]:
             raise UserError(f"{vocoder}: made for other audio settings than {system}: "
                             "train both with one configuration")
         audio = build(AudioConfig, told["audio"], "audio")
-        net = System(build(SystemConfig, told["model"], "model"), Sizes(**told["sizes"]))
-        restore(net, tensors, str(system))
         voc = Vocoder(build(VocoderConfig, voice_meta["config"]["vocoder"], "vocoder"),
                       sample_rate_hz=audio.sample_rate_hz, hop_samples=audio.hop_samples,
                       mel_bands=audio.mel_bands)
@@ -101,17 +115,13 @@ class Synthesizer:
     @torch.no_grad()
     def voice(self, wavs: list[np.ndarray]) -> torch.Tensor:
         """Mean voice (X,) of recordings of one speaker, of length 1."""
-        mels = [self.mel(w) for w in wavs]
-        lens = torch.tensor([len(m) for m in mels])
-        voices = self.system.voice(pad_sequence(mels, batch_first=True), lens)
+        voices = self.system.voice(*_padded([self.mel(w) for w in wavs]))
         return torch.nn.functional.normalize(voices.mean(0), dim=0)
 
     @torch.no_grad()
     def encode(self, wavs: list[np.ndarray]) -> list[torch.Tensor]:
         """Speech tokens (T,) of each recording."""
-        mels = [self.mel(w) for w in wavs]
-        lens = torch.tensor([len(m) for m in mels])
-        tokens = self.system.encode(pad_sequence(mels, batch_first=True), lens)
+        tokens = self.system.encode(*_padded([self.mel(w) for w in wavs]))
         return [row[:n] for row, n in zip(tokens.index, tokens.lens.tolist(), strict=True)]
 
     @torch.no_grad()
@@ -177,12 +187,12 @@ class Synthesizer:
                styles: list[str | None] | None = None) -> list[torch.Tensor]:
         """The LM's ``candidates`` token rows for each text, those of one text side by side."""
         told = prompt.text_ids + self.vocab.space if prompt else []
-        rows = [torch.tensor(told + t) for t in texts]
-        lens, spoken = (torch.tensor([len(r) for r in some]) for some in (rows, texts))
+        text, text_lens = _padded([torch.tensor(told + t) for t in texts])
         tokens = sample_tokens(
-            self.system, pad_sequence(rows, batch_first=True), lens,
+            self.system, text, text_lens,
             torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(readers),
-            self.config.sampling, candidates=self.config.candidates, spoken_lens=spoken,
+            self.config.sampling, candidates=self.config.candidates,
+            spoken_lens=torch.tensor([len(t) for t in texts]),
             style=self.style(styles or [None] * len(texts)),
             generator=torch.Generator().manual_seed(seed), packed=self.packed,
             prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
@@ -194,10 +204,9 @@ class Synthesizer:
     def score(self, tokens: list[torch.Tensor], texts: list[list[int]]) -> torch.Tensor:
         """How unlike its text the RM finds each token row: nats a text token; inf where the text
         cannot fit into the tokens."""
-        lens = torch.tensor([len(t) for t in tokens])
-        text = pad_sequence([torch.tensor(t) for t in texts], batch_first=True)
-        text_lens = torch.tensor([len(t) for t in texts])
-        q = self.system.tokenizer.embed(pad_sequence(tokens, batch_first=True))
+        index, lens = _padded(tokens)
+        text, text_lens = _padded([torch.tensor(t) for t in texts])
+        q = self.system.tokenizer.embed(index)
         with self._autocast():
             h = self.system.rm.encode(q, lens)
         return self.system.rm.ctc_loss(h.float(), lens, text, text_lens, impossible=torch.inf)
@@ -217,13 +226,12 @@ class Synthesizer:
         """Natural-log mel (B, F, M) of tokens by the FM, without the prompt's part, and its
         lengths (B,)."""
         before = len(prompt.tokens) if prompt else 0
-        rows = [torch.cat([prompt.tokens, t]) for t in tokens] if prompt else tokens
-        lens = torch.tensor([len(r) for r in rows])
+        index, lens = _padded([torch.cat([prompt.tokens, t]) for t in tokens] if prompt else tokens)
         known = None
         if prompt:
-            known = self.system.normalise(prompt.mel).expand(len(rows), -1, -1)
-        q = self.system.tokenizer.embed(pad_sequence(rows, batch_first=True))
-        style = self.style(styles or [None] * len(rows))
+            known = self.system.normalise(prompt.mel).expand(len(tokens), -1, -1)
+        q = self.system.tokenizer.embed(index)
+        style = self.style(styles or [None] * len(tokens))
         with self._autocast():
             mel = self.system.fm.sample(
                 q, lens, torch.stack(voices), known, style=style, flow=self.config.flow,
@@ -238,3 +246,8 @@ class Synthesizer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")
+
+
+def _padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (T, ...) of any lengths -> one tensor (R, T, ...), zeros behind, and lengths (R,)."""
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(r) for r in rows])

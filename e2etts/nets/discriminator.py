@@ -1,12 +1,13 @@
-"""Small multi-resolution spectrogram discriminator for the optional adversarial phase."""
+"""Small multi-resolution spectrogram discriminator for the optional adversarial phase.
 
-# B batch, S samples, F bins, N frames, C channels
+Legend: B batch, S samples, F' bins and N' frames of a map.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as nnf
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2etts.nets.spectral import FLOOR, magnitude, stft
@@ -30,9 +31,9 @@ class Verdict(NamedTuple):
 
 class SpectrogramDiscriminator(nn.Module):
     """Complex STFTs, loudness compressed, through 2-d convolutions that halve frequency
-    (as in UnivNet, arXiv:2106.07889, and the complex input of EnCodec, arXiv:2210.13438)."""
+    (as in UnivNet, arXiv 2106.07889, and the complex input of EnCodec, arXiv 2210.13438)."""
 
-    def __init__(self, config: DiscriminatorConfig = DiscriminatorConfig()):
+    def __init__(self, config: DiscriminatorConfig):
         super().__init__()
         self.config = config
         self.stacks = nn.ModuleList(self._stack() for _ in config.fft_samples)
@@ -55,7 +56,7 @@ class SpectrogramDiscriminator(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
             maps = []
             for layer in stack[:-1]:
-                x = nnf.leaky_relu(layer(x), 0.1)
+                x = F.leaky_relu(layer(x), 0.1)
                 maps.append(x)
             scores.append(stack[-1](x).squeeze(1).float())
             features.append(maps)
@@ -64,14 +65,14 @@ class SpectrogramDiscriminator(nn.Module):
 
 def discriminator_loss(real: Verdict, fake: Verdict) -> Tensor:
     """Hinge loss, mean over resolutions; 2 for a discriminator that knows nothing."""
-    parts = [nnf.relu(1 - r).mean() + nnf.relu(1 + f).mean()
+    parts = [F.relu(1 - r).mean() + F.relu(1 + f).mean()
              for r, f in zip(real.scores, fake.scores, strict=True)]
     return torch.stack(parts).mean()
 
 
 def adversarial_loss(fake: Verdict) -> Tensor:
     """Hinge loss of the generator, mean over resolutions."""
-    return torch.stack([nnf.relu(1 - f).mean() for f in fake.scores]).mean()
+    return torch.stack([F.relu(1 - f).mean() for f in fake.scores]).mean()
 
 
 def feature_matching_loss(real: Verdict, fake: Verdict) -> Tensor:

@@ -1,6 +1,6 @@
 """The velocity net: a transformer with adaptive norm on time and voice.
 
-Legend: B batch, N positions, C channels of the data, H size of the condition.
+Legend: B batch, N positions, C channels of the data, H size of the condition, X size of a voice.
 """
 
 import math
@@ -35,6 +35,8 @@ def time_embedding(time: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 class Estimator(nn.Module):
+    """v(x, t | condition); its head starts at zero."""
+
     def __init__(self, trunk: TransformerConfig, *, channels: int, condition: int, voice_dim: int):
         super().__init__()
         dim = trunk.dim
@@ -49,7 +51,7 @@ class Estimator(nn.Module):
     def forward(
         self, x: torch.Tensor, time: torch.Tensor, condition: Condition, lens: torch.Tensor
     ) -> torch.Tensor:
-        """x: (B, N, C) at time (B,) -> velocity (B, N, C)."""
+        """x: (B, N, C) at time (B,), lens: (B,) -> velocity (B, N, C)."""
         dim = self.stem.out_features
         given = self.time(time_embedding(time, dim)) + self.voice(condition.voice)
         h = self.stem(torch.cat([x, condition.frames.to(x.dtype)], dim=-1))

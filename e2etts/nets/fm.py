@@ -4,7 +4,7 @@ Legend: B batch, T tokens, F mel frames, M mel bands, P frames a patch, N = F / 
 Q size of q, X size of a voice.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -51,13 +51,12 @@ class FM(nn.Module):
         self.stem = nn.Linear(q_dim, dim)
         self.prompt = nn.Linear(patch + 1, dim)
         self.voice = nn.Linear(voice_dim, dim)
-        encoder = TransformerConfig(**{**vars(config.trunk), "layers": config.encoder_layers})
-        self.encoder = Transformer(encoder, causal=False)
+        self.encoder = Transformer(replace(config.trunk, layers=config.encoder_layers),
+                                   causal=False)
         self.coarse = nn.Linear(dim, patch) if config.coarse else None
         self.estimator = Estimator(
             config.trunk, channels=patch, voice_dim=voice_dim,
             condition=dim + patch * (2 if config.coarse else 1))
-
         # A style moves the voice, and at first does not.
         self.style = nn.Embedding(styles, voice_dim) if styles else None
         if self.style is not None:

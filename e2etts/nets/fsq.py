@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+MOMENTUM = 0.02  # of the running statistics
+
 
 class FSQOutput(NamedTuple):
     """code: (B, T, D) grid values in [-1, 1] with straight-through gradient;
@@ -28,13 +30,13 @@ class FSQ(nn.Module):
     2 sigmoid(1.6 u) - 1, which fills the outer levels less (iFSQ, arXiv 2601.17124).
     """
 
-    def __init__(self, levels: tuple[int, ...], bound: str = "tanh", momentum: float = 0.02):
+    def __init__(self, levels: tuple[int, ...], bound: str = "tanh"):
         super().__init__()
         if not levels or min(levels) < 2:
             raise ValueError(f"FSQ needs at least 2 levels in each dimension, got {levels}")
         if bound not in ("tanh", "sigmoid"):
             raise ValueError(f"unknown FSQ bound '{bound}': tanh or sigmoid")
-        self.levels, self.bound, self.momentum = tuple(levels), bound, momentum
+        self.levels, self.bound = tuple(levels), bound
         self.codebook_size = math.prod(levels)
         steps = [math.prod(levels[:d]) for d in range(len(levels))]
         self.register_buffer("_levels", torch.tensor(levels), persistent=False)
@@ -81,7 +83,7 @@ class FSQ(nn.Module):
             with torch.no_grad():
                 # The plain mean at first: a short run must not keep the initial values.
                 self.updates += 1
-                share = (1 / self.updates).clamp_min(self.momentum)
+                share = (1 / self.updates).clamp_min(MOMENTUM)
                 self.mean.lerp_(mean, share)
                 self.var.lerp_(var, share)
         else:
@@ -97,11 +99,6 @@ class FSQ(nn.Module):
     def to_digits(self, index: torch.Tensor) -> torch.Tensor:
         """(...,) indices -> (..., D) level of each dimension, from 0."""
         return index.unsqueeze(-1) // self._steps % self._levels
-
-    def to_index(self, code: torch.Tensor) -> torch.Tensor:
-        """(..., D) grid values -> (...,) indices."""
-        digits = ((code + 1) * (self._levels - 1) / 2).round().long()
-        return (digits * self._steps).sum(-1)
 
     def table(self) -> torch.Tensor:
         """(V, D) every code, row = index."""

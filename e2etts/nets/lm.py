@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from e2etts.nets.sequence import cut, join, length_mask
+from e2etts.nets.sequence import cut, join, length_mask, pad_in_front
 from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
 
 
@@ -190,13 +190,9 @@ class LM(nn.Module):
                 place[:, -1] = prompt_place[:, -1]
         x, total = self._join(prefix, lens, prompt_q, full, read, place), lens + full
         positions = self._positions(lens, x.shape[1])
-        # Rows end at the same place, so that decoding appends in lockstep: padding goes in front.
-        size = x.shape[1]
-        shift = (torch.arange(size, device=x.device) - (size - total)[:, None]).clamp_min(0)
-        x = x.gather(1, shift.unsqueeze(-1).expand_as(x))
-        cache = KVCache(size + max_tokens)
-        first = size - total
-        x = self.trunk(x, positions=positions.gather(1, shift), cache=cache, first=first)
+        x, first, source = pad_in_front(x, total)
+        cache = KVCache(x.shape[1] + max_tokens)
+        x = self.trunk(x, positions=positions.gather(1, source), cache=cache, first=first)
         state = Decoding(cache, first, positions.gather(1, (total - 1)[:, None]) + 1)
         if self.aligned:
             state.read, state.place = read, place[:, -1]

@@ -3,14 +3,14 @@
 Legend: B batch, T tokens, L text tokens, Q size of q, V text vocabulary, D trunk size, S steps.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchaudio.functional import forced_align
 
-from e2etts.nets.sequence import cut, join, length_mask
+from e2etts.nets.sequence import cut, join, length_mask, pad_in_front
 from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
 
 
@@ -59,8 +59,8 @@ class RM(nn.Module):
         self.ctc = nn.Linear(dim, text_vocab + 1)
         self.decoder = None
         if config.decoder_layers:
-            trunk = TransformerConfig(**{**vars(config.trunk), "layers": config.decoder_layers})
-            self.decoder = Transformer(trunk, causal=True)
+            self.decoder = Transformer(replace(config.trunk, layers=config.decoder_layers),
+                                       causal=True)
             # Row V starts the text; class V ends it.
             self.text = nn.Embedding(text_vocab + 1, dim)
             self.head = nn.Linear(dim, text_vocab + 1)
@@ -174,13 +174,9 @@ class RM(nn.Module):
         """Text tokens (S,) of each row, greedily by the attention decoder, at most longest (B,)."""
         start = self.text(torch.full_like(lens, self.blank)[:, None]).to(h.dtype)
         x, total = join(h, lens, start, torch.ones_like(lens)), lens + 1
-        # Rows end at the same place, so that decoding appends in lockstep: padding goes in front.
-        size = x.shape[1]
-        first = size - total
-        at = (torch.arange(size, device=x.device) - first[:, None]).clamp_min(0)
-        x = x.gather(1, at.unsqueeze(-1).expand_as(x))
-        cache = KVCache(size + int(longest.max()))
-        y = self.decoder(x, positions=at, cache=cache, first=first)
+        x, first, source = pad_in_front(x, total)
+        cache = KVCache(x.shape[1] + int(longest.max()))
+        y = self.decoder(x, positions=source, cache=cache, first=first)
         said = []
         done = longest <= 0
         for step in range(int(longest.max())):

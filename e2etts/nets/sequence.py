@@ -23,6 +23,21 @@ def join(
     return source.gather(1, at.unsqueeze(-1).expand(-1, -1, source.shape[-1]))
 
 
+def pad_in_front(
+    x: torch.Tensor, lens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Move each row's valid part of x (B, A, D) to the end, so that decoding appends to all rows
+    in lockstep.
+
+    Returns (x, first, source): first (B,) is where the valid part begins, source (B, A) where each
+    position stood before; the padding is copies of the first valid position.
+    """
+    size = x.shape[1]
+    first = size - lens
+    source = (torch.arange(size, device=x.device) - first[:, None]).clamp_min(0)
+    return x.gather(1, source.unsqueeze(-1).expand_as(x)), first, source
+
+
 def cut(x: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
     """Row b of the result is x[b, start[b] : start[b] + size]; positions past the end repeat it."""
     at = (start[:, None] + torch.arange(size, device=x.device)).clamp_max(x.shape[1] - 1)

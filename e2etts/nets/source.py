@@ -1,18 +1,21 @@
-"""Pitch of recordings, a pitch scale to predict on, and the pulse train and noise of a voice."""
+"""Pitch of recordings, a pitch scale to predict on, and the pulse train and noise of a voice.
 
-# B batch, N frames, S samples = N * hop
+Legend: B batch, N frames, S samples = N * hop.
+"""
 
 import math
 
 import torch
-import torch.nn.functional as nnf
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0
+# The first dip of YIN's normalised difference below this is the period; a frame is voiced where
+# the dip is below the other.
+DIP_BELOW, VOICED_BELOW = 0.15, 0.3
 
 
-def track_pitch(wav: Tensor, sample_rate_hz: int, hop_samples: int,
-                threshold: float = 0.15, voiced_below: float = 0.3) -> Tensor:
+def track_pitch(wav: Tensor, sample_rate_hz: int, hop_samples: int) -> Tensor:
     """Fundamental frequency by YIN (de Cheveigne and Kawahara, JASA 111, 2002).
 
     wav: (B, S). Returns (B, S // hop_samples) Hz, 0 where unvoiced; frame n is centred on sample
@@ -24,26 +27,26 @@ def track_pitch(wav: Tensor, sample_rate_hz: int, hop_samples: int,
     total = size + longest
     frames = wav.shape[1] // hop_samples
     left = (size + sample_rate_hz // 160) // 2 - hop_samples // 2  # centre for lags near 160 Hz
-    padded = nnf.pad(wav.float(), (left, total))
+    padded = F.pad(wav.float(), (left, total))
     x = padded.unfold(1, total, hop_samples)[:, :frames]
     points = 2 ** math.ceil(math.log2(total + size))
     head = torch.fft.rfft(x[..., :size], n=points)
     product = torch.fft.irfft(torch.fft.rfft(x, n=points) * head.conj(), n=points)
-    power = nnf.pad(x.double().square().cumsum(-1), (1, 0))
+    power = F.pad(x.double().square().cumsum(-1), (1, 0))
     energy = (power[..., size : total] - power[..., : longest]).float()  # of x[lag : lag + size]
     difference = (energy[..., :1] + energy - 2 * product[..., :longest]).clamp_min(0)
     lag = torch.arange(1, longest, device=wav.device)
     mean = difference[..., 1:].cumsum(-1) / lag
-    dip = nnf.pad(difference[..., 1:] / mean.clamp_min(1e-8), (1, 0), value=1.0)
+    dip = F.pad(difference[..., 1:] / mean.clamp_min(1e-8), (1, 0), value=1.0)
     dip[..., :shortest] = 1.0
     inner = dip[..., 1:-1]
-    valley = (inner < threshold) & (inner <= dip[..., 2:]) & (inner <= dip[..., :-2])
+    valley = (inner < DIP_BELOW) & (inner <= dip[..., 2:]) & (inner <= dip[..., :-2])
     best = torch.where(valley.any(-1), valley.int().argmax(-1), inner.argmin(-1)) + 1
     a, b, c = (dip.gather(-1, (best + d).unsqueeze(-1)).squeeze(-1) for d in (-1, 0, 1))
     curve = a - 2 * b + c
     shift = torch.where(curve > 1e-6, (a - c) / (2 * curve.clamp_min(1e-6)), 0.0).clamp(-1, 1)
     loud = energy[..., 0] / size > 1e-6  # -60 dB of full scale
-    return torch.where((b < voiced_below) & loud, sample_rate_hz / (best + shift), 0.0)
+    return torch.where((b < VOICED_BELOW) & loud, sample_rate_hz / (best + shift), 0.0)
 
 
 class PitchScale(nn.Module):
@@ -61,7 +64,8 @@ class PitchScale(nn.Module):
         return torch.softmax(-0.5 * ((where - self.centres) / self.step).square(), -1)
 
     def decode(self, logits: Tensor, voicing: Tensor | None = None) -> Tensor:
-        """Mean of the bins near the best one, Hz; 0 where the voicing logit is negative."""
+        """(B, N, bins) logits -> (B, N) mean of the bins near the best one, Hz; 0 where the
+        voicing logit (B, N) is negative."""
         best = logits.argmax(-1, keepdim=True)
         near = (torch.arange(logits.shape[-1], device=logits.device) - best).abs() <= 3
         weight = torch.softmax(logits.masked_fill(~near, -math.inf), -1)
@@ -105,7 +109,7 @@ class Source(nn.Module):
 
     def _between(self, frames: Tensor) -> Tensor:
         """(B, N) at frame centres -> (B, S), linear between them."""
-        return nnf.interpolate(frames.unsqueeze(1), scale_factor=self.hop_samples,
+        return F.interpolate(frames.unsqueeze(1), scale_factor=self.hop_samples,
                                mode="linear", align_corners=False).squeeze(1)
 
     def _noise(self, batch: int, frames: int) -> Tensor:
@@ -120,5 +124,5 @@ def _hold(pitch_hz: Tensor, voiced: Tensor) -> Tensor:
     """Unvoiced frames get the last voiced pitch, those before the first one 200 Hz."""
     index = torch.where(voiced, torch.arange(1, pitch_hz.shape[1] + 1, device=voiced.device), 0)
     index = index.cummax(1).values
-    filled = nnf.pad(pitch_hz, (1, 0), value=200.0)
+    filled = F.pad(pitch_hz, (1, 0), value=200.0)
     return filled.gather(1, index)

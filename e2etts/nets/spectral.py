@@ -1,6 +1,7 @@
-"""Differentiable distances between waveforms, all float32, all 0 for identical inputs."""
+"""Differentiable distances between waveforms (B, S), all float32, all 0 for identical inputs.
 
-# B batch, S samples, N frames, F bins, M mel bands
+Legend: B batch, S samples, N frames, F bins.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
-DEFAULT_FFT_SAMPLES = (256, 512, 1024, 2048)
 FLOOR = 1e-5
+PHASE_FFT_SAMPLES = 1024
 
 
 @lru_cache
@@ -38,9 +39,8 @@ def magnitude(spectrum: Tensor) -> Tensor:
     return (spectrum.real.square() + spectrum.imag.square() + FLOOR**2).sqrt()
 
 
-def stft_loss(fake: Tensor, real: Tensor,
-              fft_samples: Sequence[int] = DEFAULT_FFT_SAMPLES) -> tuple[Tensor, Tensor]:
-    """Multi-resolution STFT distance (Parallel WaveGAN, arXiv:1910.11480), fake and real (B, S).
+def stft_loss(fake: Tensor, real: Tensor, fft_samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Multi-resolution STFT distance (Parallel WaveGAN, arXiv 1910.11480).
 
     Returns (spectral convergence, mean absolute difference of log magnitudes), each the mean over
     resolutions.
@@ -55,7 +55,7 @@ def stft_loss(fake: Tensor, real: Tensor,
 
 
 def mel_loss(fake: Tensor, real: Tensor, sample_rate_hz: int,
-             resolutions: Sequence[tuple[int, int]] = ((512, 40), (1024, 80))) -> Tensor:
+             resolutions: Sequence[tuple[int, int]]) -> Tensor:
     """Mean absolute difference of log-mels over (fft_samples, bands) resolutions."""
     parts = []
     for size, bands in resolutions:
@@ -68,17 +68,17 @@ def mel_loss(fake: Tensor, real: Tensor, sample_rate_hz: int,
 
 
 def anti_wrapping(angle: Tensor) -> Tensor:
-    """Distance of an angle to the nearest multiple of 2 pi (APNet, arXiv:2305.07952)."""
+    """Distance of an angle to the nearest multiple of 2 pi (APNet, arXiv 2305.07952)."""
     return (angle - 2 * math.pi * torch.round(angle / (2 * math.pi))).abs()
 
 
-def phase_loss(fake: Tensor, real: Tensor, fft_samples: int = 1024) -> dict[str, Tensor]:
-    """Instantaneous phase, group delay and instantaneous frequency (APNet, arXiv:2305.07952).
+def phase_loss(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """Instantaneous phase, group delay and instantaneous frequency (APNet, arXiv 2305.07952).
 
     Bins are weighted by the square root of the magnitude in ``real``: the phase of silence means
     nothing. Returns "phase", "group_delay", "frequency", each in radians.
     """
-    a, b = stft(fake, fft_samples), stft(real, fft_samples)
+    a, b = stft(fake, PHASE_FFT_SAMPLES), stft(real, PHASE_FFT_SAMPLES)
     weight = magnitude(b).sqrt().detach()
     turn = _angle(a) - _angle(b)
     return {

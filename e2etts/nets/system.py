@@ -60,7 +60,12 @@ PARTS = ("tokenizer", "lm", "fm", "rm", "speaker")
 
 class System(nn.Module):
     """Everything between text and mel. Mels outside are natural-log; inside they are normalised
-    to zero mean and unit variance."""
+    to zero mean and unit variance.
+
+    trainable: parts that learn, see ``train_only``.
+    """
+
+    trainable: tuple[str, ...] = PARTS
 
     def __init__(self, config: SystemConfig, sizes: Sizes):
         """Raises ValueError for a style condition without labels to learn it from."""
@@ -128,8 +133,6 @@ class System(nn.Module):
             getattr(self, name).requires_grad_(name in parts)
         self.trainable = tuple(parts)
         self.train(self.training)
-
-    trainable: tuple[str, ...] = PARTS
 
     def train(self, mode: bool = True) -> "System":
         """Training mode for trainable parts only: a frozen part keeps its statistics."""

@@ -13,7 +13,10 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Sizes of a stack of pre-norm blocks with rotary positions and a SwiGLU feed-forward."""
+    """Sizes of a stack of pre-norm blocks with rotary positions and a SwiGLU feed-forward.
+
+    kv_heads: heads that keys and values have (default: as many as queries). hidden_dim: width of
+    the feed-forward. qk_norm: RMSNorm of queries and keys, per head."""
 
     dim: int = 256
     layers: int = 4
@@ -139,6 +142,9 @@ class KVCache:
 
 
 class Attention(nn.Module):
+    """Grouped-query attention (arXiv 2305.13245) with rotary positions, queries and keys normalised
+    where the configuration says so."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.heads, self.head_dim = config.heads, config.head_dim

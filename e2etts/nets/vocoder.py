@@ -1,18 +1,19 @@
-"""Vocoder: log-mel -> ConvNeXt -> short-time spectrum -> inverse STFT (Vocos, arXiv:2306.00814).
+"""Vocoder: log-mel -> ConvNeXt -> short-time spectrum -> inverse STFT (Vocos, arXiv 2306.00814).
 
 Two kinds of spectrum. "phase": magnitude and phase come from the net, as in the paper. "harmonic":
 the net shapes a pulse train of its own predicted pitch and a noise (harmonic plus noise, as in
-DDSP, arXiv:2001.04643), so that the phase is coherent from the first step and no adversary is
+DDSP, arXiv 2001.04643), so that the phase is coherent from the first step and no adversary is
 needed to reach clean voiced speech.
+
+Legend: B batch, T mel frames, M mel bands, N fine frames = T * frame_split, C channels, F bins,
+S samples.
 """
 
-# B batch, T mel frames, M mel bands, N fine frames = T * frame_split, C channels, F bins, S samples
-
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as nnf
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2etts.nets.sequence import length_mask
@@ -28,15 +29,13 @@ class VocoderConfig:
 
     frame_split: int = 2
     fft_samples: int = 640
-    spectrum: str = "harmonic"
+    spectrum: Literal["harmonic", "phase"] = "harmonic"
     dim: int = 256
     layers: int = 4
     kernel: int = 7
     hidden_multiplier: int = 3
 
     def __post_init__(self):
-        if self.spectrum not in ("harmonic", "phase"):
-            raise ValueError("spectrum must be 'harmonic' or 'phase'")
         if not self.kernel % 2:
             raise ValueError("kernel must be odd")
 
@@ -69,7 +68,7 @@ class SameSTFT(nn.Module):
     def forward(self, wav: Tensor) -> Tensor:
         """(B, N * hop) float samples -> (B, N, F) complex."""
         with torch.autocast(wav.device.type, enabled=False):
-            padded = nnf.pad(wav.float(), (self.side, self.side))
+            padded = F.pad(wav.float(), (self.side, self.side))
             frames = padded.unfold(1, self.fft_samples, self.hop_samples)
             return torch.fft.rfft(frames * self.window)
 
@@ -91,7 +90,7 @@ class SameSTFT(nn.Module):
         batch, count, _ = frames.shape
         ratio = self.fft_samples // self.hop_samples
         parts = frames.reshape(batch, count, ratio, self.hop_samples)
-        out = sum(nnf.pad(parts[:, :, r], (0, 0, r, ratio - 1 - r)) for r in range(ratio))
+        out = sum(F.pad(parts[:, :, r], (0, 0, r, ratio - 1 - r)) for r in range(ratio))
         return out.reshape(batch, -1)[:, self.side : self.side + count * self.hop_samples]
 
 
@@ -109,7 +108,7 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, norm, two-layer MLP, scaled residual (arXiv:2201.03545)."""
+    """Depthwise convolution, norm, two-layer MLP, scaled residual (arXiv 2201.03545)."""
 
     def __init__(self, dim: int, kernel: int, hidden: int, scale: float):
         super().__init__()
@@ -122,7 +121,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, N, C); mask: (B, N, 1) or None."""
         y = self.norm(self.conv(x if mask is None else x * mask))
-        return x + self.scale * self.down(nnf.gelu(self.up(y)))
+        return x + self.scale * self.down(F.gelu(self.up(y)))
 
 
 class Vocoder(nn.Module):

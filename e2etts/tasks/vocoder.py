@@ -1,12 +1,15 @@
-"""Vocoder stage: random crops of recordings, spectral losses, optional adversary."""
+"""Vocoder stage: random crops of recordings, spectral losses, optional adversary.
 
-# B batch, C crops, T mel frames, M mel bands, S samples
+Legend: C crops, T mel frames, M mel bands.
+"""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as nnf
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
@@ -75,7 +78,7 @@ class VocoderTask(Task):
         if batch.wav is None:
             raise UserError("vocoder: the batch has no recordings: this stage needs wav.scp")
         if phase == "discriminator":
-            return self._judge(batch)
+            return self._discriminate(batch)
         mel, wav = self._crop(batch)
         out, pitch_hz = self._render(mel, wav)
         terms = self._spectral(out, wav)
@@ -104,7 +107,7 @@ class VocoderTask(Task):
         c = self.options
         return c.adversarial and self.training and self.progress >= c.adversarial_from
 
-    def _judge(self, batch: Batch) -> Losses:
+    def _discriminate(self, batch: Batch) -> Losses:
         if not self._adversary_is_on():
             return Losses()
         mel, wav = self._crop(batch)
@@ -160,7 +163,7 @@ class VocoderTask(Task):
         surprise = -(scale.targets(pitch_hz) * logits.log_softmax(-1)).sum(-1)
         terms = {
             "pitch": (surprise * voiced).sum() / voiced.sum().clamp_min(1),
-            "voicing": nnf.binary_cross_entropy_with_logits(
+            "voicing": F.binary_cross_entropy_with_logits(
                 out.voicing_logits.float(), voiced.float()),
         }
         with torch.no_grad():
@@ -178,14 +181,11 @@ class VocoderTask(Task):
             return (log_mel(fake, self.audio) - mel).abs().mean()
 
 
-class _frozen:
-    """Gradient flows through the module but not into its parameters."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __enter__(self):
-        self.module.requires_grad_(False)
-
-    def __exit__(self, *_):
-        self.module.requires_grad_(True)
+@contextlib.contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Inside the block gradient flows through the module but not into its parameters."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)

@@ -1,6 +1,7 @@
 """Where a run reports: ``log.jsonl``, TensorBoard, and one progress line."""
 
 import json
+import resource
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,6 +18,10 @@ class Means:
     device."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was added."""
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         self.weights: dict[str, float] = defaultdict(float)
 
@@ -30,7 +35,7 @@ class Means:
              ) -> dict[str, float]:
         """The means so far, ``summarise`` making scalars of them; starts anew."""
         out = {name: float(value) for name, value in summarise(self.tensors()).items()}
-        self.__init__()
+        self.clear()
         return out
 
     def tensors(self) -> dict[str, Tensor]:
@@ -101,9 +106,9 @@ class RunLog:
         self.bar.update(0)
 
     def say(self, text: str) -> None:
-        """A line that stays on the terminal."""
+        """A line that stays on the terminal, after the title."""
         if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
+            self.bar.write(f"{self.title}: {text}", file=sys.stderr)
 
     def close(self) -> None:
         if self.file is not None:
@@ -111,6 +116,13 @@ class RunLog:
             self.board.close()
             self.bar.refresh()
             self.bar.close()
+
+
+def peak_gib() -> float:
+    """Most memory that this process and the children that have ended held, in GiB."""
+    usage = [resource.getrusage(who).ru_maxrss
+             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage) / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _lines(path: Path) -> list[str]:

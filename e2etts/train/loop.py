@@ -1,10 +1,6 @@
 """The one training loop: every stage of every recipe runs through ``Trainer``."""
 
-import itertools
 import json
-import operator
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,41 +8,35 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object, reduce
+from accelerate.utils import DistributedDataParallelKwargs
 
-from e2etts.config import fingerprint, to_dict
+from e2etts.config import fingerprint
 from e2etts.data.batch import Batch
-from e2etts.data.sampler import mix
+from e2etts.data.datadir import write_text
+from e2etts.data.sampler import Cursor, mix
 from e2etts.errors import UserError
-from e2etts.train.checkpoint import (
-    load_state,
-    require_same,
-    restore,
-    save_checkpoint,
-    save_state,
-)
-from e2etts.train.config import LIMITS, LossWeight, TrainConfig, weight_at
+from e2etts.train.checkpoint import load_state, restore, save_checkpoint, save_state
+from e2etts.train.config import LossWeight, TrainConfig
+from e2etts.train.evaluation import Evaluator
 from e2etts.train.health import TripWires
-from e2etts.train.logging import Means, RunLog
+from e2etts.train.identity import require_same_run, run_identity
+from e2etts.train.logging import Means, RunLog, peak_gib
 from e2etts.train.recovery import Recovery
 from e2etts.train.signals import signals_noted
 from e2etts.train.step import Outcome, Stepper
 from e2etts.train.task import Task
 
-__all__ = ["TrainConfig", "Trainer"]
-
 MAX_SKIPPED_IN_A_ROW = 10
-# What a run may change when it is continued without becoming another run.
-_FREE = (*LIMITS, "log_every", "save_every", "keep_every", "validate_every", "workers", "health")
-
-Cursor = tuple[int, int]  # (epoch, batches of it already used)
+# Attributes of ``Trainer`` that are saved and restored as they are.
+_COUNTERS = ("step", "cursor", "audio_seconds", "skipped", "skipped_in_a_row", "best_loss",
+             "best_step", "validated_step", "warnings")
 
 
 class Trainer:
     """Trains ``task`` and leaves best/, last/, state/, log.jsonl, tb/ and summary.json in folder.
 
     train: called with (cursor, rank, ranks), yields (batch, cursor after it) without end.
-    dev: called for one pass over the dev set; None leaves validation out, and best/ with it.
+    dev: called for one pass over the dev set.
     weights: one for every term that the task returns.
     identity: nested mapping of everything that decides the result (besides ``config``); a run
         is only continued where it is the same. model_config: stored in the checkpoints.
@@ -55,26 +45,28 @@ class Trainer:
     def __init__(
         self, task: Task, config: TrainConfig, *, folder: str | Path,
         train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
-        dev: Callable[[], Iterable[Batch]] | None, weights: dict[str, float | LossWeight],
+        dev: Callable[[], Iterable[Batch]], weights: dict[str, float | LossWeight],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
         model_config: dict[str, Any] | None = None, title: str = "train",
     ):
-        self.task, self.config, self.folder = task, config, Path(folder)
-        self.train_batches, self.dev_batches, self.weights = train, dev, weights
+        self.task, self.config, self.folder, self.train_batches = task, config, Path(folder), train
         self.frame_rate_hz, self.seed, self.title = frame_rate_hz, seed, title
         self.model_config = model_config or {}
-        self.identity = {**(identity or {}), "seed": seed, "train": to_dict(config), "weights": {
-            k: to_dict(w) if isinstance(w, LossWeight) else w for k, w in weights.items()}}
+        self.identity = run_identity(config, weights, seed, identity or {})
         self.accelerator = Accelerator(
             mixed_precision="no", cpu=not torch.cuda.is_available(),  # autocast is the stepper's
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-        self.ranks = self.accelerator.num_processes
         task.to(self.accelerator.device)
         self.stepper = Stepper(task, config, weights, self.accelerator, title)
-        self.ema = self.stepper.ema
-        self.step, self.cursor, self.seconds_before = 0, (0, 0), 0.0
+        self.ema, self.ranks = self.stepper.ema, self.stepper.ranks
+        self.evaluator = Evaluator(
+            self.stepper, dev, seed=seed, sampled_utts=config.health.sampled_utts,
+            given_up=lambda: self.stop_requested and self.ranks.count == 1)
+        self.step, self.cursor = 0, (0, 0)
+        self.seconds_before, self.started = 0.0, None
         self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
         self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
+        self.last_metrics: dict[str, float] = {}
         self.recovery = Recovery(config.health.spike, task, self.stepper)
         self.wires = TripWires(config.health)
         self.warnings: list[dict[str, Any]] = []
@@ -90,14 +82,14 @@ class Trainer:
         self.resume()
         summary = self.folder / "summary.json"
         if self._progress() >= 1 and summary.is_file():
-            self._say(f"{self.title}: finished at step {self.step}, nothing to do")
+            self.accelerator.print(f"{self.title}: finished at step {self.step}, nothing to do")
             return json.loads(summary.read_text())
         main = self.accelerator.is_main_process
         self.log = RunLog(self.folder if main else None, self.title, self.step)
         self.started = self.window_started = time.perf_counter()
         self.first_progress = self._progress()
         try:
-            with signals_noted(self._note_request):
+            with signals_noted(self._request_stop):
                 self._train()
                 return self._finish()
         except RuntimeError as e:
@@ -108,11 +100,11 @@ class Trainer:
             self.log.close()
 
     def _train(self) -> None:
-        means, window_audio, rank = Means(), 0.0, self.accelerator.process_index
-        stream = self.train_batches(self.cursor, rank, self.ranks)
+        means, window_audio = Means(), 0.0
+        stream = self.train_batches(self.cursor, self.ranks.rank, self.ranks.count)
+        self.task.train()
         if self.step == 0:
             self._measure_start()
-        self.task.train()
         self._validate_if_due()  # a stop may have cut it off
         while (progress := self._progress()) < 1:
             self.recovery.keep(self.step, self.cursor)
@@ -121,17 +113,17 @@ class Trainer:
                 batch, self.cursor = next(stream)
                 batches.append(batch)
             audio = sum(float(b.mel_lens.sum()) for b in batches) / self.frame_rate_hz
-            torch.manual_seed(mix(self.seed, self.step, rank))
+            torch.manual_seed(mix(self.seed, self.step, self.ranks.rank))
             outcome = self.stepper.step(
                 [b.to(self.accelerator.device) for b in batches], self.step, progress,
                 lr_scale=self.recovery.lr_scale,
                 observe=self.step % self.config.health.observe_every == 0)
-            trouble = self._note(outcome, batches)
+            trouble = self._trouble(outcome, batches)
             self.step += 1
             if trouble:
                 self._recover(trouble)
-            self.audio_seconds += audio * self.ranks
-            window_audio += audio * self.ranks
+            self.audio_seconds += audio * self.ranks.count
+            window_audio += audio * self.ranks.count
             means.add(outcome.values)
             if self.step % self.config.log_every == 0:
                 seconds = time.perf_counter() - self.window_started
@@ -139,9 +131,9 @@ class Trainer:
                 self.window_started, window_audio = time.perf_counter(), 0.0
             pause = time.perf_counter()
             self._validate_if_due()
-            if self._asked_to_stop():
+            if self.ranks.any(self.stop_requested):
                 self._save()
-                self.log.say(f"{self.title}: stopped at step {self.step}; run again to go on")
+                self.log.say(f"stopped at step {self.step}; run again to go on")
                 raise KeyboardInterrupt
             if self.step % self.config.save_every == 0:
                 self._save()
@@ -149,11 +141,11 @@ class Trainer:
                 self._save_weights(f"kept/{self.step}", {})
             self.window_started += time.perf_counter() - pause
 
-    def _note(self, outcome: Outcome, batches: list[Batch]) -> str | None:
-        """Counts and reports a refused step; says what is wrong when training has jumped."""
+    def _trouble(self, outcome: Outcome, batches: list[Batch]) -> str | None:
+        """What is wrong when training cannot just go on. A refused step is counted and logged."""
         if outcome.refused is None:
             self.skipped_in_a_row = 0
-            return self.recovery.jump(outcome, self._total)
+            return self.recovery.jump(outcome)
         phase, loss, norm = outcome.refused
         self.skipped += 1
         self.skipped_in_a_row += 1
@@ -161,7 +153,7 @@ class Trainer:
         self.log.write(self.step, self._seconds(), "skipped",
                        {"loss": loss, "grad_norm": norm}, utts=utts)
         what = f"{phase} loss {loss:.4g}, gradient {norm:.4g}"
-        self.log.say(f"{self.title}: step {self.step}: {what}: not finite, step skipped")
+        self.log.say(f"step {self.step}: {what}: not finite, step skipped")
         if self.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW:
             return None
         return (f"{what}: {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, the last on "
@@ -179,8 +171,8 @@ class Trainer:
         back_to, scale = done["back_to"], self.recovery.lr_scale
         self.log.write(self.step, self._seconds(), "recovered",
                        {"back_to": back_to, "lr_scale": scale}, reason=reason)
-        self.log.say(f"{self.title}: {reason}: back to the weights of step {back_to}, on with "
-                     f"later data at {scale:.3g} of the learning rate")
+        self.log.say(f"{reason}: back to the weights of step {back_to}, on with later data at "
+                     f"{scale:.3g} of the learning rate")
 
     def _check_wires(self, values: dict[str, float]) -> None:
         """Warns, or saves and raises UserError, where a trip-wire has tripped."""
@@ -194,7 +186,7 @@ class Trainer:
     def _warn(self, what: str, message: str) -> None:
         self.warnings.append({"step": self.step, "what": what, "message": message})
         self.log.write(self.step, self._seconds(), "warning", {}, what=what, message=message)
-        self.log.say(f"{self.title}: warning: {message}")
+        self.log.say(f"warning: {message}")
 
     def _validate_if_due(self) -> None:
         due = self.step > 0 and self.step % self.config.validate_every == 0
@@ -202,35 +194,11 @@ class Trainer:
             self._validate()
 
     def _validate(self) -> None:
-        """Losses of the first phase on the dev set, with averaged weights and fixed noise."""
-        if self.dev_batches is None:
-            return
-        means, device = Means(), self.accelerator.device
-        self.task.eval()
-        self.task.observed, batches = True, self.dev_batches()
-        sampled = _middle(batches)
-        with self.ema.applied(), torch.no_grad():
-            for number, batch in enumerate(batches):
-                if number % self.ranks != self.accelerator.process_index:
-                    continue
-                if self.stop_requested and self.ranks == 1:  # little time is left to save
-                    break
-                torch.manual_seed(mix(self.seed, "dev", number))
-                with self.stepper.autocast():
-                    losses = self.task(batch.to(device), self.task.phases[0])
-                chosen = {**losses.terms, **losses.metrics}
-                names = self.task.selection or losses.terms
-                loss = sum(weight_at(self.weights.get(k, 1.0)) * chosen[k].float() for k in names)
-                means.add({"loss": loss, **chosen}, float(batch.mel_lens.sum()))
-                if number == sampled:
-                    means.add(self._sample_metrics(batch))
-        self.task.train()
-        if self.stop_requested and self.ranks == 1:
+        """Losses on the dev set; the best weights so far are kept."""
+        values = self.evaluator.losses()
+        if values is None:
             return
         self.validated_step = self.step
-        values = self._everywhere(means).take(self.task.summarise)
-        if not values:
-            raise UserError(f"{self.title}: the dev set has no batches: check dump/<dev>")
         self.log.write(self.step, self._seconds(), "dev", values)
         if values["loss"] < self.best_loss:
             self.best_loss, self.best_step = values["loss"], self.step
@@ -241,28 +209,11 @@ class Trainer:
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
         it."""
-        if self.dev_batches is None or not self.task.speaks:
+        if not self.task.speaks:
             return
-        batches, means = self.dev_batches(), Means()
-        sampled = _middle(batches)
-        if sampled % self.ranks == self.accelerator.process_index:
-            self.task.eval()
-            torch.manual_seed(mix(self.seed, "dev", sampled))
-            for batch in itertools.islice(batches, sampled, sampled + 1):
-                means.add(self._sample_metrics(batch))
-        values = self._everywhere(means).take()
+        values = self.evaluator.samples()
         self.log.write(self.step, self._seconds(), "dev", values)
         self._check_wires(values)
-
-    def _sample_metrics(self, batch: Batch) -> dict[str, torch.Tensor]:
-        utts = self.config.health.sampled_utts
-        if not utts or not self.task.speaks:
-            return {}
-        return self.task.sample_metrics(batch.to(self.accelerator.device), utts)
-
-    def _everywhere(self, means: Means) -> Means:
-        """The means over all processes."""
-        return means if self.ranks == 1 else Means.joined(gather_object([means.plain()]))
 
     def _save_weights(self, name: str, metrics: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:
@@ -280,9 +231,9 @@ class Trainer:
                      **{k: getattr(self, k) for k in _COUNTERS},
                      "recovery": self.recovery.state_dict(), "wires": self.wires.state_dict()}
             save_state(self.folder / "state", state, {
-                "step": self.step, "seconds": self._seconds(), "ranks": self.ranks,
+                "step": self.step, "seconds": self._seconds(), "ranks": self.ranks.count,
                 "identity": self.identity})
-        self._save_weights("last", getattr(self, "last_metrics", {}))
+        self._save_weights("last", self.last_metrics)
 
     def resume(self) -> None:
         """Go on from the stored state where there is one; ``run`` does it where nobody has.
@@ -294,7 +245,8 @@ class Trainer:
         if stored is None:
             return
         state, meta = stored
-        self._require_same_run(meta)
+        require_same_run({**meta["identity"], "ranks": meta["ranks"]},
+                         {**self.identity, "ranks": self.ranks.count}, str(self.folder))
         restore(self.task, state["model"], f"{self.folder}/state")
         self.stepper.load_state_dict(state)
         for name in _COUNTERS:
@@ -303,18 +255,7 @@ class Trainer:
         self.wires.load_state_dict(state["wires"])
         self.seconds_before = meta["seconds"]
         if self._progress() < 1:
-            self._say(f"{self.title}: going on from step {self.step}")
-
-    def _require_same_run(self, meta: dict[str, Any]) -> None:
-        wanted, stored = (json.loads(json.dumps(i)) for i in (self.identity, meta["identity"]))
-        for name in LIMITS:
-            old, new = stored["train"].get(name), wanted["train"][name]
-            if new is not None and (old is None or new < old):
-                require_same({f"train.{name}": old}, {f"train.{name}": new}, str(self.folder))
-        for name in _FREE:
-            stored["train"].pop(name, None), wanted["train"].pop(name)
-        stored["ranks"], wanted["ranks"] = meta["ranks"], self.ranks
-        require_same(stored, wanted, str(self.folder))
+            self.accelerator.print(f"{self.title}: going on from step {self.step}")
 
     def _finish(self) -> dict[str, Any]:
         if self.validated_step != self.step:
@@ -322,32 +263,26 @@ class Trainer:
             self._validate()
         self.recovery.copies.clear()  # a run that is over has no use for them
         self._save()
-        if self._asked_to_stop():
+        if self.ranks.any(self.stop_requested):
             raise KeyboardInterrupt
-        usage = [resource.getrusage(w).ru_maxrss
-                 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        scale = 2 ** 30 if sys.platform == "darwin" else 2 ** 20
         has_best = self.best_loss < float("inf")
         summary = {
             "steps": self.step, "seconds": round(self._seconds(), 1),
             "audio_seconds": round(self.audio_seconds, 1),
-            "peak_gib": round(sum(usage) / scale, 3),
+            "peak_gib": round(peak_gib(), 3),
             "best_loss": self.best_loss if has_best else None,
             "best_step": self.best_step if has_best else None,
             "parameters": sum(p.numel() for p in self.stepper.trainable),
             "skipped_steps": self.skipped, "recoveries": self.recovery.done,
             "warnings": self.warnings}
         if self.accelerator.is_main_process:
-            part = self.folder / "summary.json.part"
-            part.write_text(json.dumps(summary, indent=1) + "\n")
-            part.rename(self.folder / "summary.json")
+            write_text(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         self.accelerator.wait_for_everyone()
         return summary
 
     def _log_train(self, means: Means, speed: float) -> None:
         seconds, progress = self._seconds(), self._progress()
-        values = self._everywhere(means).take(self.task.summarise)
-        means.__init__()
+        values = self.ranks.take(means, self.task.summarise)
         if not values:  # every step since the last record was refused
             return
         values |= {"audio_seconds_per_second": speed, "skipped": self.skipped}
@@ -360,40 +295,14 @@ class Trainer:
 
     def _seconds(self) -> float:
         """Seconds of training so far, those of earlier runs included."""
-        started = getattr(self, "started", None)
-        now = time.perf_counter() - started if started is not None else 0.0
+        now = 0.0 if self.started is None else time.perf_counter() - self.started
         return self.seconds_before + now
 
     def _progress(self) -> float:
-        value = self.config.progress(self.step, self._seconds(), self.audio_seconds)
-        if self.ranks == 1:
-            return value
-        # Every rank must leave the loop at the same step: the slowest clock is not asked.
-        mine = torch.tensor(value, device=self.accelerator.device)
-        return float(self.accelerator.gather(mine.reshape(1)).max())
+        """The same in every process, so that all leave the loop at the same step: that of the
+        fastest clock."""
+        return self.ranks.greatest(
+            self.config.progress(self.step, self._seconds(), self.audio_seconds))
 
-    def _total(self, values: torch.Tensor) -> torch.Tensor:
-        """Over processes."""
-        return values if self.ranks == 1 else reduce(values, "sum")
-
-    def _asked_to_stop(self) -> bool:
-        if self.ranks == 1:
-            return self.stop_requested
-        flag = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
-        return bool(reduce(flag, "sum") > 0)
-
-    def _note_request(self) -> None:
+    def _request_stop(self) -> None:
         self.stop_requested = True
-
-    def _say(self, text: str) -> None:
-        self.accelerator.print(text)
-
-
-_COUNTERS = ("step", "cursor", "audio_seconds", "skipped", "skipped_in_a_row", "best_loss",
-             "best_step", "validated_step", "warnings")
-
-
-def _middle(batches: Iterable[Batch]) -> int:
-    """Number of the dev batch that is spoken: by length in the middle, if it is known how many
-    there are."""
-    return operator.length_hint(batches) // 2

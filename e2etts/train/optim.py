@@ -14,7 +14,7 @@ from e2etts.train.config import TrainConfig
 def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: float) -> float:
     """Factor on the peak rate: linear warm-up by steps, times a cosine by progress in [0, 1].
 
-    The cosine falls from 1 to ``final`` (arXiv:1608.03983 without restarts).
+    The cosine falls from 1 to ``final`` (arXiv 1608.03983 without restarts).
     """
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
@@ -25,7 +25,7 @@ def make_optimizers(
     module: nn.Module, parameters: list[nn.Parameter], config: TrainConfig
 ) -> list[torch.optim.Optimizer]:
     """AdamW over ``parameters``; only matrices that are not embeddings decay. With "muon", the
-    matrices inside transformers are left to Muon (arXiv:2502.16982), whose step is scaled to the
+    matrices inside transformers are left to Muon (arXiv 2502.16982), whose step is scaled to the
     size of AdamW's, so that one learning rate serves both.
     """
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}

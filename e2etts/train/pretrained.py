@@ -54,7 +54,8 @@ def start_from_published(lm: LM, source: str, where: str) -> None:
 def _check_config(path: Path, lm: LM, where: str) -> None:
     told = _json(path)
     if told.get("model_type") != "qwen3":
-        raise UserError(f"{path}: model_type {told.get('model_type')!r}, expected 'qwen3'")
+        raise UserError(f"{path}: model_type {told.get('model_type')!r}, expected 'qwen3': "
+                        "choose a text model of that form")
     trunk = lm.config.trunk
     theirs = {ours: told.get(key) for key, ours in _SIZES.items()}
     # Since version 5 the transformers library writes rope_theta inside rope_parameters.

@@ -1,11 +1,11 @@
 """A training that has jumped goes on from a copy of what it was before."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from e2etts.data.sampler import Cursor
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import restore
 from e2etts.train.config import SpikeConfig, weight_at
@@ -34,7 +34,7 @@ class Recovery:
         """What the learning rate is multiplied by."""
         return self.config.lr_ratio ** len(self.done)
 
-    def keep(self, step: int, cursor: tuple[int, int]) -> None:
+    def keep(self, step: int, cursor: Cursor) -> None:
         """Called before every step; copies the state where a copy is due, or there is none."""
         due = step % self.config.snapshot_every == 0 or not self.copies
         if self.config.action == "recover" and due:
@@ -42,9 +42,9 @@ class Recovery:
                      "history": self.detector.history, "step": step, "cursor": cursor}
             self.copies = [*self.copies, _copied(state)][-2:]
 
-    def jump(self, outcome: Outcome, total: Callable[[Tensor], Tensor]) -> str | None:
-        """What has jumped with this step. total: sum over processes, so that all decide alike;
-        a loss may be absent in some of them."""
+    def jump(self, outcome: Outcome) -> str | None:
+        """What has jumped with this step, None for nothing. Losses are summed over processes, so
+        that all decide alike; one may be absent in some of them."""
         if self.config.action == "off":
             return None
         seen = {ENTROPY: self.task.summarise(outcome.values).get(ENTROPY), **outcome.terms}
@@ -53,12 +53,12 @@ class Recovery:
         zero = torch.zeros((), dtype=torch.float64, device=self.stepper.accelerator.device)
         table = torch.stack([torch.stack([seen.get(k, zero) for k in names]),
                              torch.stack([zero + (k in seen) for k in names])])
-        sums, counts = total(table).tolist()
+        sums, counts = self.stepper.ranks.sum(table).tolist()
         values = {k: s / n for k, s, n in zip(names, sums, counts, strict=True) if n}
         jump = self.detector.add(values)
         return str(jump) if jump else None
 
-    def go_back(self, step: int, cursor: tuple[int, int], reason: str) -> dict[str, Any]:
+    def go_back(self, step: int, cursor: Cursor, reason: str) -> dict[str, Any]:
         """Restore the older copy and return a record of it. The data read since it was made are
         left out. Raises UserError when there have been enough recoveries."""
         if self.config.action != "recover" or len(self.done) >= self.config.recoveries:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import reduce
 from torch import Tensor
 
 from e2etts.data.batch import Batch
@@ -14,6 +13,7 @@ from e2etts.errors import UserError
 from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
+from e2etts.train.ranks import Ranks
 from e2etts.train.task import Losses, Task
 
 
@@ -36,7 +36,7 @@ class Stepper:
     def __init__(self, task: Task, config: TrainConfig, weights: dict[str, float | LossWeight],
                  accelerator: Accelerator, title: str):
         self.task, self.config, self.weights = task, config, weights
-        self.accelerator, self.title = accelerator, title
+        self.accelerator, self.ranks, self.title = accelerator, Ranks(accelerator), title
         self.parameters = {phase: task.parameters_of(phase) for phase in task.phases}
         empty = [phase for phase, ps in self.parameters.items() if not ps]
         if empty:
@@ -48,7 +48,7 @@ class Stepper:
         device = accelerator.device.type
         # Scaled by hand: accelerate's wrapper unscales twice where a phase has two optimisers.
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-        self.model = accelerator.prepare_model(task) if accelerator.num_processes > 1 else task
+        self.model = accelerator.prepare_model(task) if self.ranks.count > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
 
     def step(self, batches: list[Batch], number: int, progress: float, *, lr_scale: float = 1.0,
@@ -71,7 +71,7 @@ class Stepper:
             loss, norm = self._gradients(phase, batches, values)
             if loss is None:
                 continue
-            finite = self._everywhere(torch.isfinite(loss) & torch.isfinite(norm))
+            finite = self.ranks.all(torch.isfinite(loss) & torch.isfinite(norm))
             for optimizer in self.optimizers[phase]:
                 for group in optimizer.param_groups:
                     group["lr"] = self.config.lr * ratio
@@ -142,10 +142,6 @@ class Stepper:
         now = self.weights_now
         used = [now[k] * v.float() for k, v in losses.terms.items() if now[k]]
         return sum(used[1:], used[0]) if used else None
-
-    def _everywhere(self, flag: Tensor) -> bool:
-        ranks = self.accelerator.num_processes
-        return bool(flag if ranks == 1 else reduce(flag.float(), "sum") > ranks - 0.5)
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizers": {phase: [o.state_dict() for o in optimizers]

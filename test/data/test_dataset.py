@@ -9,7 +9,8 @@ import torch
 from made_corpus import AUDIO, make_dump
 
 from e2etts.audio import load_wav, log_mel
-from e2etts.data.dataset import DataConfig, MelDataset, collate, dev_batches, training_stream
+from e2etts.data.dataset import DataConfig, MelDataset
+from e2etts.data.loader import collate, dev_batches, training_stream
 from e2etts.data.sampler import BatchSampler, Element
 from e2etts.errors import UserError
 

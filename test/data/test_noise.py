@@ -8,7 +8,8 @@ import yaml
 from made_corpus import AUDIO, make_dump
 
 from e2etts.audio import load_wav, log_mel
-from e2etts.data.dataset import DataConfig, MelDataset, dev_batches, training_stream
+from e2etts.data.dataset import DataConfig, MelDataset
+from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.noise import Noise, NoiseConfig, coloured, loop, scaled
 from e2etts.data.sampler import Element
 from e2etts.errors import UserError

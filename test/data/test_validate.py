@@ -155,10 +155,12 @@ def test_skip_cannot_repair_a_missing_file(data):
         clean_directory(data, Limits(), "skip")
 
 
-def test_relative_paths_start_at_the_root(data):
+def test_relative_paths_start_at_the_current_folder(data, monkeypatch):
     (data / "wav.scp").write_text("".join(f"{u} {u}.wav\n" for u in "abcd"))
-    assert validate(data, Limits(), root=data.parent) == []
-    assert len(validate(data, Limits(), root=data)) == 4
+    monkeypatch.chdir(data.parent)
+    assert validate(data, Limits()) == []
+    monkeypatch.chdir(data)
+    assert len(validate(data, Limits())) == 4
 
 
 def test_the_command(data, capsys):

@@ -218,5 +218,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, parts, tokenizer):
     replace(parts[2], text_size=3).save(paths[2])
     with pytest.raises(UserError, match="3 text tokens"):
         Synthesizer.load(*paths, CONFIG)
+    with pytest.raises(UserError, match="vocoder: holds no system, but audio, vocoder"):
+        Synthesizer.load(paths[1], paths[1], paths[2], CONFIG)
     with pytest.raises(UserError, match="no such checkpoint"):
         Synthesizer.load(tmp_path / "none", paths[1], paths[2], CONFIG)

@@ -1,6 +1,6 @@
 import torch
 
-from e2etts.nets.sequence import cut, join, length_mask, masked_mean
+from e2etts.nets.sequence import cut, join, length_mask, masked_mean, pad_in_front
 
 
 def test_join_puts_right_behind_valid_left():
@@ -26,6 +26,14 @@ def test_cut():
     x = torch.arange(10.0).view(1, 5, 2).expand(3, -1, -1)
     out = cut(x, torch.tensor([0, 2, 4]), 3)
     assert torch.equal(out[..., 0], torch.tensor([[0.0, 2, 4], [4, 6, 8], [8, 8, 8]]))
+
+
+def test_padding_goes_in_front():
+    x = torch.arange(10.0).view(1, 5, 2).expand(3, -1, -1)
+    out, first, source = pad_in_front(x, torch.tensor([5, 3, 1]))
+    assert torch.equal(out[..., 0], torch.tensor([[0.0, 2, 4, 6, 8], [0, 0, 0, 2, 4], [0.0] * 5]))
+    assert first.tolist() == [0, 2, 4]
+    assert torch.equal(out, x.gather(1, source.unsqueeze(-1).expand_as(x)))
 
 
 def test_masked_mean():

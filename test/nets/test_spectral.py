@@ -15,10 +15,10 @@ from e2etts.nets.spectral import (
 
 
 def all_losses(fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
-    convergence, magnitude = stft_loss(fake, real)
+    convergence, magnitude = stft_loss(fake, real, (256, 512, 1024, 2048))
     return {"convergence": convergence, "magnitude": magnitude,
-            "mel": mel_loss(fake, real, 16000), "waveform": waveform_loss(fake, real),
-            **phase_loss(fake, real)}
+            "mel": mel_loss(fake, real, 16000, ((512, 40), (1024, 80))),
+            "waveform": waveform_loss(fake, real), **phase_loss(fake, real)}
 
 
 @pytest.fixture

@@ -118,6 +118,15 @@ def test_samples_are_heard_by_a_judge_before_and_after_the_joint_stage(here, cap
     assert {f"token_entropy_bits_{d}" for d in range(4)} | {"used_share", "q_grad_lm"} <= set(first)
 
 
+def test_probe_reads_every_recording_of_dev(here):
+    assert run("probe", "tokenizer") == 0
+    found = json.loads((here / "exp/t/tokenizer/probe.json").read_text())
+    table = found["recognition"]["dev"]
+    assert len(table["utts"]) == len(table["edits"]) == 4 and min(table["labels"]) > 0
+    assert all(right in (True, False) for right in table["speaker_right"])
+    assert found["tokens"]["tokens"] > 24 and found["parameters"]["lm"] > 0
+
+
 def test_stage_before_its_input_names_the_missing_checkpoint(here, capsys):
     shutil.rmtree(here / "exp/t/tokenizer")
     assert run("train", "lm") == 2

@@ -20,8 +20,7 @@ from toy import (
 
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import load_checkpoint, load_state
-from e2etts.train.config import HealthConfig, SpikeConfig
-from e2etts.train.loop import TrainConfig
+from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
 
 
 def constant_stream(cursor, *ranks):
@@ -239,7 +238,7 @@ def test_stop_during_validation_is_made_up_for(tmp_path):
         yield make_batch(1001)
 
     trainer = make_trainer(Regression(), tmp_path)
-    trainer.dev_batches = stopping
+    trainer.evaluator.batches = stopping
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     assert load_state(tmp_path / "state")[1]["step"] == 8

@@ -8,19 +8,19 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from e2etts.data.batch import Batch
-from e2etts.train.config import HealthConfig, SpikeConfig
-from e2etts.train.loop import TrainConfig, Trainer
+from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
+from e2etts.train.loop import Trainer
 from e2etts.train.task import Losses, Task
 
-BANDS = 4
+ROWS, FRAMES, BANDS = 4, 8, 4
 
 
-def make_batch(seed: int, rows: int = 4, frames: int = 8, names: str = "utt") -> Batch:
+def make_batch(seed: int) -> Batch:
     g = torch.Generator().manual_seed(seed)
-    mel = torch.randn(rows, frames, BANDS, generator=g)
-    lens, labels = torch.full((rows,), frames), torch.zeros(rows, dtype=torch.long)
-    return Batch(utts=[f"{names}{seed}-{i}" for i in range(rows)], mel=mel, mel_lens=lens,
-                 text=torch.zeros(rows, 1, dtype=torch.long), text_lens=torch.ones_like(lens),
+    mel = torch.randn(ROWS, FRAMES, BANDS, generator=g)
+    lens, labels = torch.full((ROWS,), FRAMES), torch.zeros(ROWS, dtype=torch.long)
+    return Batch(utts=[f"utt{seed}-{i}" for i in range(ROWS)], mel=mel, mel_lens=lens,
+                 text=torch.zeros(ROWS, 1, dtype=torch.long), text_lens=torch.ones_like(lens),
                  language=labels, speaker=labels, emotion=labels, voice_mel=mel, voice_lens=lens)
 
 
@@ -105,13 +105,13 @@ def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: N
         epoch, position = epoch + 1, 0
 
 
-def make_trainer(task: Task, folder, *, train=stream, dev=True, weights=None, identity=None,
-                 seed: int = 1, **options) -> Trainer:
+def make_trainer(task: Task, folder, *, train=stream, weights=None, identity=None, seed: int = 1,
+                 **options) -> Trainer:
     config = TrainConfig(**{
         "lr": 1e-2, "warmup_steps": 3, "max_steps": 12, "precision": "no", "log_every": 1,
         "validate_every": 4, "save_every": 100, "ema_decay": 0.9, **options})
     return Trainer(task, config, folder=folder, train=train,
-                   dev=(lambda: [make_batch(1000), make_batch(1001)]) if dev else None,
+                   dev=lambda: [make_batch(1000), make_batch(1001)],
                    weights=weights or {"error": 1.0, "fool": 0.1, "critic": 1.0},
                    frame_rate_hz=50.0, seed=seed, identity=identity)
 
@@ -131,7 +131,7 @@ def quick_spikes(**changes) -> HealthConfig:
 def shared_stream(cursor, rank=0, ranks=1, **changes):
     """``stream`` with each batch's rows shared between the ranks."""
     for batch, after in stream(cursor, **changes):
-        rows = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
+        rows = slice(rank * ROWS // ranks, (rank + 1) * ROWS // ranks)
         yield type(batch)(**{k: None if v is None else v[rows]
                              for k, v in vars(batch).items()}), after
 

@@ -1,11 +1,9 @@
 """The Asterisk core prompts: fetch, check, decode, leave out what is not plain speech."""
 
-import contextlib
 import gzip
 import hashlib
 import io
 import re
-import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,14 +13,16 @@ import av
 import numpy as np
 import soundfile
 from fetch import VERSION, fetch_all
-from settings import SAMPLE_RATE_HZ, CorpusConfig
+from settings import SAMPLE_RATE_HZ, MiniData
 from tqdm import tqdm
 
 from e2etts.data.datadir import write_text
+from e2etts.data.recordings import write_wav
 from e2etts.errors import UserError
 from e2etts.text import normalise
 
 HERE = Path(__file__).resolve().parent
+SILENCE_PEAK = 24  # -62 dB of full scale
 CREDITS = {
     "en": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
     "es": "Allison Smith (theivrvoice.com), CC BY-SA 3.0",
@@ -89,29 +89,13 @@ def decode(source: Path) -> np.ndarray:
     return np.concatenate(frames) if frames else np.zeros(0, np.int16)
 
 
-def cut_edges(wav: np.ndarray, keep_seconds: float, floor: int = 24) -> np.ndarray:
-    """Leave at most ``keep_seconds`` of digital silence (peak below -62 dB) at either end."""
-    loud = np.flatnonzero(np.abs(wav.astype(np.int32)) > floor)
+def cut_edges(wav: np.ndarray, keep_seconds: float) -> np.ndarray:
+    """Leave at most ``keep_seconds`` of digital silence at either end of int16 samples."""
+    loud = np.flatnonzero(np.abs(wav.astype(np.int32)) > SILENCE_PEAK)
     if not len(loud):
         return wav[:0]
     keep = round(keep_seconds * SAMPLE_RATE_HZ)
     return wav[max(0, loud[0] - keep): loud[-1] + 1 + keep]
-
-
-def write_wav(target: Path, wav: np.ndarray) -> None:
-    """16 kHz 16-bit PCM under a temporary name, renamed. Raises UserError when it cannot."""
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(str(part), wav, SAMPLE_RATE_HZ, "PCM_16", format="WAV")
-        part.replace(target)
-    except (OSError, soundfile.SoundFileError, AssertionError) as e:
-        # libsndfile tells of a full disk only by writing too little, which soundfile asserts
-        with contextlib.suppress(OSError):
-            part.unlink()
-        full = shutil.disk_usage(target.parents[1]).free < 1 << 20
-        raise UserError(f"{target}: cannot write audio: {'disk full' if full else e}; free some "
-                        "space and run again") from e
 
 
 def _decode_one(job: tuple[Path, Path, float]) -> str:
@@ -122,11 +106,11 @@ def _decode_one(job: tuple[Path, Path, float]) -> str:
         return f"not decodable: {e}"
     if not len(wav):
         return "silence"
-    write_wav(target, wav)
+    write_wav(target, wav, SAMPLE_RATE_HZ)
     return ""
 
 
-def prepare_prompts(root: Path, config: CorpusConfig) -> tuple[list[Prompt], list[tuple]]:
+def prepare_prompts(root: Path, config: MiniData) -> tuple[list[Prompt], list[tuple]]:
     """Fetch, check and decode; returns usable prompts and (language, name, reason) of the rest."""
     candidates, left_out, jobs = [], [], []
     for lang, (sounds, transcript) in fetch_all(root / "data/download", config).items():
@@ -175,7 +159,7 @@ def words_of(spoken: str) -> str:
     return " ".join(re.sub(r"[.,?!]", " ", spoken).split())
 
 
-def attribution(config: CorpusConfig) -> str:
+def attribution(config: MiniData) -> str:
     voices = "\n".join(f"  {lang}: {CREDITS[lang]}" for lang in config.languages)
     return ATTRIBUTION.format(version=VERSION, voices=voices, silence=config.edge_silence_seconds)
 
@@ -233,7 +217,7 @@ def text_reason(name: str, text: str, lang: str) -> str:
     return ""
 
 
-def judge(path: Path, spoken: str, seconds: float, config: CorpusConfig) -> str:
+def judge(path: Path, spoken: str, seconds: float, config: MiniData) -> str:
     """Why a decoded prompt is left out; empty when it is good."""
     wav, _ = soundfile.read(str(path), dtype="float32")
     if float(np.sqrt(np.mean(wav ** 2))) < 1e-3:

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from settings import CorpusConfig
+from settings import MiniData
 
 from e2etts.data.download import fetch_resumable
 from e2etts.errors import UserError
@@ -32,7 +32,7 @@ def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
         print(line, flush=True)
 
 
-def fetch_all(download: Path, config: CorpusConfig) -> dict[str, tuple[Path, Path]]:
+def fetch_all(download: Path, config: MiniData) -> dict[str, tuple[Path, Path]]:
     """Language -> (folder of .g722 files, transcript), from the release, else from Debian.
 
     What is there is used; a release that cannot be reached is tried once, not per language.
@@ -50,7 +50,7 @@ def fetch_all(download: Path, config: CorpusConfig) -> dict[str, tuple[Path, Pat
     return found
 
 
-def fetch_release(lang: str, download: Path, config: CorpusConfig) -> str:
+def fetch_release(lang: str, download: Path, config: MiniData) -> str:
     """Download and unpack one language; why it failed, empty when it did not."""
     name = f"asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
     try:

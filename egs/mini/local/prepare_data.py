@@ -5,7 +5,6 @@
 Run in the recipe folder. A second run redoes nothing that is there. See SOURCES.md.
 """
 
-import argparse
 import collections
 import hashlib
 import json
@@ -14,12 +13,14 @@ import time
 from pathlib import Path
 
 import synthetic
-from asterisk import HERE, Prompt, attribution, order, prepare_prompts, words_of
+from asterisk import HERE, Prompt, attribution, prepare_prompts, words_of
 from fetch import REPO, run_fetch_deb
 from sentences import PACKAGES, voice_texts
-from settings import SAMPLE_RATE_HZ, CorpusConfig
+from settings import SAMPLE_RATE_HZ, MiniData
+from split import hold_out, split
 
-from e2etts.config import build, fingerprint, merge, parse_overrides, read_yaml
+from e2etts.config import fingerprint
+from e2etts.data.corpus import Job, run
 from e2etts.data.datadir import DataDir, read_table, write_text
 from e2etts.data.validate import Limits, clean_directory
 from e2etts.errors import UserError
@@ -29,27 +30,19 @@ from e2etts.text import normalise
 PROGRAMS = ["flite", "espeak-ng"]
 
 
-def load_config(path: Path | None, overrides: list[str]) -> tuple[CorpusConfig, Path]:
-    """The ``corpus_data`` section, and the folder for the sets (``corpus.data_dir``).
-
-    Overrides of other sections are left to other stages.
-    """
-    tree = merge(read_yaml(path) if path else {}, parse_overrides(overrides))
-    config = build(CorpusConfig, tree.get("corpus_data") or {}, "corpus_data")
-    return config, Path((tree.get("corpus") or {}).get("data_dir", "data"))
-
-
-def main(args: argparse.Namespace) -> None:
+def prepare(job: Job) -> None:
     """Recordings and synthetic speech go to data/, whatever the folder of the sets is: all
     configurations share them."""
-    config, data = load_config(args.config, args.overrides)
-    root = Path.cwd()
+    config, data, root = job.config, job.data, Path.cwd()
+    if job.corpus_dir is not None:
+        raise UserError(f"--corpus_dir {job.corpus_dir}: this recipe takes none: archives that are "
+                        "here already belong in data/download")
     if (done := Done(root, data, config)).unchanged():
         print(f"{done.table()}\ndata: nothing has changed since {data} was made; remove "
               f"{done.path} to check it anew", flush=True)
         return
     clock = Clock()
-    fetch_programs(config)
+    fetch_programs()
     clock.lap("programs")
     prompts, left_out = prepare_prompts(root, config)
     sentences = read_sentences(HERE / "sentences.txt", config)
@@ -68,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
         write_text(data / "ATTRIBUTION", attribution(config))
     limits = Limits(sample_rate_hz=SAMPLE_RATE_HZ)
     for name in sets:
-        clean_directory(data / name, limits, config.policy, root)
+        clean_directory(data / name, limits, config.policy)
     clock.lap("sets and validation")
     table = set_table(data, sets, spoken)
     print(f"{table}\n{clock.line()}", flush=True)
@@ -79,12 +72,12 @@ class Done:
     """``done.json``: what the data was made of and what it is, so that a second run can tell in
     a second that nothing is to be done."""
 
-    def __init__(self, root: Path, data: Path, config: CorpusConfig) -> None:
+    def __init__(self, root: Path, data: Path, config: MiniData) -> None:
         self.root, self.data, self.path = root, data, data / "done.json"
-        sources = [*sorted(HERE.glob("*.*")), *sorted((REPO / "e2etts").glob("*.py")),
-                   *sorted((REPO / "e2etts/data").glob("*.py"))]
+        sources = [*HERE.glob("*.*"), *(p for folder in ("e2etts", "e2etts/data", "e2etts/text")
+                                        for p in (REPO / folder).glob("*.py"))]
         self.inputs = fingerprint({"config": fingerprint(config), "sources": {
-            p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}})
+            str(p.relative_to(REPO)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}})
 
     def unchanged(self) -> bool:
         """Whether configuration, scripts and all files of the sets are as they were."""
@@ -130,7 +123,7 @@ class Clock:
         return "data: seconds: " + ", ".join(f"{n} {s:.0f}" for n, s in self.laps)
 
 
-def fetch_programs(config: CorpusConfig) -> None:
+def fetch_programs() -> None:
     """flite and espeak-ng into tools/deb, unless the machine has them."""
     for name in PROGRAMS:
         try:
@@ -140,7 +133,7 @@ def fetch_programs(config: CorpusConfig) -> None:
             return
 
 
-def read_sentences(path: Path, config: CorpusConfig) -> list[tuple[str, str]]:
+def read_sentences(path: Path, config: MiniData) -> list[tuple[str, str]]:
     """(language, text) of the free sentences, in the file's order."""
     out = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -153,40 +146,8 @@ def read_sentences(path: Path, config: CorpusConfig) -> list[tuple[str, str]]:
     return out
 
 
-def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
-          config: CorpusConfig) -> dict[str, list[Prompt]]:
-    """Sets of real prompts by the hash of their normalised text.
-
-    Test and dev take texts that occur once, with at least ``test_least_words`` words and a
-    length in ``test_seconds``: shorter ones cannot be judged by a recogniser. Prompts whose text
-    is a free sentence are refused.
-    """
-    sets: dict[str, list[Prompt]] = {"train": [], "dev": []}
-    free = {(lang, words_of(normalise(text, lang))) for lang, text in sentences}
-    for lang in config.languages:
-        mine = [p for p in prompts if p.lang == lang]
-        for p in mine:
-            if (lang, p.key) in free:
-                raise UserError(f"local/sentences.txt: '{p.text}' is a prompt ({p.utt}); choose "
-                                "another sentence")
-        mine.sort(key=lambda p: (order(config.seed, p.lang, p.key), p.utt))
-        times = collections.Counter(p.key for p in mine)
-        low, high = config.test_seconds
-        judged = [p for p in mine if times[p.key] == 1 and low <= p.seconds <= high
-                  and len(p.key.split()) >= config.test_least_words]
-        tests, devs = config.test_utts.get(lang, 0), config.dev_utts
-        if len(judged) < tests + devs:
-            raise UserError(f"corpus_data.test_utts.{lang}={tests}, dev_utts={devs}: only "
-                            f"{len(judged)} prompts can be judged; lower the numbers")
-        sets[f"test_{lang}"] = judged[:tests]
-        sets["dev"] += judged[tests: tests + devs]
-        held = {p.utt for p in judged[: tests + devs]}
-        sets["train"] += [p for p in mine if p.utt not in held]
-    return {name: chosen for name, chosen in sets.items() if chosen}
-
-
 def synthesise(train: list[Prompt], barred: set[str], root: Path,
-               config: CorpusConfig) -> tuple[list[synthetic.Spoken], list[tuple]]:
+               config: MiniData) -> tuple[list[synthetic.Spoken], list[tuple]]:
     """Texts for every voice with hours, spoken."""
     amounts: dict[str, dict[str, int]] = {}
     for voice, hours in config.hours.items():
@@ -202,33 +163,6 @@ def synthesise(train: list[Prompt], barred: set[str], root: Path,
         texts |= voice_texts(lang, voices, train, barred, deb, config)
     spoken, failed = synthetic.speak_all(texts, config.hours, root, config)
     return spoken, [(synthetic.voice_language(v), t, reason) for v, t, reason in failed]
-
-
-def hold_out(spoken: list[synthetic.Spoken], train: list[Prompt],
-             config: CorpusConfig) -> dict[str, list[synthetic.Spoken]]:
-    """Synthetic speech by set: labelled utterances of every voice and style are held out for
-    test_style and dev, as far as their texts are said only once and are no train prompt."""
-    times = collections.Counter(s.text for s in spoken)
-    known = {p.key for p in train}
-    by_style: dict[tuple[str, str], list[synthetic.Spoken]] = {}
-    for s in spoken:
-        if s.style:
-            found = by_style.setdefault((s.voice, s.style), [])
-            found += [s] if times[s.text] == 1 and words_of(s.text) not in known else []
-    out: dict[str, list[synthetic.Spoken]] = {"train": [], "dev": [], "test_style": []}
-    held: set[str] = set()
-    for (voice, style), found in by_style.items():
-        found.sort(key=lambda s: order(config.seed, s.lang, s.text))
-        wanted = config.style_test_utts + config.style_dev_utts
-        if len(found) < 2 * wanted:
-            raise UserError(f"corpus_data.hours.{voice}+{style}: {len(found)} "
-                            f"utterances of texts of their own, {wanted} are to be held out: "
-                            "raise the hours, or lower style_test_utts and style_dev_utts")
-        out["test_style"] += found[: config.style_test_utts]
-        out["dev"] += found[config.style_test_utts : wanted]
-        held |= {s.utt for s in found[:wanted]}
-    out["train"] = [s for s in spoken if s.utt not in held]
-    return {name: some for name, some in out.items() if some}
 
 
 def write_sets(data: Path, sets: dict[str, list[Prompt]], sentences: list[tuple[str, str]],
@@ -287,18 +221,4 @@ def set_table(data: Path, sets: dict[str, list[Prompt]],
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="corpus_data.KEY=VALUE")
-    try:
-        main(parser.parse_args())
-    except UserError as error:
-        print(f"data: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"data: error: {error.filename or Path.cwd()}: {error.strerror}; free space or "
-              "correct the rights", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(run(__doc__, MiniData, prepare))

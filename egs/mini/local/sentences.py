@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asterisk import Prompt, words_of
-from settings import CorpusConfig
+from settings import MiniData
 
 from e2etts.errors import UserError
 from e2etts.text import normalise
@@ -111,7 +111,7 @@ def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
 
 
 def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidden: set[str],
-                deb: Path, config: CorpusConfig) -> dict[str, list[str]]:
+                deb: Path, config: MiniData) -> dict[str, list[str]]:
     """Texts for every voice of a language, more than enough for ``amounts`` (voice: sentences).
 
     Open sentences are dealt out, so that no two voices share one; each voice also says prompts

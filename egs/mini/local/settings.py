@@ -8,13 +8,16 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """``hours``: synthetic speech per voice; ``VOICE+STYLE`` is speech of that voice with the
+class MiniData:
+    """``hours``: of synthetic speech per voice; ``VOICE+STYLE`` is speech of that voice with the
     style as its emotion label, of which ``style_test_utts`` for each voice and style become the
     set test_style and ``style_dev_utts`` go to dev. ``prompts_per_language``: how many recordings
     of each language are used at all (seeded choice), None for all. ``test_utts`` and
-    ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. The
-    shares are of the sentences of a synthetic voice.
+    ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. Recordings
+    that are longer than ``longest_seconds`` or spoken at another rate than
+    ``characters_per_second`` are left out; of silence at their edges ``edge_silence_seconds`` stay.
+    The shares are of the sentences of a synthetic voice. ``policy``: what is done with faulty
+    utterances, see ``e2etts validate``.
     """
 
     seed: int = 1

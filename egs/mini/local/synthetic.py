@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
-from asterisk import write_wav
-from settings import SAMPLE_RATE_HZ, CorpusConfig
+from settings import SAMPLE_RATE_HZ, MiniData
 from tqdm import tqdm
 
+from e2etts.data.recordings import write_wav
 from e2etts.errors import UserError
 from e2etts.programs import Program, find_program
 
@@ -82,7 +82,7 @@ def texts_needed(hours: float) -> int:
 
 
 def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
-              config: CorpusConfig) -> tuple[list[Spoken], list[tuple]]:
+              config: MiniData) -> tuple[list[Spoken], list[tuple]]:
     """Speak texts in their order until each voice has its hours.
 
     The cut depends on durations alone, so that a run that was broken off, or that has other
@@ -144,7 +144,7 @@ def speak(text: str, voice: str, root: Path,
             wav = torchaudio.functional.resample(
                 torch.from_numpy(wav), rate, SAMPLE_RATE_HZ).numpy()
         write_wav(target, np.round(32767 * wav * min(1.0, 0.98 / float(np.abs(wav).max())))
-                  .astype(np.int16))
+                  .astype(np.int16), SAMPLE_RATE_HZ)
     return utt, path, soundfile.info(str(target)).duration, ""
 
 

@@ -1,0 +1,82 @@
+"""Voices of a trained system, from the recordings of training and enrolment."""
+
+import numpy as np
+import torch
+
+from e2etts.audio import load_wav
+from e2etts.data.datadir import read_table
+from e2etts.errors import UserError
+from e2etts.infer.pipeline import Prompt, Synthesizer
+from e2etts.recipe import RecipeConfig
+
+
+class Voices:
+    """Voices and voice prompts of known speakers, from their prepared recordings.
+
+    Raises UserError for a set that is not prepared.
+    """
+
+    def __init__(self, recipe: RecipeConfig, synthesizer: Synthesizer):
+        self.config, self.synthesizer = recipe.synthesis, synthesizer
+        sets = [recipe.dump(name) for name in (recipe.corpus.train, recipe.corpus.enrol) if name]
+        self.wavs, self.text, self.lang, speaker_of, frames = (
+            {u: v for folder in sets for u, v in read_table(folder / table).items()}
+            for table in ("wav.scp", "text", "utt2lang", "utt2spk", "utt2num_frames"))
+        self.frames = {utt: int(count) for utt, count in frames.items()}
+        self.of_speaker: dict[str, list[str]] = {}
+        for utt, speaker in speaker_of.items():
+            self.of_speaker.setdefault(speaker, []).append(utt)
+        emotions = recipe.dump(recipe.corpus.train) / "utt2emo"
+        styled = read_table(emotions) if emotions.is_file() else {}
+        self.heard = {(speaker_of[utt], style) for utt, style in styled.items()}
+        self._voices: dict[str, torch.Tensor] = {}
+
+    def references(self, speaker: str) -> list[str]:
+        """Recordings that stand for a speaker, spread over all that there are.
+
+        Raises UserError where there is none."""
+        utts = self.of_speaker.get(speaker)
+        if not utts:
+            known = sorted(self.of_speaker)
+            raise UserError(f"speaker '{speaker}' has no recordings in training or enrolment; "
+                            f"speakers: {', '.join(known[:20])}{', ...' if known[20:] else ''}")
+        step = -(-len(utts) // self.config.references)
+        return [self.wavs[u] for u in utts[::step]]
+
+    def voice(self, speaker: str) -> torch.Tensor:
+        """(X,) mean voice of a speaker's references."""
+        if speaker not in self._voices:
+            wavs = [self._load(path) for path in self.references(speaker)]
+            self._voices[speaker] = self.synthesizer.voice(wavs)
+        return self._voices[speaker]
+
+    def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
+        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
+        style that training has heard of that speaker."""
+        if (speaker, style) in self.heard:
+            return self.voice(speaker)
+        return self.voice(self.config.readers.get(lang, speaker))
+
+    def speaker_of(self, lang: str) -> str:
+        """The first speaker of a language, in alphabetical order. Raises UserError without one."""
+        for speaker in sorted(self.of_speaker):
+            if self.lang[self.of_speaker[speaker][0]] == lang:
+                return speaker
+        known = sorted(set(self.lang.values()))
+        raise UserError(f"no speaker of language '{lang}' in training or enrolment: name one with "
+                        f"--speaker, or a language of {', '.join(known)}")
+
+    def prompt(self, speaker: str) -> tuple[Prompt, torch.Tensor, str] | None:
+        """(prompt, its voice (X,), wav) of the longest recording of a speaker that is short enough
+        for one; None where none is."""
+        limit = self.config.prompt_max_seconds * self.synthesizer.audio.frame_rate_hz
+        utts = [u for u in self.of_speaker[speaker] if self.frames[u] <= limit]
+        if not utts:
+            return None
+        utt = max(utts, key=lambda u: (self.frames[u], u))
+        wav = self._load(self.wavs[utt])
+        prompt = self.synthesizer.prompt(wav, self.text[utt], self.lang[utt])
+        return prompt, self.synthesizer.voice([wav]), self.wavs[utt]
+
+    def _load(self, path: str) -> np.ndarray:
+        return load_wav(path, self.synthesizer.audio.sample_rate_hz)
