@@ -75,6 +75,29 @@ from e2etts.text import (
     ("ru", "Нажмите 1 и т.д.", "нажмите один и так далее"),
     ("ru", "2-й звонок", "второй звонок"),
     ("ru", "Ёлка и йод", "ёлка и йод"),
+    ("en", "The 1990s and the '60s, 1914–1918", "the nineteen nineties and the sixties, nineteen "
+                                                "fourteen to nineteen eighteen"),
+    ("en", "$5M, £20k or -$5; ¥500", "five million dollars, twenty thousand pounds or minus five "
+                                     "dollars, five hundred yen"),
+    ("en", "½ cup, 2 3/4 and .5", "one half cup, two and three quarters and zero point five"),
+    ("en", "10:05am or 9 pm. No. I said No. 5.", "ten oh five a m or nine p m. no. i said number "
+                                                 "five."),
+    ("en", "−5 °C at 60 km/h, 1 km; x² = 3.14159", "minus five degrees celsius at sixty kilometers "
+        "per hour, one kilometer, x squared equals three point one four one five nine"),
+    ("en", "Ｆｕｌｌ ｗｉｄｔｈ： ﬁne １２", "full width, fine twelve"),
+    ("de", "Die 90er, 8.15 Uhr, 5,50 EUR", "die neunziger, acht uhr fünfzehn, fünf euro und "
+                                           "fünfzig cent"),
+    ("de", "2,5 Mio. Euro, 20 °C, 1 km, ½", "zwei komma fünf millionen euro, zwanzig grad celsius, "
+                                            "ein kilometer, ein halb"),
+    ("fr", "La 1re à N°5, 10 km", "la première à numéro cinq, dix kilomètres"),
+    ("es", "EE. UU., n.º 5, 3 kg", "estados unidos, número cinco, tres kilogramos"),
+    ("it", "l'8 marzo, all'1:00, n. 5", "l'otto marzo, all'una in punto, numero cinque"),
+    ("ru", "1 %, 2%, 3,5 %, 21 км, £2", "один процент, два процента, три целых пять десятых "
+                                        "процента, двадцать один километр, два фунта"),
+    ("ru", "2-я, 3-е, 5-го, в 90-е годы, и т. д.", "вторая, третье, пятого, в девяностые годы, и "
+                                                   "так далее"),
+    ("zh", "二〇二四年，￥100.50元，1,234人", "二零二四年, 一百点五零元, 一千二百三十四人"),
+    ("zh", "10：30，1～5，½", "十点三十分, 一到五, 二分之一"),
 ])
 def test_text_as_it_is_read_aloud(lang, written, spoken):
     assert normalise(written, lang) == spoken
