@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from random import Random
 
 import pytest
 import tokenizers
@@ -17,6 +18,7 @@ from e2etts.text import (
     UNKNOWN,
     TextConfig,
     TextTokenizer,
+    espeak,
     normalise,
     phonemise,
 )
@@ -165,6 +167,28 @@ def test_a_clause_of_any_length_is_spoken_whole():
 @needs_espeak
 def test_no_lines_no_phonemes():
     assert phonemise([], "en") == []
+
+
+SAID = {
+    "en": "the old river of the a to and then i would have been there when it was read again by an "
+          "x ray at ten thirty p m smith's naïve привет 你好 zzz",
+    "en-gb": "water and a bottle of", "de": "der die das und nicht vielleicht über größe straßen",
+    "es": "y el de la pero adónde pingüino a", "it": "e l'otto di perché che gli gnocchi",
+    "fr": "de la votre et les amis sont arrivés aux états unis en dix heures un",
+    "ru": "для но от что есть в замок и привет smith щука"}
+
+
+@needs_espeak
+@pytest.mark.parametrize("lang", SAID)
+def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
+    voice = "en-us" if lang == "en" else "es-419" if lang == "es" else lang
+    if espeak._library(find_program("espeak-ng").path) is None:
+        pytest.skip("this espeak-ng has no library that can be loaded")
+    random, words = Random(0), SAID[lang].split()
+    clauses = words + [" ".join(random.choices(words, k=random.randint(1, 12))) for _ in range(60)]
+    by_library = espeak.sounds(clauses, voice)
+    monkeypatch.setattr(espeak, "_library", lambda program: None)
+    assert by_library == espeak.sounds(clauses, voice)
 
 
 def fake_espeak(tmp_path, monkeypatch, script):
