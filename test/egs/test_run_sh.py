@@ -3,6 +3,7 @@ stage 5 alone, with tiny nets on small trees in the published layout."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,8 +101,10 @@ def test_all_stages_then_stage_5_alone(name, programs, tmp_path):
     log = json.loads((recipe / "exp/tiny/stages.json").read_text())
     assert [entry["stage"] for entry in log] == list(range(1, 12))
     assert (recipe / "exp/tiny/pack/SHA256SUMS").is_file()
-    more = run(recipe, "--stage", "5", "--stop_stage", "5", "stages.lm.train.max_steps=3")
-    assert "step 3" in more
+    more = run(recipe, "--stage", "5", "stages.lm.train.max_steps=3")
+    assert "step 3" in more and "stage 4 " not in more
+    assert [line.split()[1] for line in more.splitlines() if re.match(r"stage \d+ \w+: reads", line)
+            ] == ["5", "6", "7", "8", "9", "10", "11"]
 
 
 @pytest.mark.nightly
