@@ -86,6 +86,7 @@ from e2etts.text import (
                                                  "five."),
     ("en", "−5 °C at 60 km/h, 1 km; x² = 3.14159", "minus five degrees celsius at sixty kilometers "
         "per hour, one kilometer, x squared equals three point one four one five nine"),
+    ("en", "12 Elm St., of St. James", "twelve elm street, of saint james"),
     ("en", "Ｆｕｌｌ ｗｉｄｔｈ： ﬁne １２", "full width, fine twelve"),
     ("de", "Die 90er, 8.15 Uhr, 5,50 EUR", "die neunziger, acht uhr fünfzehn, fünf euro und "
                                            "fünfzig cent"),

@@ -41,6 +41,8 @@ def normalise(text: str, lang: str) -> str:
     base = language_of(lang)
     out = _WIDE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
     out = unicodedata.normalize("NFC", out).translate(_CHARACTERS)
+    if base == "en":  # Elm St., but St. James
+        out = re.sub(r"(?<=[a-z] )St\.(?!\s+[A-Z])", "Street", out)
     out = _mandarin(out) if base == "zh" else _written_out(out.lower(), base, lang)
     for symbol, spoken in SYMBOLS[base].items():
         out = out.replace(symbol, f" {spoken} ")
