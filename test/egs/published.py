@@ -148,7 +148,7 @@ def emilia(root, speakers: int = 8, clips: int = 4) -> None:
                 members[1][2]["language"] = "fr"
                 members[2][2]["id"] = "../../escape"
                 members[3][1] = None
-                members[4][2]["text"] = " Thank you for watching. " * 6
+                members[4][2]["text"] = " Thank you for watching. " * 8
                 members[5][2]["text"] = " Then she said 再见."
                 for clip in range(clips):  # a speaker of bad_speakers.txt
                     key = f"EN_B00013_S00913_W{clip:06d}"

@@ -162,6 +162,16 @@ def test_emilia(stage1, tmp_path):
     assert load("train") == train
 
 
+def test_emilia_what_a_recogniser_has_not_heard():
+    misheard = module("emilia")._misheard
+    assert not misheard("Ja, naïve Œuvre: Straße, no no no no!", "fr")
+    assert not misheard("他说ＯＫ，好的好的好的。", "zh")
+    assert not misheard("カタカナー、漢字々", "ja")
+    assert "'い' is of another script" in misheard("这是いい", "zh")
+    assert "'ا' is of another script" in misheard("and ا", "en")
+    assert misheard("好的吧好的吧好的吧好的吧好的吧好的吧", "zh") == "text: repeats '好的吧'"
+
+
 @pytest.mark.parametrize("name", ["../EN_x_W000000.json", "/EN_x_W000000.json"])
 def test_emilia_an_archive_that_names_places_outside_is_refused(stage1, tmp_path, name):
     published.write_tar(tmp_path / "corpus/Emilia/EN/EN-B000000.tar", [(name, b"{}")])

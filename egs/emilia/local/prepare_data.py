@@ -40,7 +40,7 @@ PUBLISHED_HOURS = {"en": 46828, "zh": 49922, "de": 1590, "fr": 1381, "ja": 1715,
 _KEY = re.compile(r"[A-Z]{2}_[A-Za-z0-9_-]+")
 _SCRIPTS = {"zh": ("CJK", "LATIN"), "ja": ("CJK", "HIRAGANA", "KATAKANA", "LATIN"),
             "ko": ("HANGUL", "CJK", "LATIN")}
-_LOOP = re.compile(r"(\S.{2,30}?)\1{4,}")
+_LOOP = re.compile(r"(\S.{2,30}?)\1{5,}")
 BAD_SPEAKERS = {line for line in Path(__file__).with_name("bad_speakers.txt").read_text(
     "utf-8").splitlines() if not line.startswith("#")}
 
@@ -135,7 +135,9 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
 def _misheard(text: str, lang: str) -> str:
     """What shows that the recogniser has not written what is said; empty where nothing does."""
     scripts = _SCRIPTS.get(lang, ("LATIN",))
-    foreign = [c for c in text if c.isalpha() and not unicodedata.name(c, "").startswith(scripts)]
+    letters = [c for c in unicodedata.normalize("NFKC", text)
+               if unicodedata.category(c) in ("Lu", "Ll", "Lo")]
+    foreign = [c for c in letters if not unicodedata.name(c, "").startswith(scripts)]
     if foreign:
         return f"text: '{foreign[0]}' is of another script"
     return f"text: repeats '{loop[1].strip()}'" if (loop := _LOOP.search(text)) else ""
