@@ -90,6 +90,11 @@ from e2etts.text import (
     ("en", "Ｆｕｌｌ ｗｉｄｔｈ： ﬁne １２", "full width, fine twelve"),
     ("de", "Die 90er, 8.15 Uhr, 5,50 EUR", "die neunziger, acht uhr fünfzehn, fünf euro und "
                                            "fünfzig cent"),
+    ("en", "31/12/1999, 10%-20%, 5¢", "december thirty first nineteen ninety nine, ten percent "
+                                      "twenty percent, five cents"),
+    ("de", "1 Mio. €", "eine million euro"), ("es", "1 millón €", "un millón de euros"),
+    ("fr", "1,5 M€, la 2nde", "un virgule cinq million d'euros, la deuxième"),
+    ("ru", "2 тыс. руб. 5 коп.", "две тысячи рублей пять копеек"),
     ("de", "2,5 Mio. Euro, 20 °C, 1 km, ½", "zwei komma fünf millionen euro, zwanzig grad celsius, "
                                             "ein kilometer, ein halb"),
     ("fr", "La 1re à N°5, 10 km", "la première à numéro cinq, dix kilomètres"),

@@ -70,7 +70,7 @@ def _agreeing(value: str, forms: tuple[str, ...], lang: str) -> str:
 def signs(text: str, lang: str) -> str:
     """Minus, ranges, fractions, and in English decades and halves of the day."""
     minus, to = WORDS[lang]["minus"], WORDS[lang]["to"]
-    text = re.sub(r"(?<![\w.])(?:-([$€£])|([$€£])-|-)(?=\d)",
+    text = re.sub(r"(?<![\w.%$€£])(?:-([$€£])|([$€£])-|-)(?=\d)",
                   lambda m: f" {minus} {m[1] or m[2] or ''}", text)
     years = r"\b(1[1-9]\d\d|20\d\d)[-–](1[1-9]\d\d|20\d\d)\b(?!-)"
     if lang != "ru":
@@ -141,7 +141,11 @@ def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
         forms, of = MAGNITUDES[lang][scale]
         of = "d'" if of == "de" and lang == "fr" and currency[-1][0] in "aeiou" else \
             f"{of} ".lstrip()
-        said = "одна" if scale == "тыс." and value == "1" else _decimal(value, lang)
+        said = _decimal(value, lang)
+        if value == "1":
+            said = "eine" if lang == "de" else WORDS[lang]["one"]
+        if scale == "тыс." and not cents:
+            said = _words(int(whole), lang, gender="f")
         return f"{said} {_agreeing(value, forms, lang)} {of}{currency[-1]}"
     if len(cents) in (0, 2) and len(whole) < 10:
         try:
@@ -223,6 +227,8 @@ def dates(text: str, lang: str, month_first: bool) -> str:
 
 def _date(written: str, day: str, month: str, year: str | None, *, lang: str,
           before: str | None = None, comma: str = "") -> str:
+    if int(month) > 12 >= int(day):
+        day, month = month, day
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
         return written
     name = DATES[lang][int(month) - 1].split("|")[0]

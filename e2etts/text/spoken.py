@@ -28,7 +28,7 @@ ABBREVIATIONS: dict[str, dict[str, str]] = {
            "др.": "другие", "гг.": "годы", "г.": "год", "ул.": "улица", "д.#": "дом",
            "кв.#": "квартира", "№": "номер", "тел.": "телефон", "д-р": "доктор",
            "г-н": "господин", "г-жа": "госпожа", "тыс.": "тысяч", "млн": "миллионов",
-           "млрд": "миллиардов"},
+           "млрд": "миллиардов", "коп.": "копеек"},
     "zh": {},
 }
 
@@ -38,7 +38,7 @@ SYMBOLS: dict[str, dict[str, str]] = {
            "²": "hoch zwei", "³": "hoch drei"},
     "en": {"@": "at", "#": "number", "%": "percent", "&": "and", "+": "plus", "=": "equals",
            "$": "dollar", "€": "euro", "£": "pound", "°": "degrees", "*": "star", "²": "squared",
-           "³": "cubed"},
+           "³": "cubed", "¢": "cents"},
     "es": {"@": "arroba", "#": "numeral", "%": "por ciento", "&": "y", "+": "más", "=": "igual",
            "$": "dólar", "€": "euro", "£": "libra", "°": "grados", "*": "asterisco",
            "²": "al cuadrado", "³": "al cubo"},
@@ -85,7 +85,7 @@ MAGNITUDES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
            "trillion": (("trillion", "trillion"), "")},
     "es": {"mil": (("mil", "mil"), ""),
            **dict.fromkeys(("millón", "millones"), (("millón", "millones"), "de"))},
-    "fr": {**dict.fromkeys(("million", "millions"), (("million", "millions"), "de")),
+    "fr": {**dict.fromkeys(("million", "millions", "m"), (("million", "millions"), "de")),
            **dict.fromkeys(("milliard", "milliards"), (("milliard", "milliards"), "de"))},
     "it": {"mila": (("mila", "mila"), ""),
            **dict.fromkeys(("milione", "milioni"), (("milione", "milioni"), "di")),
@@ -147,7 +147,7 @@ THOUSANDS = {"de": ".", "en": ",", "es": ".", "it": ".", "fr": " \u00a0\u202f",
              "ru": " \u00a0\u202f"}
 ORDINALS = {
     "en": r"(\d+)(?:st|nd|rd|th)\b", "es": r"(\d+)\.?(?:º|ª|er\b|°)", "it": r"(\d+)(?:º|ª|°)",
-    "fr": r"(\d+)(?:ers?|(è?res?)|[èe]?mes?|es?)\b",
+    "fr": r"(\d+)(?:ers?|(è?res?)|[èe]?mes?|ndes?|nds?|es?)\b",
     "ru": r"(\d+)-(ы[йх]|ой|[йхмя]|ая|о?е|о?го|о?му|ом|ые)\b(?=(\s+год[ыа])?)"}
 # Russian endings that are not of the masculine nominative -> what num2words calls their form
 RUSSIAN_ENDINGS: dict[str, dict[str, str | bool]] = {
