@@ -24,9 +24,9 @@ class Published:
     about_hours: float | None = None
 
     def __str__(self) -> str:
-        told = {"utterances": self.utterances, "h": self.hours, "speakers": self.speakers}
-        return ", ".join([f"{value:,} {kind}" for kind, value in told.items() if value is not None]
-                         + [f"about {self.about_hours:g} h"] * (self.about_hours is not None))
+        told = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
+                ("about {:g} h", self.about_hours), ("{:,} speakers", self.speakers))
+        return ", ".join(form.format(value) for form, value in told if value is not None)
 
     def agrees(self, size: Size) -> bool:
         """Counts must be equal, hours as far as they are told."""

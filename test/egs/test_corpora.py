@@ -197,14 +197,14 @@ def test_sizes_are_compared_as_they_are_told():
     about = Published(about_hours=85)
     assert about.agrees(Size(1, 88.0, 1)) and not about.agrees(Size(1, 80.0, 1))
     assert str(Published(88035, speakers=218, about_hours=85)) == (
-        "88,035 utterances, 218 speakers, about 85 h")
+        "88,035 utterances, about 85 h, 218 speakers")
 
 
 def test_a_corpus_is_compared_as_a_whole_too(stage1, tmp_path):
     published.aishell3(tmp_path / "corpus")
     status, told, said = stage1("aishell3", "CorpusData")
     assert status == 2 and "train, test, all: not the published size" in said
-    assert "all: 24 utterances, 0.01 h, 3 speakers (published: 88,035 utterances, 218 " in told
+    assert "all: 24 utterances, 0.01 h, 3 speakers (published: 88,035 utterances, about" in told
 
 
 def test_an_utterance_that_occurs_twice_is_told(stage1, tmp_path):
