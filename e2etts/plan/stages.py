@@ -84,15 +84,18 @@ def plan_parts(recipe: RecipeConfig, vocab: Vocab, machine: Machine) -> dict[str
     """The parts of the system, and the vocoder where a stage trains one."""
     plans: dict[str, PartPlan] = {}
     for name, stage in recipe.stages.items():
-        task = _meta_task(recipe, name, vocab)
         is_vocoder = stage.task == "vocoder"
+        learning = {"vocoder"} if is_vocoder else set(stage.trainable)
+        learning -= {part for part, plan in plans.items() if plan.learning_bytes}
+        if not learning:
+            continue
+        task = _meta_task(recipe, name, vocab)
         nets = {"vocoder": task.vocoder} if is_vocoder else dict(task.system.named_children())
         for part, net in nets.items():
-            learns = is_vocoder or part in stage.trainable
-            if part not in plans or learns and not plans[part].learning_bytes:
-                held = state_bytes(net.requires_grad_(learns), stage.train, machine)
+            if part in learning or part not in plans:
+                held = state_bytes(net.requires_grad_(part in learning), stage.train, machine)
                 plans[part] = PartPlan(count_parameters(net), held["weights"],
-                                       sum(held.values()) if learns else 0.0)
+                                       sum(held.values()) if part in learning else 0.0)
     return plans
 
 
