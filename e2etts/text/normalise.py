@@ -14,7 +14,7 @@ _CHARACTERS = str.maketrans({
     "’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "…": ".", ";": ",", "—": ",", "‑": "-",
     "¿": None, "¡": None, "\u00ad": None, "\u200b": None, "\ufeff": None, "。": ".", "、": ",",
     "℃": "°C", "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"})
-_BETWEEN_DIGITS = str.maketrans({":": ",", "–": ","})  # what is left when numbers are read
+_BETWEEN_NUMBERS = str.maketrans({":": ",", "–": ","})  # once numbers are read
 _WIDE = re.compile("[\uff01-\uff5e\ufb00-\ufb06]+")  # full-width forms, ligatures
 _HAN = "\u3400-\u9fff\uf900-\ufaff"
 
@@ -80,9 +80,9 @@ def _written_out(text: str, lang: str, tag: str) -> str:
     text = re.sub(r"\b(?:[^\W\d_]\.){2,}", lambda m: " ".join(m[0].replace(".", "")) + " ", text)
     if counted:
         text = numbers.times(text, lang)
-        text = numbers.cardinals(text.translate(_BETWEEN_DIGITS), lang)
+        text = numbers.cardinals(text, lang)
         text = re.sub(_JOINER + r"\s*", "", text)
-    return text.translate(_BETWEEN_DIGITS)
+    return text.translate(_BETWEEN_NUMBERS)
 
 
 _ELIDED = re.compile(r"(?<=[^\W\d_])'(?=\d)")  # l'8 marzo is l'otto, one word
@@ -113,5 +113,5 @@ def _mandarin(text: str) -> str:
     leave is read one by one."""
     text = re.sub(r"[￥¥]\s?([\d.,]+[万亿]?)元?", r"\1元", text.replace("〇", "零"))
     text = numbers.with_decimal_points(text, "en")  # 1,234
-    out = _wetext().normalize(text).translate(_BETWEEN_DIGITS).lower()
+    out = _wetext().normalize(text).translate(_BETWEEN_NUMBERS).lower()
     return re.sub(r"\d", lambda m: "零一二三四五六七八九"[int(m[0])], out)

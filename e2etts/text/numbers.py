@@ -68,7 +68,8 @@ def _agreeing(value: str, forms: tuple[str, ...], lang: str) -> str:
 
 
 def signs(text: str, lang: str) -> str:
-    """Minus, ranges, fractions, and in English decades and halves of the day."""
+    """Minus, ranges and fractions; in English and German also decades and times of the day, which
+    would else be taken for seconds, letters or decimals."""
     minus, to = WORDS[lang]["minus"], WORDS[lang]["to"]
     text = re.sub(r"(?<![\w.%$€£])(?:-([$€£])|([$€£])-|-)(?=\d)",
                   lambda m: f" {minus} {m[1] or m[2] or ''}", text)
@@ -139,8 +140,9 @@ def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
     whole, _, cents = value.partition(".")
     if scale:
         forms, of = MAGNITUDES[lang][scale]
-        of = "d'" if of == "de" and lang == "fr" and currency[-1][0] in "aeiou" else \
-            f"{of} ".lstrip()
+        of = f"{of} ".lstrip()
+        if lang == "fr" and of and currency[-1][0] in "aeiou":
+            of = "d'"
         said = _decimal(value, lang)
         if value == "1":
             said = "eine" if lang == "de" else WORDS[lang]["one"]

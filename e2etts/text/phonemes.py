@@ -72,4 +72,3 @@ def _clauses(line: str) -> list[str]:
         if words:
             parts.append(" ".join(words))
     return parts
-
