@@ -188,12 +188,12 @@ SAID = {
 @pytest.mark.parametrize("lang", SAID)
 def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
     voice = "en-us" if lang == "en" else "es-419" if lang == "es" else lang
-    if espeak._library(find_program("espeak-ng").path) is None:
+    if espeak._library_of(find_program("espeak-ng")) is None:
         pytest.skip("this espeak-ng has no library that can be loaded")
     random, words = Random(0), SAID[lang].split()
     clauses = words + [" ".join(random.choices(words, k=random.randint(1, 12))) for _ in range(60)]
     by_library = espeak.sounds(clauses, voice)
-    monkeypatch.setattr(espeak, "_library", lambda program: None)
+    monkeypatch.setattr(espeak, "_library_of", lambda program: None)
     assert by_library == espeak.sounds(clauses, voice)
 
 

@@ -26,8 +26,7 @@ def sounds(clauses: list[str], voice: str) -> list[str]:
     Raises UserError when espeak-ng is missing or fails.
     """
     program = find_program("espeak-ng")
-    # Which library belongs to a program of the user's own is not known.
-    library = None if os.environ.get(VARIABLES["espeak-ng"]) else _library(program.path)
+    library = _library_of(program)
     if library is None or library.espeak_SetVoiceByName(voice.encode()):
         answers = _by_program(clauses, voice, program)
     else:
@@ -66,19 +65,25 @@ def _by_library(clause: str, library: ctypes.PyDLL) -> str:
     return " ".join(answers)
 
 
+def _library_of(program: Program) -> ctypes.PyDLL | None:
+    """The library that the program uses; None where it cannot be loaded, or where the program is
+    named by the user, so that its library is not known."""
+    if os.environ.get(VARIABLES["espeak-ng"]):
+        return None
+    return _library(program.added_env.get("LD_LIBRARY_PATH", ""),
+                    program.added_env.get("ESPEAK_DATA_PATH"))
+
+
 @lru_cache
-def _library(program: str) -> ctypes.PyDLL | None:
-    """The library that the program at this path uses, ready to read; None where it cannot be
-    loaded. Calls hold Python's lock, since espeak-ng has one state for all threads."""
-    added = find_program("espeak-ng").added_env
+def _library(folders: str, data: str | None) -> ctypes.PyDLL | None:
+    """Calls hold Python's lock, since espeak-ng has one state for all threads."""
     try:
-        library = _load("libespeak-ng.so.1", added.get("LD_LIBRARY_PATH", "").split(":"))
+        library = _load("libespeak-ng.so.1", folders.split(":"))
     except OSError:
         return None
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int,
                                               ctypes.c_int]
-    data = added.get("ESPEAK_DATA_PATH")
     rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, data and data.encode(), _DONT_EXIT)
     return library if rate_hz > 0 else None
 
