@@ -90,6 +90,15 @@ from e2etts.text import (
     ("en", "Ｆｕｌｌ ｗｉｄｔｈ： ﬁne １２", "full width, fine twelve"),
     ("de", "Die 90er, 8.15 Uhr, 5,50 EUR", "die neunziger, acht uhr fünfzehn, fünf euro und "
                                            "fünfzig cent"),
+    ("en", "World War II, Part IX, I and VI.", "world war two, part nine, i and six."),
+    ("es", "El siglo XIX, Felipe II", "el siglo diecinueve, felipe segundo"),
+    ("fr", "Louis XIV, au XIXe siècle, François Ier", "louis quatorze, au dix neuvième siècle, "
+                                                      "françois premier"),
+    ("fr", "Vers la fin, la VIE", "vers la fin, la vie"),
+    ("it", "il XX secolo, Luigi XIV", "il ventesimo secolo, luigi quattordicesimo"),
+    ("de", "Im XX. Jahrhundert", "im zwanzigsten jahrhundert"),
+    ("ru", "XIX век, в XX веке, начало XXI века", "девятнадцатый век, в двадцатом веке, начало "
+                                                  "двадцать первого века"),
     ("en", "31/12/1999, 10%-20%, 5¢", "december thirty first nineteen ninety nine, ten percent "
                                       "twenty percent, five cents"),
     ("de", "1 Mio. €", "eine million euro"), ("es", "1 millón €", "un millón de euros"),

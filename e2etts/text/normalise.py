@@ -5,7 +5,7 @@ import unicodedata
 from functools import lru_cache
 
 from e2etts.errors import UserError
-from e2etts.text import numbers
+from e2etts.text import numbers, roman
 from e2etts.text.spoken import ABBREVIATIONS, SYMBOLS, WORDS
 
 LANGUAGES = tuple(ABBREVIATIONS)
@@ -43,7 +43,10 @@ def normalise(text: str, lang: str) -> str:
     out = unicodedata.normalize("NFC", out).translate(_CHARACTERS)
     if base == "en":  # Elm St., but St. James
         out = re.sub(r"(?<=[a-z] )St\.(?!\s+[A-Z])", "Street", out)
-    out = _mandarin(out) if base == "zh" else _written_out(out.lower(), base, lang)
+    if base == "zh":
+        out = _mandarin(out)
+    else:
+        out = _written_out(roman.with_digits(out, base).lower(), base, lang)
     for symbol, spoken in SYMBOLS[base].items():
         out = out.replace(symbol, f" {spoken} ")
     out = "".join(c if _spoken(c) else " " for c in unicodedata.normalize("NFC", out))
