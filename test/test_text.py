@@ -206,6 +206,11 @@ def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
     assert by_library == espeak.sounds(clauses, voice)
 
 
+def test_a_library_that_cannot_be_loaded_is_no_error(tmp_path):
+    (tmp_path / "libespeak-ng.so.1").write_bytes(b"no library")
+    assert espeak._library(str(tmp_path), None) is None
+
+
 def fake_espeak(tmp_path, monkeypatch, script):
     path = tmp_path / "espeak"
     path.write_text("#!/bin/sh\n" + script)

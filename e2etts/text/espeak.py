@@ -91,14 +91,15 @@ def _library(folders: str, data: str | None) -> ctypes.PyDLL | None:
 def _load(name: str, folders: list[str]) -> ctypes.PyDLL:
     """A library of ``folders``, else of the system. What it needs of the folders is loaded
     before it: the loader would not look there. Raises OSError."""
-    path = next((str(p) for f in folders if f and (p := Path(f, name)).exists()), name)
-    tried = {name, path}
+    here = {path.name: str(path) for folder in folders if folder
+            for path in Path(folder).glob("lib*.so*")}
+    tried = {name}
     while True:
         try:
-            return ctypes.PyDLL(path, mode=ctypes.RTLD_GLOBAL)
+            return ctypes.PyDLL(here.get(name, name), mode=ctypes.RTLD_GLOBAL)
         except OSError as e:
-            needed = str(e).partition(":")[0]
-            if needed in tried:
+            needed = str(e).partition(":")[0]  # libsonic.so.0: cannot open shared object file
+            if needed in tried or needed not in here:
                 raise
             tried.add(needed)
             _load(needed, folders)
