@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from random import Random
 
 import pytest
 import tokenizers
@@ -17,6 +18,7 @@ from e2etts.text import (
     UNKNOWN,
     TextConfig,
     TextTokenizer,
+    espeak,
     normalise,
     phonemise,
 )
@@ -75,6 +77,44 @@ from e2etts.text import (
     ("ru", "Нажмите 1 и т.д.", "нажмите один и так далее"),
     ("ru", "2-й звонок", "второй звонок"),
     ("ru", "Ёлка и йод", "ёлка и йод"),
+    ("en", "The 1990s and the '60s, 1914–1918", "the nineteen nineties and the sixties, nineteen "
+                                                "fourteen to nineteen eighteen"),
+    ("en", "$5M, £20k or -$5; ¥500", "five million dollars, twenty thousand pounds or minus five "
+                                     "dollars, five hundred yen"),
+    ("en", "½ cup, 2 3/4 and .5", "one half cup, two and three quarters and zero point five"),
+    ("en", "10:05am or 9 pm. No. I said No. 5.", "ten oh five a m or nine p m. no. i said number "
+                                                 "five."),
+    ("en", "−5 °C at 60 km/h, 1 km; x² = 3.14159", "minus five degrees celsius at sixty kilometers "
+        "per hour, one kilometer, x squared equals three point one four one five nine"),
+    ("en", "12 Elm St., of St. James", "twelve elm street, of saint james"),
+    ("en", "Ｆｕｌｌ ｗｉｄｔｈ： ﬁne １２", "full width, fine twelve"),
+    ("de", "Die 90er, 8.15 Uhr, 5,50 EUR", "die neunziger, acht uhr fünfzehn, fünf euro und "
+                                           "fünfzig cent"),
+    ("en", "World War II, Part IX, I and VI.", "world war two, part nine, i and six."),
+    ("es", "El siglo XIX, Felipe II", "el siglo diecinueve, felipe segundo"),
+    ("fr", "Louis XIV, au XIXe siècle, François Ier", "louis quatorze, au dix neuvième siècle, "
+                                                      "françois premier"),
+    ("fr", "Vers la fin, la VIE", "vers la fin, la vie"),
+    ("it", "il XX secolo, Luigi XIV", "il ventesimo secolo, luigi quattordicesimo"),
+    ("de", "Im XX. Jahrhundert", "im zwanzigsten jahrhundert"),
+    ("ru", "XIX век, в XX веке, начало XXI века", "девятнадцатый век, в двадцатом веке, начало "
+                                                  "двадцать первого века"),
+    ("en", "31/12/1999, 10%-20%, 5¢", "december thirty first nineteen ninety nine, ten percent "
+                                      "twenty percent, five cents"),
+    ("de", "1 Mio. €", "eine million euro"), ("es", "1 millón €", "un millón de euros"),
+    ("fr", "1,5 M€, la 2nde", "un virgule cinq million d'euros, la deuxième"),
+    ("ru", "2 тыс. руб. 5 коп.", "две тысячи рублей пять копеек"),
+    ("de", "2,5 Mio. Euro, 20 °C, 1 km, ½", "zwei komma fünf millionen euro, zwanzig grad celsius, "
+                                            "ein kilometer, ein halb"),
+    ("fr", "La 1re à N°5, 10 km", "la première à numéro cinq, dix kilomètres"),
+    ("es", "EE. UU., n.º 5, 3 kg", "estados unidos, número cinco, tres kilogramos"),
+    ("it", "l'8 marzo, all'1:00, n. 5", "l'otto marzo, all'una in punto, numero cinque"),
+    ("ru", "1 %, 2%, 3,5 %, 21 км, £2", "один процент, два процента, три целых пять десятых "
+                                        "процента, двадцать один километр, два фунта"),
+    ("ru", "2-я, 3-е, 5-го, в 90-е годы, и т. д.", "вторая, третье, пятого, в девяностые годы, и "
+                                                   "так далее"),
+    ("zh", "二〇二四年，￥100.50元，1,234人", "二零二四年, 一百点五零元, 一千二百三十四人"),
+    ("zh", "10：30，1～5，½", "十点三十分, 一到五, 二分之一"),
 ])
 def test_text_as_it_is_read_aloud(lang, written, spoken):
     assert normalise(written, lang) == spoken
@@ -142,6 +182,33 @@ def test_a_clause_of_any_length_is_spoken_whole():
 @needs_espeak
 def test_no_lines_no_phonemes():
     assert phonemise([], "en") == []
+
+
+SAID = {
+    "en": "the old river of the a to and then i would have been there when it was read again by an "
+          "x ray at ten thirty p m smith's naïve привет 你好 zzz",
+    "en-gb": "water and a bottle of", "de": "der die das und nicht vielleicht über größe straßen",
+    "es": "y el de la pero adónde pingüino a", "it": "e l'otto di perché che gli gnocchi",
+    "fr": "de la votre et les amis sont arrivés aux états unis en dix heures un",
+    "ru": "для но от что есть в замок и привет smith щука"}
+
+
+@needs_espeak
+@pytest.mark.parametrize("lang", SAID)
+def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
+    voice = "en-us" if lang == "en" else "es-419" if lang == "es" else lang
+    if espeak._library_of(find_program("espeak-ng")) is None:
+        pytest.skip("this espeak-ng has no library that can be loaded")
+    random, words = Random(0), SAID[lang].split()
+    clauses = words + [" ".join(random.choices(words, k=random.randint(1, 12))) for _ in range(60)]
+    by_library = espeak.sounds(clauses, voice)
+    monkeypatch.setattr(espeak, "_library_of", lambda program: None)
+    assert by_library == espeak.sounds(clauses, voice)
+
+
+def test_a_library_that_cannot_be_loaded_is_no_error(tmp_path):
+    (tmp_path / "libespeak-ng.so.1").write_bytes(b"no library")
+    assert espeak._library(str(tmp_path), None) is None
 
 
 def fake_espeak(tmp_path, monkeypatch, script):

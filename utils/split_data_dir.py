@@ -11,6 +11,7 @@ examples:
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from e2etts.bin.main import tool
 from e2etts.data.datadir import DataDir
 from e2etts.data.edit import check_output, report_left_out, say_not_carried, split
 from e2etts.errors import UserError
+
+_SET = re.compile(r"\w[\w.-]*")  # names a folder within OUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     parts = dict(map(_part, args.part))
+    if not _SET.fullmatch(args.rest):
+        raise UserError(f"--rest {args.rest}: write a name, such as train")
     if len(parts) < len(args.part) or args.rest in parts:
         raise UserError("--part, --rest: two sets have one name")
     for name in (*parts, args.rest):
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _part(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
-    if not name or not number.isdecimal() or int(number) < 1 or "/" in name or name[0] == ".":
+    if not _SET.fullmatch(name) or not number.isdecimal() or int(number) < 1:
         raise UserError(f"--part {text}: write NAME=N, such as dev=100")
     return name, int(number)
 

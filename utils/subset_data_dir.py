@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _listed(path: Path) -> set[str]:
     try:
-        return {line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()}
+        lines = path.read_text("utf-8-sig").splitlines()
+        return {line.split()[0] for line in lines if line.strip()}
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot read the list: {e}") from e
 

@@ -14,6 +14,7 @@ examples:
 
 import argparse
 import math
+from dataclasses import astuple
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,10 +26,11 @@ from e2etts.plan.stages import (
     SHARDING,
     USABLE,
     Machine,
+    PartPlan,
     StagePlan,
     StagePlanner,
     Work,
-    parameters_by_part,
+    plan_parts,
 )
 from e2etts.recipe import RecipeConfig, load_recipe
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
                     13.0 if recipe.text.model_type == "char" else 4.0))
     machine = Machine(gpus=args.gpus, tflops=args.gpu_tflops, gib=args.gpu_gib,
                       utilisation=args.utilisation, sharding=args.sharding)
-    print(_parameters(parameters_by_part(recipe, vocab)))
+    print(_parts(plan_parts(recipe, vocab, machine)))
     print(f"\nfor {args.hours:g} hours in utterances of {work.utterance_seconds:g} s with "
           f"{work.text_tokens_a_second:g} text tokens a second, of {vocab.text_size}; "
           f"{machine.gpus} GPUs of {machine.gib:g} GiB and {machine.tflops:g} TFLOP/s, "
@@ -101,10 +103,12 @@ def _vocab(recipe: RecipeConfig, args: argparse.Namespace) -> Vocab:
         mel_std=1.0, text_size=args.text_vocab or recipe.text.vocab_size, space=[])
 
 
-def _parameters(parts: dict[str, int]) -> str:
-    rows = [f"| {name} | {count / 1e6:,.1f} |" for name, count in parts.items()]
-    total = sum(parts.values()) / 1e6
-    return "\n".join(["| part | M parameters |", "|---|---|", *rows, f"| all | {total:,.1f} |"])
+def _parts(parts: dict[str, PartPlan]) -> str:
+    total = PartPlan(*map(sum, zip(*map(astuple, parts.values()), strict=True)))
+    rows = [f"| {name} | {p.parameters / 1e6:,.1f} | {p.frozen_bytes / GIB:.2f} | "
+            f"{p.learning_bytes / GIB:.2f} |" for name, p in {**parts, "all": total}.items()]
+    head = ["| part | M parameters | GiB frozen | GiB learning |", "|---" * 4 + "|"]
+    return "\n".join([*head, *rows])
 
 
 def _table(plans: list[StagePlan]) -> str:

@@ -23,10 +23,10 @@ from e2etts.data.datadir import DataDir, Source, write_text
 from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
 from e2etts.data.recordings import header, read_mono, write_wav
 from e2etts.data.sampler import mix
+from e2etts.data.sizes import Published, Size, compare
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
-HOURS_TOLERANCE = 0.01  # published hours are rounded
 _RMS_SECONDS = 0.02
 
 
@@ -41,15 +41,6 @@ class Recording:
     lang: str
     emotion: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Published:
-    """What its publishers say a part of a corpus holds; None where they do not say."""
-
-    utterances: int | None = None
-    hours: float | None = None
-    speakers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +104,15 @@ class Job:
         recipe's sample rate. What already is that stays where it is.
 
         trim_below_peak_db: cut edges that are so far below the loudest 20 ms, all but 0.1 s.
-        Prints sizes, and raises UserError where they are not those published, unless
-        ``miniature`` is set.
+        published: by part, and under "all" of the parts together. Prints sizes, and raises
+        UserError where they are not those published, unless ``miniature`` is set.
         """
         folder = self.wav_folder
         if trim_below_peak_db is not None:
             folder /= f"trimmed-{trim_below_peak_db:g}db"
         work = partial(_ready, folder=folder, sample_rate_hz=self.audio.sample_rate_hz,
                        trim_below_peak_db=trim_below_peak_db)
-        good, sizes = {}, []
+        good, sizes, seen = {}, [], set()
         for name, recordings in parts.items():
             if not recordings:
                 raise UserError(f"{name}: no recordings: is --corpus_dir the right folder?")
@@ -131,13 +122,23 @@ class Job:
             good[name], hours = [], 0.0
             for recording, original_seconds, reason in found:
                 hours += original_seconds / 3600
+                if recording.utt in seen:
+                    reason = "id occurs twice"
+                seen.add(recording.utt)
                 if reason := reason or self._why_not(recording):
                     self.left_out.append((recording.utt, reason))
                 else:
                     good[name].append(recording)
             speakers = len({r.speaker for r in recordings})
-            sizes.append((name, Published(len(recordings), hours, speakers)))
-        self._compare(sizes, published)
+            sizes.append((name, Size(len(recordings), hours, speakers)))
+        if "all" in published:
+            speakers = len({r.speaker for recordings in parts.values() for r in recordings})
+            sizes.append(("all", Size(sum(s.utterances for _, s in sizes),
+                                      sum(s.hours for _, s in sizes), speakers)))
+        wrong = compare(sizes, published)
+        if wrong and not self.config.miniature:
+            raise UserError(f"{', '.join(wrong)}: not the published size: get the corpus again, "
+                            "or set corpus_data.miniature=true to take what is there")
         return good
 
     def _why_not(self, r: Recording) -> str:
@@ -146,27 +147,12 @@ class Job:
             return f"{r.seconds:.1f} s, want {low:g} to {high:g}"
         if not r.text.strip():
             return "no text"
+        if "\N{REPLACEMENT CHARACTER}" in r.text:
+            return "text: bytes of an unknown encoding"
         low, high = self.config.characters_per_second
         rate = len(r.text) / r.seconds
         return "" if low <= rate <= high else (
             f"{rate:.1f} characters a second, want {low:g} to {high:g}: text and audio differ")
-
-    def _compare(self, sizes: list[tuple[str, Published]],
-                 published: dict[str, Published]) -> None:
-        wrong = []
-        for name, got in sizes:
-            want = published.get(name, Published())
-            kinds = {"utterances": "d", "hours": ".2f", "speakers": "d"}
-            told = [f"{getattr(got, k):{f}} {k}" for k, f in kinds.items()]
-            stated = [f"{getattr(want, k):{f}} {k}" for k, f in kinds.items()
-                      if getattr(want, k) is not None]
-            print(f"{name}: {', '.join(told)}" +
-                  (f" (published: {', '.join(stated)})" if stated else ""), flush=True)
-            if any(differs(k, getattr(got, k), getattr(want, k)) for k in kinds):
-                wrong.append(name)
-        if wrong and not self.config.miniature:
-            raise UserError(f"{', '.join(wrong)}: not the published size: get the corpus again, "
-                            "or set corpus_data.miniature=true to take what is there")
 
     def hold_out(self, pool: list[Recording], utts: int,
                  known: set[str]) -> tuple[list[Recording], list[Recording]]:
@@ -230,12 +216,6 @@ class Job:
         print(f"{len(rows)} left out, listed in {self.data / 'left_out.tsv'}")
         for kind, count in kinds.most_common(20):
             print(f"  {count:7d}  {kind}")
-
-
-def differs(kind: str, got: float, want: float | None) -> bool:
-    """Whether a size is not the published one: counts exactly, hours within their rounding."""
-    tolerance = HOURS_TOLERANCE if kind == "hours" else 0.0
-    return want is not None and abs(got - want) > tolerance * want
 
 
 def by_speaker(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:

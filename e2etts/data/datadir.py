@@ -1,5 +1,6 @@
 """Kaldi-style data directories: files of ``id value`` lines, UTF-8, sorted by id."""
 
+import codecs
 import contextlib
 import math
 import sys
@@ -40,7 +41,7 @@ def read_table(path: str | Path) -> dict[str, str]:
 
 def _lines(path: Path):
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as e:
         raise UserError(f"{path}: cannot read: {e.strerror}") from e
     for number, line in enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else [], start=1):

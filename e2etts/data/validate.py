@@ -1,5 +1,6 @@
 """Check a data directory: every finding names file, line and reason."""
 
+import codecs
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
     table = _Table({}, {})
     previous = ""
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as e:
         findings.append(Finding(str(path), 0, "", f"cannot read: {e.strerror}"))
         return table
@@ -109,6 +110,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
     if lines[-1] == b"":
         lines.pop()
     for number, line in enumerate(lines, start=1):
+        line = line.strip()
         utt = line.split(b" ")[0].split(b"\t")[0].decode("utf-8", errors="replace")
 
         def add(reason: str, utt: str = utt, number: int = number) -> None:
@@ -119,7 +121,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
         except UnicodeDecodeError as e:
             add(f"not UTF-8 (byte {e.start} of the line)")
             value = None
-        if not utt.strip():
+        if not utt:
             add("line without an id")
             continue
         if "/" in utt:

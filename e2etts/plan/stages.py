@@ -70,16 +70,33 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def parameters_by_part(recipe: RecipeConfig, vocab: Vocab) -> dict[str, int]:
-    """Parameters of each part of the system, and of the vocoder where a stage trains one."""
-    counts = {}
-    for name in {stage.task == "vocoder": name for name, stage in recipe.stages.items()}.values():
+@dataclass(frozen=True)
+class PartPlan:
+    """One part of the system. Bytes on one GPU: of its weights, and of all its states while it
+    learns as in the first stage that trains it (0 where none does)."""
+
+    parameters: int
+    frozen_bytes: float
+    learning_bytes: float
+
+
+def plan_parts(recipe: RecipeConfig, vocab: Vocab, machine: Machine) -> dict[str, PartPlan]:
+    """The parts of the system, and the vocoder where a stage trains one."""
+    plans: dict[str, PartPlan] = {}
+    for name, stage in recipe.stages.items():
+        is_vocoder = stage.task == "vocoder"
+        learning = {"vocoder"} if is_vocoder else set(stage.trainable)
+        learning -= {part for part, plan in plans.items() if plan.learning_bytes}
+        if not learning:
+            continue
         task = _meta_task(recipe, name, vocab)
-        if recipe.stage(name).task == "vocoder":
-            counts["vocoder"] = count_parameters(task.vocoder)
-        else:
-            counts |= {part: count_parameters(net) for part, net in task.system.named_children()}
-    return counts
+        nets = {"vocoder": task.vocoder} if is_vocoder else dict(task.system.named_children())
+        for part, net in nets.items():
+            if part in learning or part not in plans:
+                held = state_bytes(net.requires_grad_(part in learning), stage.train, machine)
+                plans[part] = PartPlan(count_parameters(net), held["weights"],
+                                       sum(held.values()) if part in learning else 0.0)
+    return plans
 
 
 class StagePlanner:
@@ -134,7 +151,7 @@ def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
         return build_task(recipe, name, vocab).train()
 
 
-def state_bytes(task: Task, config: TrainConfig, machine: Machine) -> dict[str, float]:
+def state_bytes(task: nn.Module, config: TrainConfig, machine: Machine) -> dict[str, float]:
     """What a GPU holds between steps, by kind. Weights, gradients, moments and average are
     float32; the autocast copies of weights are counted with the activations."""
     learning = [p for p in task.parameters() if p.requires_grad]

@@ -4,23 +4,30 @@ Each function takes and returns lower-case text; ``lang`` is a language of ``spo
 """
 
 import re
-from functools import partial
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import lru_cache, partial
 
 import num2words
 
 from e2etts.text.spoken import (
     CURRENCIES,
     DATES,
+    FRACTIONS,
     JOINED_CENTS,
     MAGNITUDES,
     ORDINALS,
+    RUSSIAN_ENDINGS,
+    SYMBOLS,
     THOUSANDS,
     TIME,
+    UNITS,
     WORDS,
     YEARS,
 )
 
-_CODES = {"$": "USD", "€": "EUR", "£": "GBP", "₽": "RUB", "руб.": "RUB"}
+_CODES = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₽": "RUB", "руб.": "RUB"}
+_SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 
 
 def number(digits: str, lang: str) -> str:
@@ -30,7 +37,8 @@ def number(digits: str, lang: str) -> str:
     return _words(int(digits), lang)
 
 
-def _words(value: int, lang: str, **form: str) -> str:
+@lru_cache(maxsize=10000)
+def _words(value: int | Decimal, lang: str, **form: str | bool) -> str:
     try:
         words = num2words.num2words(value, lang=lang, **form)
     except (NotImplementedError, OverflowError):
@@ -42,8 +50,50 @@ def _decimal(value: str, lang: str) -> str:
     whole, _, part = value.partition(".")
     if not part:
         return number(whole, lang)
+    if lang == "ru":  # so many wholes, so many tenths
+        return _words(Decimal(value), lang)
     digits = " ".join(_words(int(d), lang) for d in part)
     return f"{number(whole, lang)} {WORDS[lang]['point']} {digits}"
+
+
+def _agreeing(value: str, forms: tuple[str, ...], lang: str) -> str:
+    """The one of ``forms`` that stands behind a number."""
+    whole, _, part = value.partition(".")
+    if lang == "ru":
+        tens, ones = divmod(int(whole) % 100, 10)
+        if part or (tens != 1 and ones in (2, 3, 4)):
+            return forms[1]
+        return forms[0] if tens != 1 and ones == 1 else forms[2]
+    return forms[0 if value == "1" or lang == "fr" and int(whole) < 2 else -1]
+
+
+def signs(text: str, lang: str) -> str:
+    """Minus, ranges and fractions; in English and German also decades and times of the day, which
+    would else be taken for seconds, letters or decimals."""
+    minus, to = WORDS[lang]["minus"], WORDS[lang]["to"]
+    text = re.sub(r"(?<![\w.%$€£])(?:-([$€£])|([$€£])-|-)(?=\d)",
+                  lambda m: f" {minus} {m[1] or m[2] or ''}", text)
+    years = r"\b(1[1-9]\d\d|20\d\d)[-–](1[1-9]\d\d|20\d\d)\b(?!-)"
+    if lang != "ru":
+        text = re.sub(years, lambda m: f" {_year(m[1], lang, '')} {to} {_year(m[2], lang, '')} ",
+                      text)
+    text = re.sub(r"(?<=\d)–(?=\d)", f" {to} ", text)
+    text = re.sub(r"(?:(?<![\d.,])(\d+)\s+)?(?<![\w/.,])(1/[234]|2/3|3/4)(?![\d/])",
+                  lambda m: (f"{m[1]} {SYMBOLS[lang]['&']}" if m[1] else "")
+                  + f" {FRACTIONS[lang][m[2]]} ", text)
+    if lang == "en":
+        text = re.sub(r"(?<=\d)\s?([ap])(?:m|\.m\.)(?!\w)", r" \1 m", text)
+        text = re.sub(r"\b((?:1[1-9]|20)?\d0)'?s\b", lambda m: _decade(m[1]), text)
+        text = re.sub(r"(?<![\w.])(?=\.\d)", "0", text)
+    if lang == "de":
+        text = re.sub(r"\b(\d{1,2})\.(\d{2})(?=\s*uhr\b)", r"\1:\2", text)
+        text = re.sub(r"\b((?:1[1-9]|20)?\d0)er\b", lambda m: f"{_year(m[1], lang, '')}er", text)
+    return text
+
+
+def _decade(digits: str) -> str:
+    words = _words(int(digits), "en", to="year")
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
 
 
 def with_decimal_points(text: str, lang: str) -> str:
@@ -52,47 +102,77 @@ def with_decimal_points(text: str, lang: str) -> str:
     text = re.sub(rf"(?<!\d)\d{{1,3}}(?:{group}\d{{3}})+(?!\d)",
                   lambda m: re.sub(r"\D", "", m[0]), text)
     decimal = r"\." if lang == "en" else "[.,]"
-    return re.sub(rf"(?<![\d.,])(\d+){decimal}(\d{{1,4}})(?![\d.,]*\d)", r"\1.\2", text)
+    return re.sub(rf"(?<![\d.,])(\d+){decimal}(\d+)(?![\d.,]*\d)", r"\1.\2", text)
 
 
 def cardinals(text: str, lang: str) -> str:
     """Every number that is left."""
-    text = re.sub(r"(?<![\w.])-(?=\d)", f" {WORDS[lang]['minus']} ", text)
-    text = re.sub(r"(?<![\d.])\d+\.\d{1,4}(?![\d.]*\d)", lambda m: f" {_decimal(m[0], lang)} ",
-                  text)
+    text = re.sub(r"(?<![\d.])\d+\.\d+(?![\d.]*\d)", lambda m: f" {_decimal(m[0], lang)} ", text)
     return re.sub(r"\d+", lambda m: f" {number(m[0], lang)} ", text)
 
 
 def amounts(text: str, lang: str) -> str:
-    """$5.20, 5 €, £3 million."""
-    scale = "|".join(map(re.escape, sorted(MAGNITUDES[lang], key=len, reverse=True)))
+    """$5.20, 5 €, 5 EUR, £3 million."""
+    text = re.sub(r"(?<=\d)\s?(eur|gbp|jpy|usd)\b|\b(eur|gbp|jpy|usd)\s?(?=\d)",
+                  lambda m: _SIGNS[m[1] or m[2]], text)
+    if lang != "en":
+        text = re.sub(r"(?<=\d)\s?euros?\b", "€", text)
     for sign in CURRENCIES[lang]:
-        amount = rf"(\d+(?:\.\d+)?)(?:\s?({scale})(?!\w))?"
-        mark = re.escape(sign)
-        found = re.compile(rf"{mark}\s?{amount}|{amount}\s?{mark}")
-        text = found.sub(lambda m, sign=sign: " " + _amount(
-            m[1] or m[3], m[2] or m[4], sign, lang) + " ", text)
+        if sign in text:
+            text = _amount_pattern(sign, lang).sub(lambda m, sign=sign: " " + _amount(
+                m[1] or m[3], m[2] or m[4], sign, lang) + " ", text)
     return text
 
 
+@lru_cache
+def _amount_pattern(sign: str, lang: str) -> re.Pattern:
+    scale = _any_of(MAGNITUDES[lang])
+    amount = rf"(\d+(?:\.\d+)?)(?:\s?({scale})(?!\w))?"
+    return re.compile(rf"{re.escape(sign)}\s?{amount}|{amount}\s?{re.escape(sign)}")
+
+
+def _any_of(written: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(written, key=len, reverse=True)))
+
+
 def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
-    one, many = CURRENCIES[lang][sign]
+    currency = CURRENCIES[lang][sign]
     whole, _, cents = value.partition(".")
     if scale:
-        singular, plural, of = MAGNITUDES[lang][scale]
-        of = "d'" if of == "de" and lang == "fr" and many[0] in "aeiou" else f"{of} ".lstrip()
-        return f"{_decimal(value, lang)} {singular if value == '1' else plural} {of}{many}"
+        forms, of = MAGNITUDES[lang][scale]
+        of = f"{of} ".lstrip()
+        if lang == "fr" and of and currency[-1][0] in "aeiou":
+            of = "d'"
+        said = _decimal(value, lang)
+        if value == "1":
+            said = "eine" if lang == "de" else WORDS[lang]["one"]
+        if scale == "тыс." and not cents:
+            said = _words(int(whole), lang, gender="f")
+        return f"{said} {_agreeing(value, forms, lang)} {of}{currency[-1]}"
     if len(cents) in (0, 2) and len(whole) < 10:
         try:
             parts = num2words.num2words(float(value), lang=lang, to="currency",
                                         currency=_CODES[sign], separator="|")
         except NotImplementedError:  # a currency that the library lacks in this language
-            return f"{_decimal(value, lang)} {one if value == '1' else many}"
+            return f"{_decimal(value, lang)} {_agreeing(value, currency, lang)}"
         parts = parts.lower().replace("-", " ").replace(",", "").replace(" sterling", "")
         parts = [" ".join(p.split()) for p in parts.split("|")]
         kept = [p for p, amount in zip(parts, (whole, cents or "0"), strict=True) if int(amount)]
         return JOINED_CENTS[lang].join(kept or parts[:1])
-    return f"{_decimal(value, lang)} {many}"
+    return f"{_decimal(value, lang)} {_agreeing(value, currency, lang)}"
+
+
+def units(text: str, lang: str) -> str:
+    """5 km, 20 °C."""
+    def spoken(m: re.Match) -> str:
+        count = WORDS[lang]["one"] if m[1] == "1" else _decimal(m[1], lang)
+        return f" {count} {_agreeing(m[1], UNITS[lang][m[2]], lang)} "
+    return _unit_pattern(lang).sub(spoken, text)
+
+
+@lru_cache
+def _unit_pattern(lang: str) -> re.Pattern:
+    return re.compile(rf"(?<![\d.])(\d+(?:\.\d+)?)\s?({_any_of(UNITS[lang])})(?![\w'/²³])")
 
 
 def ordinals(text: str, lang: str) -> str:
@@ -101,7 +181,17 @@ def ordinals(text: str, lang: str) -> str:
         # Only behind an article or preposition: elsewhere the point may end the sentence.
         return re.sub(rf"\b({'|'.join(_GERMAN_ENDINGS)})\s+(\d{{1,3}})\.(?=\s+[^\W\d])",
                       lambda m: f"{m[1]} {_german_ordinal(m[2], m[1])} ", text)
-    return re.sub(ORDINALS[lang], lambda m: f" {_words(int(m[1]), lang, to='ordinal')} ", text)
+    return re.sub(ORDINALS[lang], partial(_ordinal, lang=lang), text)
+
+
+def _ordinal(match: re.Match, lang: str) -> str:
+    form = {}
+    if lang == "ru":
+        form = RUSSIAN_ENDINGS.get("ые" if match[3] and match[2] == "е" else match[2], {})
+    said = _words(int(match[1]), lang, to="ordinal", **form)
+    if lang == "fr" and match[2]:
+        said = said.replace("premier", "première")
+    return f" {said} "
 
 
 _GERMAN_ENDINGS = {"der": "", "die": "", "das": ""} | dict.fromkeys(
@@ -139,6 +229,8 @@ def dates(text: str, lang: str, month_first: bool) -> str:
 
 def _date(written: str, day: str, month: str, year: str | None, *, lang: str,
           before: str | None = None, comma: str = "") -> str:
+    if int(month) > 12 >= int(day):
+        day, month = month, day
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
         return written
     name = DATES[lang][int(month) - 1].split("|")[0]

@@ -1,11 +1,10 @@
 """Phonemes of normalised text: IPA by espeak-ng, pinyin syllables for Mandarin by pypinyin."""
 
 import re
-import subprocess
 from functools import lru_cache
 
 from e2etts.errors import UserError
-from e2etts.programs import find_program
+from e2etts.text import espeak
 from e2etts.text.normalise import PUNCTUATION, language_of
 
 _CLAUSE = re.compile(rf"[^{re.escape(PUNCTUATION)}]+|[{re.escape(PUNCTUATION)}]")
@@ -19,15 +18,14 @@ def phonemise(lines: list[str], lang: str) -> list[str]:
 
     IPA with stress marks by espeak-ng (lang: a tag, whose region chooses the accent where
     espeak-ng has it), for Mandarin pinyin syllables with their tone as spoken ("ni2 hao3", 5 the
-    neutral one) by pypinyin. One espeak-ng process reads one clause a line and answers one line a
-    clause, so that sounds and texts cannot drift apart. Raises UserError when espeak-ng is missing
-    or fails, or when a line has no sounds.
+    neutral one) by pypinyin. espeak-ng reads clause by clause, so that sounds and texts cannot
+    drift apart. Raises UserError when it is missing or fails, or when a line has no sounds.
     """
     base, tag = language_of(lang), lang.lower().replace("_", "-")
     voice = _ESPEAK_VOICES.get(tag) or _ESPEAK_VOICES.get(base)
     pieces = [_clauses(line) for line in lines]
     clauses = [p for parts in pieces for p in parts if p not in PUNCTUATION]
-    answers = iter(_pinyin(clauses) if base == "zh" else _espeak(clauses, voice))
+    answers = iter(_pinyin(clauses) if base == "zh" else espeak.sounds(clauses, voice))
     out = []
     for line, parts in zip(lines, pieces, strict=True):
         sounds = " ".join(p if p in PUNCTUATION else next(answers) for p in parts)
@@ -45,7 +43,7 @@ def _pinyin(clauses: list[str]) -> list[str]:
 
     split = [re.findall(r"[a-z']+|[^a-z']+", clause) for clause in clauses]
     latin = sorted({p for parts in split for p in parts if p[0].isascii() and p[0] != " "})
-    english = dict(zip(latin, _espeak(latin, "en-us"), strict=True)) if latin else {}
+    english = dict(zip(latin, espeak.sounds(latin, "en-us"), strict=True)) if latin else {}
     return [" ".join(english.get(p) or " ".join(lazy_pinyin(
         p, style=Style.TONE3, neutral_tone_with_five=True, tone_sandhi=True, errors="ignore"))
         for p in parts) for parts in split]
@@ -74,22 +72,3 @@ def _clauses(line: str) -> list[str]:
         if words:
             parts.append(" ".join(words))
     return parts
-
-
-def _espeak(clauses: list[str], voice: str) -> list[str]:
-    program = find_program("espeak-ng")
-    command = [program.path, "-q", "--ipa", "-v", voice]
-
-    def run(some: list[str]) -> list[str]:
-        done = subprocess.run(command, input="".join(c + "\n" for c in some).encode(),
-                              capture_output=True, env=program.env, check=False)
-        if done.returncode:
-            reason = " ".join(done.stderr.decode(errors="replace").split())[:200]
-            raise UserError(f"{program.path}: fails with status {done.returncode}: {reason}; "
-                            "reinstall espeak-ng")
-        return done.stdout.decode("utf-8").splitlines()
-
-    answers = run(clauses) if clauses else []
-    if len(answers) != len(clauses):  # a clause that espeak-ng splits answers with several lines
-        answers = [" ".join(run([clause])) for clause in clauses]
-    return [re.sub(r"\([a-z-]+\)|-", "", a).replace("_", " ").strip() for a in answers]

@@ -1,90 +1,160 @@
-"""How signs and abbreviations are read aloud, per language. Keys are lower case."""
+"""How signs and abbreviations are read aloud, per language. Keys are lower case.
 
+Forms are (one, many), in Russian (one, two to four and fractions, many).
+"""
+
+# An abbreviation that ends in # is one before a number only.
 ABBREVIATIONS: dict[str, dict[str, str]] = {
     "de": {"z. b.": "zum beispiel", "z.b.": "zum beispiel", "d. h.": "das heißt",
            "d.h.": "das heißt", "u. a.": "unter anderem", "u.a.": "unter anderem",
            "usw.": "und so weiter", "bzw.": "beziehungsweise", "ca.": "circa", "dr.": "doktor",
            "prof.": "professor", "hr.": "herr", "nr.": "nummer", "str.": "straße",
-           "st.": "sankt", "vgl.": "vergleiche", "tel.": "telefon"},
+           "st.": "sankt", "vgl.": "vergleiche", "tel.": "telefon", "mio.": "millionen",
+           "mrd.": "milliarden"},
     "en": {"mr.": "mister", "mrs.": "missus", "ms.": "miss", "dr.": "doctor", "prof.": "professor",
            "st.": "saint", "vs.": "versus", "etc.": "et cetera", "e.g.": "for example",
-           "i.e.": "that is", "no. ": "number ", "dept.": "department", "ext.": "extension",
+           "i.e.": "that is", "no.#": "number", "dept.": "department", "ext.": "extension",
            "mr": "mister", "mrs": "missus", "dr": "doctor", "vs": "versus"},
     "es": {"sr.": "señor", "sra.": "señora", "srta.": "señorita", "dr.": "doctor",
            "dra.": "doctora", "ud.": "usted", "uds.": "ustedes", "etc.": "etcétera",
-           "p. ej.": "por ejemplo", "núm.": "número"},
+           "p. ej.": "por ejemplo", "núm.": "número", "n.º": "número", "nº": "número",
+           "ee. uu.": "estados unidos", "ee.uu.": "estados unidos"},
     "fr": {"mme": "madame", "mlle": "mademoiselle", "mm.": "messieurs", "dr": "docteur",
            "etc.": "et cetera", "p. ex.": "par exemple", "n°": "numéro", "m. ": "monsieur "},
     "it": {"sig.ra": "signora", "sig.": "signor", "dott.": "dottor", "prof.": "professor",
-           "ecc.": "eccetera", "n°": "numero"},
+           "ecc.": "eccetera", "n°": "numero", "n.#": "numero"},
     "ru": {"т.д.": "так далее", "т.п.": "тому подобное", "т.е.": "то есть", "т.к.": "так как",
-           "др.": "другие", "г.": "год", "ул.": "улица", "№": "номер", "тел.": "телефон"},
+           "т. д.": "так далее", "т. п.": "тому подобное", "т. е.": "то есть", "т. к.": "так как",
+           "др.": "другие", "гг.": "годы", "г.": "год", "ул.": "улица", "д.#": "дом",
+           "кв.#": "квартира", "№": "номер", "тел.": "телефон", "д-р": "доктор",
+           "г-н": "господин", "г-жа": "госпожа", "тыс.": "тысяч", "млн": "миллионов",
+           "млрд": "миллиардов", "коп.": "копеек"},
     "zh": {},
 }
 
 SYMBOLS: dict[str, dict[str, str]] = {
     "de": {"@": "at", "#": "raute", "%": "prozent", "&": "und", "+": "plus", "=": "gleich",
-           "$": "dollar", "€": "euro", "£": "pfund", "°": "grad", "*": "stern", "§": "paragraf"},
+           "$": "dollar", "€": "euro", "£": "pfund", "°": "grad", "*": "stern", "§": "paragraf",
+           "²": "hoch zwei", "³": "hoch drei"},
     "en": {"@": "at", "#": "number", "%": "percent", "&": "and", "+": "plus", "=": "equals",
-           "$": "dollar", "€": "euro", "£": "pound", "°": "degrees", "*": "star"},
+           "$": "dollar", "€": "euro", "£": "pound", "°": "degrees", "*": "star", "²": "squared",
+           "³": "cubed", "¢": "cents"},
     "es": {"@": "arroba", "#": "numeral", "%": "por ciento", "&": "y", "+": "más", "=": "igual",
-           "$": "dólar", "€": "euro", "£": "libra", "°": "grados", "*": "asterisco"},
+           "$": "dólar", "€": "euro", "£": "libra", "°": "grados", "*": "asterisco",
+           "²": "al cuadrado", "³": "al cubo"},
     "fr": {"@": "arobase", "#": "dièse", "%": "pour cent", "&": "et", "+": "plus", "=": "égale",
-           "$": "dollar", "€": "euro", "£": "livre", "°": "degrés", "*": "étoile"},
+           "$": "dollar", "€": "euro", "£": "livre", "°": "degrés", "*": "étoile",
+           "²": "au carré", "³": "au cube"},
     "it": {"@": "chiocciola", "#": "cancelletto", "%": "per cento", "&": "e", "+": "più",
            "=": "uguale", "$": "dollaro", "€": "euro", "£": "sterlina", "°": "gradi",
-           "*": "asterisco"},
+           "*": "asterisco", "²": "al quadrato", "³": "al cubo"},
     "ru": {"@": "собака", "#": "решётка", "%": "процентов", "&": "и", "+": "плюс", "=": "равно",
-           "$": "доллар", "€": "евро", "£": "фунт", "°": "градусов", "*": "звёздочка"},
+           "$": "доллар", "€": "евро", "£": "фунт", "°": "градусов", "*": "звёздочка",
+           "²": "в квадрате", "³": "в кубе"},
     "zh": {"@": "艾特", "#": "井号", "%": "百分号", "&": "和", "+": "加", "=": "等于",
-           "$": "美元", "€": "欧元", "£": "英镑", "°": "度", "*": "星号"},
+           "$": "美元", "€": "欧元", "£": "英镑", "°": "度", "*": "星号", "²": "平方", "³": "立方"},
 }
 
-# sign -> (one, many), where num2words does not know them better
-CURRENCIES: dict[str, dict[str, tuple[str, str]]] = {
-    "de": {"$": ("dollar", "dollar"), "€": ("euro", "euro"), "£": ("pfund", "pfund")},
-    "en": {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("pound", "pounds")},
-    "es": {"$": ("dólar", "dólares"), "€": ("euro", "euros"), "£": ("libra", "libras")},
-    "fr": {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("livre", "livres")},
-    "it": {"$": ("dollaro", "dollari"), "€": ("euro", "euro"), "£": ("sterlina", "sterline")},
-    "ru": {"$": ("доллар", "долларов"), "€": ("евро", "евро"), "£": ("фунт", "фунтов"),
-           "₽": ("рубль", "рублей"), "руб.": ("рубль", "рублей")},
+# sign -> forms, where num2words does not know them better
+CURRENCIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "de": {"$": ("dollar", "dollar"), "€": ("euro", "euro"), "£": ("pfund", "pfund"),
+           "¥": ("yen", "yen")},
+    "en": {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("pound", "pounds"),
+           "¥": ("yen", "yen")},
+    "es": {"$": ("dólar", "dólares"), "€": ("euro", "euros"), "£": ("libra", "libras"),
+           "¥": ("yen", "yenes")},
+    "fr": {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("livre", "livres"),
+           "¥": ("yen", "yens")},
+    "it": {"$": ("dollaro", "dollari"), "€": ("euro", "euro"), "£": ("sterlina", "sterline"),
+           "¥": ("yen", "yen")},
+    "ru": {"$": ("доллар", "доллара", "долларов"), "€": ("евро", "евро", "евро"),
+           "£": ("фунт", "фунта", "фунтов"), "¥": ("иена", "иены", "иен"),
+           "₽": ("рубль", "рубля", "рублей"), "руб.": ("рубль", "рубля", "рублей")},
 }
 # between the amount and its hundredths
 JOINED_CENTS = {"de": " und ", "en": " and ", "es": " con ", "fr": " et ", "it": " e ", "ru": " "}
 
-# as written -> (one, many, what stands between it and the currency)
-MAGNITUDES: dict[str, dict[str, tuple[str, str, str]]] = {
-    "de": {"tausend": ("tausend", "tausend", ""), "million": ("million", "millionen", ""),
-           "millionen": ("million", "millionen", ""), "mio.": ("million", "millionen", ""),
-           "milliarde": ("milliarde", "milliarden", ""),
-           "milliarden": ("milliarde", "milliarden", ""),
-           "mrd.": ("milliarde", "milliarden", "")},
-    "en": {w: (w, w, "") for w in ("thousand", "million", "billion", "trillion")},
-    "es": {"mil": ("mil", "mil", ""), "millón": ("millón", "millones", "de"),
-           "millones": ("millón", "millones", "de")},
-    "fr": {"million": ("million", "millions", "de"), "millions": ("million", "millions", "de"),
-           "milliard": ("milliard", "milliards", "de"),
-           "milliards": ("milliard", "milliards", "de")},
-    "it": {"mila": ("mila", "mila", ""), "milione": ("milione", "milioni", "di"),
-           "milioni": ("milione", "milioni", "di"), "miliardo": ("miliardo", "miliardi", "di"),
-           "miliardi": ("miliardo", "miliardi", "di")},
-    "ru": {"тыс.": ("тысяча", "тысяч", ""), "млн": ("миллион", "миллионов", ""),
-           "млрд": ("миллиард", "миллиардов", "")},
+# as written -> (forms, what stands between them and the currency)
+MAGNITUDES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
+    "de": {"tausend": (("tausend", "tausend"), ""),
+           **dict.fromkeys(("million", "millionen", "mio."), (("million", "millionen"), "")),
+           **dict.fromkeys(("milliarde", "milliarden", "mrd."), (("milliarde", "milliarden"), ""))},
+    "en": {**dict.fromkeys(("thousand", "k"), (("thousand", "thousand"), "")),
+           **dict.fromkeys(("million", "m", "mn"), (("million", "million"), "")),
+           **dict.fromkeys(("billion", "b", "bn"), (("billion", "billion"), "")),
+           "trillion": (("trillion", "trillion"), "")},
+    "es": {"mil": (("mil", "mil"), ""),
+           **dict.fromkeys(("millón", "millones"), (("millón", "millones"), "de"))},
+    "fr": {**dict.fromkeys(("million", "millions", "m"), (("million", "millions"), "de")),
+           **dict.fromkeys(("milliard", "milliards"), (("milliard", "milliards"), "de"))},
+    "it": {"mila": (("mila", "mila"), ""),
+           **dict.fromkeys(("milione", "milioni"), (("milione", "milioni"), "di")),
+           **dict.fromkeys(("miliardo", "miliardi"), (("miliardo", "miliardi"), "di"))},
+    "ru": {"тыс.": (("тысяча", "тысячи", "тысяч"), ""),
+           "млн": (("миллион", "миллиона", "миллионов"), ""),
+           "млрд": (("миллиард", "миллиарда", "миллиардов"), "")},
 }
 
+# unit -> forms; all are masculine or neuter
+UNITS: dict[str, dict[str, tuple[str, ...]]] = {
+    "de": {"km/h": ("stundenkilometer",), "km": ("kilometer",), "cm": ("zentimeter",),
+           "mm": ("millimeter",), "kg": ("kilogramm",), "°c": ("grad celsius",)},
+    "en": {"km/h": ("kilometer per hour", "kilometers per hour"),
+           "mph": ("mile per hour", "miles per hour"), "km": ("kilometer", "kilometers"),
+           "cm": ("centimeter", "centimeters"), "mm": ("millimeter", "millimeters"),
+           "kg": ("kilogram", "kilograms"), "°c": ("degree celsius", "degrees celsius"),
+           "°f": ("degree fahrenheit", "degrees fahrenheit")},
+    "es": {"km/h": ("kilómetro por hora", "kilómetros por hora"),
+           "km": ("kilómetro", "kilómetros"), "cm": ("centímetro", "centímetros"),
+           "mm": ("milímetro", "milímetros"), "kg": ("kilogramo", "kilogramos"),
+           "°c": ("grado centígrado", "grados centígrados")},
+    "fr": {"km/h": ("kilomètre heure", "kilomètres heure"), "km": ("kilomètre", "kilomètres"),
+           "cm": ("centimètre", "centimètres"), "mm": ("millimètre", "millimètres"),
+           "kg": ("kilogramme", "kilogrammes"), "°c": ("degré celsius", "degrés celsius")},
+    "it": {"km/h": ("chilometro orario", "chilometri orari"), "km": ("chilometro", "chilometri"),
+           "cm": ("centimetro", "centimetri"), "mm": ("millimetro", "millimetri"),
+           "kg": ("chilogrammo", "chilogrammi"), "°c": ("grado centigrado", "gradi centigradi")},
+    "ru": {"км/ч": ("километр в час", "километра в час", "километров в час"),
+           "км": ("километр", "километра", "километров"),
+           "см": ("сантиметр", "сантиметра", "сантиметров"),
+           "мм": ("миллиметр", "миллиметра", "миллиметров"),
+           "кг": ("килограмм", "килограмма", "килограммов"),
+           "%": ("процент", "процента", "процентов"),
+           "°c": ("градус цельсия", "градуса цельсия", "градусов цельсия")},
+}
+
+FRACTIONS: dict[str, dict[str, str]] = {
+    lang: dict(zip(("1/2", "1/3", "2/3", "1/4", "3/4"), words.split(", "), strict=True))
+    for lang, words in {
+        "de": "ein halb, ein drittel, zwei drittel, ein viertel, drei viertel",
+        "en": "one half, one third, two thirds, one quarter, three quarters",
+        "es": "un medio, un tercio, dos tercios, un cuarto, tres cuartos",
+        "fr": "un demi, un tiers, deux tiers, un quart, trois quarts",
+        "it": "un mezzo, un terzo, due terzi, un quarto, tre quarti",
+        "ru": "одна вторая, одна треть, две трети, одна четверть, три четверти"}.items()}
+
+# one: before a unit; to: between the ends of a range
 WORDS: dict[str, dict[str, str]] = {
-    "de": {"minus": "minus", "point": "komma"},
-    "en": {"minus": "minus", "point": "point"}, "es": {"minus": "menos", "point": "coma"},
-    "fr": {"minus": "moins", "point": "virgule"}, "it": {"minus": "meno", "point": "virgola"},
-    "ru": {"minus": "минус", "point": "запятая"},
+    "de": {"minus": "minus", "point": "komma", "one": "ein", "to": "bis"},
+    "en": {"minus": "minus", "point": "point", "one": "one", "to": "to"},
+    "es": {"minus": "menos", "point": "coma", "one": "un", "to": "a"},
+    "fr": {"minus": "moins", "point": "virgule", "one": "un", "to": "à"},
+    "it": {"minus": "meno", "point": "virgola", "one": "un", "to": "a"},
+    "ru": {"minus": "минус", "one": "один", "to": ""},
 }
 
 THOUSANDS = {"de": ".", "en": ",", "es": ".", "it": ".", "fr": " \u00a0\u202f",
              "ru": " \u00a0\u202f"}
 ORDINALS = {
     "en": r"(\d+)(?:st|nd|rd|th)\b", "es": r"(\d+)\.?(?:º|ª|er\b|°)", "it": r"(\d+)(?:º|ª|°)",
-    "fr": r"(\d+)(?:ers?|res?|èmes?|emes?|es?)\b", "ru": r"(\d+)-(?:й|я|е|го|му|м|ая|ый|ой)\b"}
+    "fr": r"(\d+)(?:ers?|(è?res?)|[èe]?mes?|ndes?|nds?|es?)\b",
+    "ru": r"(\d+)-(ы[йх]|ой|[йхмя]|ая|о?е|о?го|о?му|ом|ые)\b(?=(\s+год[ыа])?)"}
+# Russian endings that are not of the masculine nominative -> what num2words calls their form
+RUSSIAN_ENDINGS: dict[str, dict[str, str | bool]] = {
+    **dict.fromkeys(("я", "ая"), {"gender": "f"}), **dict.fromkeys(("е", "ое"), {"gender": "n"}),
+    **dict.fromkeys(("го", "ого"), {"case": "g"}), **dict.fromkeys(("му", "ому"), {"case": "d"}),
+    **dict.fromkeys(("м", "ом"), {"case": "p"}), "ые": {"plural": True},
+    **dict.fromkeys(("х", "ых"), {"plural": True, "case": "g"})}
 
 # month names as they stand in a date; alternatives after the first are only read
 DATES: dict[str, tuple[str, ...]] = {

@@ -191,6 +191,20 @@ def test_ids_begin_with_the_whole_speaker(corpus):
     assert data.utts == ["a-2", "s1-b-1", "s10_1"]
 
 
+def test_names_cannot_leave_the_folder(corpus):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pa.table({
+        "audio": [{"bytes": wav_bytes(), "path": "../../up.wav"},
+                  {"bytes": wav_bytes(), "path": None}],
+        "text": ["One", "Two"], "id": [None, "/../../out"]}), corpus / "list.parquet")
+    data, _ = run(corpus, None, "list.parquet")
+    assert data.utts == ["out", "x-up"]
+    assert {str(p.relative_to(corpus)) for p in corpus.rglob("*.wav")} >= {
+        "new/unpacked/out.wav", "new/unpacked/x-up.wav"}
+
+
 def test_sentences_need_no_audio(corpus):
     data, left_out = run(corpus, "en|Hello there.\nit|Buongiorno.\nen|\n", "sentences.txt",
                          columns={"lang": "1", "text": "2"}, text_only=True)

@@ -129,7 +129,8 @@ def esd(root, folders_of_sets: bool = True) -> None:
 
 def emilia(root, speakers: int = 8, clips: int = 4) -> None:
     """{Emilia,Emilia-YODAS}/{EN,ZH}/*.tar of mp3 and json pairs, mp3 first in one of them, and a
-    clip each of low quality, of another language, without audio, and with another key."""
+    clip each of low quality, of another language, without audio, with another key, and with a text
+    that loops or has another script."""
     for corpus, key_field, shard in (("Emilia", "id", 0), ("Emilia-YODAS", "_id", 1)):
         for lang in ("en", "zh"):
             members = []
@@ -147,6 +148,12 @@ def emilia(root, speakers: int = 8, clips: int = 4) -> None:
                 members[1][2]["language"] = "fr"
                 members[2][2]["id"] = "../../escape"
                 members[3][1] = None
+                members[4][2]["text"] = " Thank you for watching. " * 8
+                members[5][2]["text"] = " Then she said 再见."
+                for clip in range(clips):  # a speaker of bad_speakers.txt
+                    key = f"EN_B00013_S00913_W{clip:06d}"
+                    members.append([key, mp3(clip), {**members[8][2], "id": key,
+                                                     "speaker": "EN_B00013_S00913"}])
             path = root / corpus / lang.upper() / f"{lang.upper()}-B{shard:06d}.tar"
             write_tar(path, [(f"{key}{end}", raw) for key, sound, about in members
                              for end, raw in ((".mp3", sound),

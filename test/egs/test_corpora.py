@@ -11,6 +11,7 @@ from recipe_copy import copied, module, prepare
 from e2etts.audio import AudioConfig
 from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker, trim_edges
 from e2etts.data.datadir import DataDir
+from e2etts.data.sizes import Published, Size
 
 MINIATURE = "corpus_data.miniature=true"
 
@@ -145,7 +146,11 @@ def test_emilia(stage1, tmp_path):
         "EN_B00000_S00000_W000000": "dnsmos below 3",
         "EN_B00000_S00000_W000001": "language: fr among en",
         "EN_B00000_S00000_W000002": "key differs from the sidecar's id",
-        "EN_B00000_S00000_W000003": ".json without the other half"}
+        "EN_B00000_S00000_W000003": ".json without the other half",
+        "EN_B00000_S00001_W000000": "text: repeats 'Thank you for watching.'",
+        "EN_B00000_S00001_W000001": "text: '再' is of another script",
+        **{f"EN_B00013_S00913_W{n:06d}": "speaker: listed in local/bad_speakers.txt"
+           for n in range(4)}}
     info = soundfile.info(train.wav[train.utts[0]])
     assert (info.samplerate, info.format) == (24000, "FLAC")
 
@@ -155,6 +160,16 @@ def test_emilia(stage1, tmp_path):
     assert stage1("emilia", "Emilia", *overrides)[0] == 0
     assert {p: p.stat().st_mtime_ns for p in Path("data/wav").rglob("*.flac")} == before
     assert load("train") == train
+
+
+def test_emilia_what_a_recogniser_has_not_heard():
+    misheard = module("emilia")._misheard
+    assert not misheard("Ja, naïve Œuvre: Straße, no no no no!", "fr")
+    assert not misheard("他说ＯＫ，好的好的好的。", "zh")
+    assert not misheard("カタカナー、漢字々", "ja")
+    assert "'い' is of another script" in misheard("这是いい", "zh")
+    assert "'ا' is of another script" in misheard("and ا", "en")
+    assert misheard("好的吧好的吧好的吧好的吧好的吧好的吧", "zh") == "text: repeats '好的吧'"
 
 
 @pytest.mark.parametrize("name", ["../EN_x_W000000.json", "/EN_x_W000000.json"])
@@ -171,8 +186,35 @@ def test_a_corpus_of_another_size_than_published_is_refused(stage1, tmp_path):
     published.libritts(tmp_path / "corpus")
     status, told, said = stage1("libritts", "LibriTTS")
     assert status == 2 and "not the published size" in said and "miniature=true" in said
-    assert "dev-clean: 6 utterances, 0.00 hours, 2 speakers (published: 5736 utterances, " in told
+    assert "dev-clean: 6 utterances, 0.00 h, 2 speakers (published: 5,736 utterances, " in told
     assert not Path("data/train").exists()
+
+
+def test_sizes_are_compared_as_they_are_told():
+    published = Published(10, hours=50.0, speakers=3)
+    assert published.agrees(Size(10, 50.4, 3)) and not published.agrees(Size(10, 50.6, 3))
+    assert not published.agrees(Size(11, 50.0, 3)) and not published.agrees(Size(10, 50.0, 2))
+    about = Published(about_hours=85)
+    assert about.agrees(Size(1, 88.0, 1)) and not about.agrees(Size(1, 80.0, 1))
+    assert str(Published(88035, speakers=218, about_hours=85)) == (
+        "88,035 utterances, about 85 h, 218 speakers")
+
+
+def test_a_corpus_is_compared_as_a_whole_too(stage1, tmp_path):
+    published.aishell3(tmp_path / "corpus")
+    status, told, said = stage1("aishell3", "CorpusData")
+    assert status == 2 and "train, test, all: not the published size" in said
+    assert "all: 24 utterances, 0.01 h, 3 speakers (published: 88,035 utterances, about" in told
+
+
+def test_an_utterance_that_occurs_twice_is_told(stage1, tmp_path):
+    published.aishell3(tmp_path / "corpus")
+    content = tmp_path / "corpus/train/content.txt"
+    lines = content.read_text("utf-8").splitlines()
+    content.write_text("\n".join([*lines, lines[0]]), "utf-8")
+    assert stage1("aishell3", "CorpusData", MINIATURE, "corpus_data.dev_utts=3",
+                  "corpus_data.test_utts=4", "corpus_data.enrol_utts=2")[0] == 0
+    assert read_rows("data/left_out.tsv") == {"SSB00050001": "id occurs twice"}
 
 
 def test_what_cannot_be_used_is_left_out_and_listed(stage1, tmp_path):

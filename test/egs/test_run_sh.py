@@ -3,6 +3,7 @@ stage 5 alone, with tiny nets on small trees in the published layout."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,8 +101,10 @@ def test_all_stages_then_stage_5_alone(name, programs, tmp_path):
     log = json.loads((recipe / "exp/tiny/stages.json").read_text())
     assert [entry["stage"] for entry in log] == list(range(1, 12))
     assert (recipe / "exp/tiny/pack/SHA256SUMS").is_file()
+    again = run(recipe, "--stage", "5")
+    assert re.findall(r"^stage (\d+) \w+: reads", again, re.M) == [str(n) for n in range(5, 12)]
     more = run(recipe, "--stage", "5", "--stop_stage", "5", "stages.lm.train.max_steps=3")
-    assert "step 3" in more
+    assert "step 3" in more and "step 3" not in again
 
 
 @pytest.mark.nightly

@@ -18,7 +18,7 @@ from e2etts.plan.stages import (
     Machine,
     StagePlanner,
     Work,
-    parameters_by_part,
+    plan_parts,
     shape_batch,
 )
 from e2etts.recipe import RecipeConfig, load_recipe
@@ -79,7 +79,23 @@ def test_parameters_are_those_of_the_real_system():
     counts = {n: sum(p.numel() for p in m.parameters()) for n, m in system.named_children()}
     vocoder = build_task(config, "vocoder", VOCAB).vocoder
     counts["vocoder"] = sum(p.numel() for p in vocoder.parameters())
-    assert parameters_by_part(config, VOCAB) == counts
+    parts = plan_parts(config, VOCAB, Machine())
+    assert {name: part.parameters for name, part in parts.items()} == counts
+    for part in parts.values():  # gradients, two moments and the average are float32 too
+        assert part.frozen_bytes >= 4 * part.parameters
+        states = part.learning_bytes - part.frozen_bytes
+        assert states == pytest.approx(16 * part.parameters, rel=0.05) and states % 4 == 0
+    shared = plan_parts(config, VOCAB, Machine(gpus=4, sharding="full"))
+    assert shared["lm"].learning_bytes == parts["lm"].learning_bytes / 4
+
+
+def test_parts_that_no_stage_trains_have_weights_alone():
+    config = recipe()
+    del config.stages["tokenizer"], config.stages["joint"], config.stages["vocoder"]
+    parts = plan_parts(config, VOCAB, Machine())
+    assert list(parts) == ["tokenizer", "lm", "fm", "rm", "speaker"]
+    assert [bool(part.learning_bytes) for part in parts.values()] == [
+        False, True, False, False, False]
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "lm", "joint"])
@@ -225,7 +241,7 @@ def test_the_papers_configuration_has_the_papers_sizes():
     config = load_recipe(PAPER)
     vocab = made_vocab()
     object.__setattr__(vocab, "text_size", config.text.vocab_size)
-    counts = parameters_by_part(config, vocab)
+    counts = {name: part.parameters for name, part in plan_parts(config, vocab, Machine()).items()}
     for part, billions in (("tokenizer", 0.6), ("lm", 0.6), ("rm", 0.6), ("fm", 0.5)):
         assert counts[part] / 1e9 == pytest.approx(billions, rel=0.03), part
     first, second = config.stage("tokenizer").train, config.stage("lm").train

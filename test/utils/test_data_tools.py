@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from e2etts.bin.main import tool
+from e2etts.bin.main import main, tool
 from e2etts.data.datadir import DataDir
 
 UTILS = Path(__file__).resolve().parents[2] / "utils"
@@ -65,7 +65,8 @@ def outputs(data):
 
 
 @pytest.mark.parametrize("name", TOOLS)
-@pytest.mark.parametrize("kind", ["none", "empty", "ids", "order", "command", "utf8"])
+@pytest.mark.parametrize("kind", ["none", "empty", "ids", "order", "command", "utf8", "twice",
+                                  "no text"])
 def test_broken_input_is_one_line_and_leaves_nothing(call, data, name, kind, capsys):
     if kind == "none":
         for path in data.iterdir():
@@ -82,16 +83,45 @@ def test_broken_input_is_one_line_and_leaves_nothing(call, data, name, kind, cap
     elif kind == "command":
         (data / "wav.scp").write_text("".join(f"{u} cat x |\n" for u in DataDir.load(data).utts))
     else:
-        (data / "text").write_bytes((data / "text").read_bytes().replace(b"text 5", b"\xff"))
+        new = {"utf8": b"\xff", "twice": b"text 5\ns2-05 text 5", "no text": b""}[kind]
+        (data / "text").write_bytes((data / "text").read_bytes().replace(b"text 5", new))
     status = call(f"{name}_data_dir", *outputs(data)[name])
     said = capsys.readouterr().err
-    if name == "fix" and kind in ("ids", "order", "utf8"):  # what it is for
+    kept = {"ids": 1, "order": 12, "utf8": 11, "twice": 11, "no text": 11}.get(kind)
+    if name == "fix" and kept:  # what it is for
         assert status == 0
-        kept = {"ids": 1, "order": 12, "utf8": 11}[kind]
         assert len(DataDir.load(data.parent / "out")) == kept
         return
     assert status == 2 and said.count("\n") == 1 and f"{name}_data_dir.py: error:" in said
     assert "data/all" in said and not (data.parent / "out").exists()
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_files_of_other_editors_are_read(call, data, name):
+    """With a byte order mark and lines that end in CR LF."""
+    whole = DataDir.load(data)
+    for path in data.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert DataDir.load(data) == whole
+    assert call(f"{name}_data_dir", *outputs(data)[name]) == 0
+    if name in ("fix", "combine", "copy"):
+        assert DataDir.load(data.parent / "out") == whole
+
+
+def test_audio_that_is_not_there(call, data, tmp_path, capsys):
+    (tmp_path / "s1-01.wav").unlink()
+    assert call("fix_data_dir", *outputs(data)["fix"]) == 0
+    assert "s1-01" not in DataDir.load(data.parent / "out").utts
+    assert "no such file" in (data.parent / "out/left_out.tsv").read_text()
+    assert main(["validate", str(data)]) == 2
+    assert "wav.scp:5: s1-01: " in capsys.readouterr().err
+
+
+def test_a_list_of_utterances_of_another_editor(call, data, tmp_path):
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfs0-00\r\n\r\ns1-01\r\n")
+    out = tmp_path / "out"
+    assert call("subset_data_dir", data, out, "--utts", tmp_path / "list") == 0
+    assert DataDir.load(out).utts == ["s0-00", "s1-01"]
 
 
 @pytest.mark.parametrize("name", ["fix", "combine", "subset", "copy"])
@@ -108,9 +138,11 @@ def test_split_does_not_write_over_its_input(call, data, capsys):
     assert "is read and would be written" in capsys.readouterr().err and content(data) == before
 
 
-@pytest.mark.parametrize("part", ["test", "test=0", "test=x", "../up=2", "train=2"])
-def test_split_refuses_a_part_it_cannot_make(call, data, part):
-    assert call("split_data_dir", data, data.parent, "--part", part) == 2
+@pytest.mark.parametrize("part, rest", [
+    ("test", "train"), ("test=0", "train"), ("test=x", "train"), ("../up=2", "train"),
+    ("train=2", "train"), ("test=2", "../up"), ("test=2", "")])
+def test_split_refuses_a_part_it_cannot_make(call, data, part, rest):
+    assert call("split_data_dir", data, data.parent, "--part", part, "--rest", rest) == 2
     assert [p.name for p in data.parent.iterdir()] == ["all"]
 
 

@@ -6,12 +6,15 @@ The JSON has text, speaker, language, duration and dnsmos (quality, 3 and more a
 the key as ``id`` or, in Emilia-YODAS, ``_id``. Texts begin with a space. A speaker is one voice in
 one recording: two of them may be the same person. Archives are read as streams, nothing in them is
 written under a name of theirs, and each is decoded once.
+What is amiss in it: texts are those of a recogniser, which now and then loops or writes another
+script; some speakers are synthetic voices or mix languages (bad_speakers.txt, from F5-TTS).
 """
 
 import io
 import json
 import re
 import sys
+import unicodedata
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -30,10 +33,16 @@ from e2etts.errors import UserError
 
 CREDIT = "Emilia by Haorui He and others (arXiv 2407.05361), CC BY-NC 4.0"
 HOW_TO_GET = ("Emilia is given to those who accept its terms at huggingface.co/datasets/amphion/"
-              "Emilia-Dataset: fetch what you want of it with 'huggingface-cli download "
+              "Emilia-Dataset: fetch what you want of it with 'hf download "
               "--repo-type dataset amphion/Emilia-Dataset --include \"Emilia/EN/*\"'")
+# Hours of arXiv 2407.05361, table 2.
 PUBLISHED_HOURS = {"en": 46828, "zh": 49922, "de": 1590, "fr": 1381, "ja": 1715, "ko": 217}
 _KEY = re.compile(r"[A-Z]{2}_[A-Za-z0-9_-]+")
+_SCRIPTS = {"zh": ("CJK", "LATIN"), "ja": ("CJK", "HIRAGANA", "KATAKANA", "LATIN"),
+            "ko": ("HANGUL", "CJK", "LATIN")}
+_LOOP = re.compile(r"(\S.{2,30}?)\1{5,}")
+BAD_SPEAKERS = {line for line in Path(__file__).with_name("bad_speakers.txt").read_text(
+    "utf-8").splitlines() if not line.startswith("#")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +119,10 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
         return f"dnsmos below {dnsmos:g}"
     if not _KEY.fullmatch(str(speaker)):
         return "speaker: not of the published form"
+    if speaker in BAD_SPEAKERS:
+        return "speaker: listed in local/bad_speakers.txt"
+    if reason := _misheard(text, lang):
+        return reason
     path = target / f"{key}.flac"
     try:
         if not path.exists():
@@ -117,6 +130,17 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
     except (soundfile.SoundFileError, ValueError) as e:
         return f"unreadable audio: {e}"
     return Recording(utt=key, wav=str(path), text=text, speaker=speaker, lang=lang)
+
+
+def _misheard(text: str, lang: str) -> str:
+    """What shows that the recogniser has not written what is said; empty where nothing does."""
+    scripts = _SCRIPTS.get(lang, ("LATIN",))
+    letters = [c for c in unicodedata.normalize("NFKC", text)
+               if unicodedata.category(c) in ("Lu", "Ll", "Lo")]
+    foreign = [c for c in letters if not unicodedata.name(c, "").startswith(scripts)]
+    if foreign:
+        return f"text: '{foreign[0]}' is of another script"
+    return f"text: repeats '{loop[1].strip()}'" if (loop := _LOOP.search(text)) else ""
 
 
 def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> None:

@@ -24,6 +24,7 @@ HOW_TO_GET = ("ESD has no public address: its authors send a link, see "
 EMOTIONS = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
 SENTENCES = 350
 SPEAKERS_OF_A_LANGUAGE = 10
+HOURS = 29  # "over 29 hours", arXiv 2105.14762, abstract
 _LINE = re.compile(r"(\d{4}_\d{6})\s+(\S.*)")
 
 
@@ -92,7 +93,8 @@ def prepare(job: Job) -> None:
     recordings = read(folder, languages)
     sets = {r.utt: set_of(r) for r in recordings}  # before audio of another rate is moved
     speakers = SPEAKERS_OF_A_LANGUAGE * len(languages)
-    size = Published(speakers * len(EMOTIONS) * SENTENCES, speakers=speakers)
+    size = Published(speakers * len(EMOTIONS) * SENTENCES, speakers=speakers,
+                     about_hours=HOURS if len(languages) == 2 else None)
     good = job.usable({"ESD": recordings}, {"ESD": size})["ESD"]
     names = ("train", "dev", *(f"test_{lang}" for lang in languages))
     chosen = {name: [r for r in good if sets[r.utt] == name] for name in names}

@@ -18,6 +18,7 @@ from e2etts.errors import UserError
 
 CREDIT = ("LJ Speech 1.1 by Keith Ito and Linda Johnson "
           "(keithito.com/LJ-Speech-Dataset), public domain")
+# The MD5 sum as NVIDIA's recipe for Tacotron 2 lists it; the sizes of the corpus's page.
 ARCHIVE = Archive("https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
                   "c4763be9595ddfa79c2fc6eaeb3b6c8e")
 PUBLISHED = {"LJSpeech-1.1": Published(13100, 23 + 55 / 60 + 17 / 3600, 1)}

@@ -20,6 +20,7 @@ from e2etts.data.download import Archive
 from e2etts.errors import UserError
 
 CREDIT = "CSTR VCTK Corpus 0.92 by Yamagishi, Veaux, MacDonald (doi.org/10.7488/ds/2645), CC BY 4.0"
+# The MD5 sum as torchaudio 0.10 lists it.
 ARCHIVE = Archive("https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
                   "8a6ba2946b36fcbef0212cad601f4bfa")
 PUBLISHED = {"VCTK": Published(speakers=109)}  # 110, of whom one has no texts
