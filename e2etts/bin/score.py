@@ -35,7 +35,7 @@ from e2etts.score.config import METRICS, ScoreConfig
 from e2etts.score.lists import read_folder
 from e2etts.score.results import score_clips, score_experiment
 from e2etts.score.style import labelled_recordings
-from e2etts.score.tables import figure, further_rows, percent, results_markdown, systems_of
+from e2etts.score.tables import COLUMNS, figure, further_rows, results_markdown, systems_of
 
 SEED_TTS_EVAL = "seed_tts_eval"
 
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="'utt seconds' lines, how long synthesis took, for rtf")
     parser.add_argument("--metrics", metavar="A,B", help="the same as score.metrics=[A,B]")
     parser.add_argument("--name", help="name of the system (default: the folder's)")
+    parser.add_argument("--set", metavar="NAME", help="name of the set (default: the list's)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="where results go (default: DIR_scores beside the wavs)")
 
@@ -67,9 +68,12 @@ def run(args: argparse.Namespace) -> None:
     write_text(exp / "RESULTS.md", results_markdown(results))
     for system, sets in systems_of(results).items():
         for name, cell in sets.items():
-            if cell["wer"] is not None or not args.wavs:
-                print(f"{system} {name}: WER {percent(cell['wer'])} % CER "
-                      f"{percent(cell['cer'])} % ({cell['n']} clips)")
+            told = [f"{title}: {show(cell[key])}" for title, key, show in COLUMNS
+                    if cell[key] is not None]
+            if told:
+                expected = results["details"][system][name]["expected"]
+                print(f"{system} {name}: {'; '.join(told)} ({cell['n']} scored of {expected} "
+                      "expected)")
     for metric, rows in further_rows(results).items():
         for name, system, figures in rows:
             told = " ".join(f"{k} {figure(v)}" for k, v in figures.items()
@@ -105,8 +109,8 @@ def _folder(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     if args.list and not args.lang:
         raise UserError("--list needs --lang, the language of its texts, such as --lang en")
     clips = read_folder(args.wavs, name=args.name or args.wavs.resolve().name,
-                        lang=args.lang or "", listed=args.list, refs=args.refs,
-                        emotions=args.emotions, times=args.times)
+                        lang=args.lang or "", listed=args.list, set_name=args.set or "",
+                        refs=args.refs, emotions=args.emotions, times=args.times, say=say)
     exp = args.out or args.wavs.resolve().with_name(f"{args.wavs.resolve().name}_scores")
     exp.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["e2etts", *sys.argv[1:]])

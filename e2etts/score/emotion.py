@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
@@ -33,6 +34,13 @@ class HubClassifier(Meter):
     def key(self, lang: str) -> str:
         return f"hub-classifier {stamp(self.model)}"
 
+    def labels(self) -> list[str]:
+        """All that it can hear."""
+        from transformers import AutoConfig
+
+        told = AutoConfig.from_pretrained(self.model, local_files_only=self.local)
+        return sorted(told.id2label.values())
+
     def open(self, device: str) -> Measure:
         import torch
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
@@ -58,6 +66,10 @@ class RewardClassifier(SystemMeter):
     def key(self, lang: str) -> str:
         return f"rm-emotion {self.system.identity}"
 
+    def labels(self) -> list[str]:
+        """All that it can hear."""
+        return Vocab.load(self.system.dump).emotions
+
     def open(self, device: str) -> Measure:
         import torch
 
@@ -80,7 +92,7 @@ class RewardClassifier(SystemMeter):
 def find(config: ScoreConfig) -> Meter:
     """The classifier of ``score.models.emotion``: ``rm:`` and a system, or a folder or hub name.
 
-    Any Meter whose value is a label can stand here. Raises Unavailable.
+    Any Meter whose value is one of its ``labels()`` can stand here. Raises Unavailable.
     """
     name = config.models.get("emotion")
     if name is None:
@@ -99,6 +111,10 @@ def score(run: Run) -> None:
         raise Unavailable("no clip has an emotion that it should have",
                           "give them: --emotions FILE of 'utt label' lines")
     meter = find(run.config)
+    labels = meter.labels()
+    if unknown := sorted({s.clip.emotion for s in some} - set(labels)):
+        raise Unavailable(f"the classifier does not know '{unknown[0]}', it hears "
+                          f"{', '.join(labels)}", "call the emotions of the clips as it does")
     run.models["emotion"] = {"name": type(meter).__name__, "source": run.config.models["emotion"]}
     for s, label in run.measure(meter, some, "emotion"):
         s.values["emotion"] = label

@@ -65,12 +65,20 @@ def each(measure: Callable[[Any, str], Any]) -> Measure:
     return lambda loaded, lang: [measure(one, lang) for one in loaded]
 
 
-def load_16k(path: Path) -> np.ndarray:
-    """(samples,) float32 in [-1, 1], one channel, 16 kHz; non-finite samples become silence."""
-    wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    wav = np.nan_to_num(wav.mean(1), posinf=0.0, neginf=0.0)
+def read_samples(path: Path, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """(samples, channels) and the rate. Raises OSError for a wav without sound."""
+    wav, rate = soundfile.read(str(path), dtype=dtype, always_2d=True)
     if not len(wav):
         raise OSError("no samples")
+    if not np.isfinite(wav).all():
+        raise OSError("samples that are not finite")
+    return wav, rate
+
+
+def load_16k(path: Path) -> np.ndarray:
+    """(samples,) float32 in [-1, 1], the mean of the channels, 16 kHz (soxr)."""
+    wav, rate = read_samples(path)
+    wav = wav.mean(1)
     if rate != JUDGE_RATE_HZ:
         wav = soxr.resample(wav, rate, JUDGE_RATE_HZ)
     return wav.clip(-1.0, 1.0)
@@ -241,7 +249,7 @@ def _measure(jobs: list[Job]) -> list[Any]:
         try:
             loaded.append(_state["meter"].load(job))
         except (OSError, soundfile.SoundFileError) as e:
-            loaded.append({"error": f"unreadable: {_said(e)}"})
+            loaded.append({"error": f"unreadable: {' '.join(str(e).split())}"})
         except Exception as e:  # one clip's, not the file's as such: other metrics may take it
             loaded.append({"error": _said(e)})
     good = [i for i, x in enumerate(loaded) if not isinstance(x, dict)]

@@ -40,7 +40,8 @@ def cache_folder(name: str) -> Path:
 
 def offline() -> bool:
     """Whether the user forbade the network, in the way that all hub clients understand."""
-    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+    return any(os.environ.get(name, "0").lower() in ("1", "true", "yes", "on")
+               for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:

@@ -15,7 +15,6 @@ from e2etts.score import paraformer
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, content_hash, each
 from e2etts.score.models import (
-    EXTRAS,
     HUB_REMEDY,
     Unavailable,
     cache_folder,
@@ -24,7 +23,7 @@ from e2etts.score.models import (
     require,
 )
 from e2etts.score.reward_reader import RewardMeter, TrainedSystem
-from e2etts.score.whisper import HubWhisperMeter, WhisperMeter, padded
+from e2etts.score.whisper import WhisperMeter, find_hub, padded
 
 WHISPER_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
@@ -115,13 +114,9 @@ def named_recognizer(name: str, config: ScoreConfig) -> Meter:
     if backend not in BACKENDS:
         backend, model = "faster-whisper", name
     if backend == "transformers":
-        require(["transformers"], EXTRAS)
-        found, local = locate_hub("score.recognizer=transformers:", "openai/whisper-large-v3",
-                                  model or None)
-        return HubWhisperMeter(found, local, batch_clips=config.batch_clips)
+        return find_hub(config, model)
     if backend == "funasr":
-        require(paraformer.PACKAGES, paraformer.REMEDY)
-        return paraformer.ParaformerMeter(model or paraformer.MODEL)
+        return paraformer.find(config, model)
     if backend == "pocketsphinx":
         require(["pocketsphinx"], INSTALL)
         return SphinxMeter(pad_seconds=config.pad_seconds)

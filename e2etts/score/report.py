@@ -19,6 +19,7 @@ from e2etts.score.media import audio_uri, read_wav, spectrogram_uri
 from e2etts.score.provenance import read_json
 from e2etts.score.tables import (
     ABSENT,
+    COLUMNS,
     NAMES,
     RM_NOTE,
     STYLE_NOTE,
@@ -94,19 +95,17 @@ def _header(results: dict) -> str:
 
 
 def _numbers(results: dict) -> str:
-    columns = [("WER, %", "wer", percent), ("CER, %", "cer", percent),
-               ("similarity", "sim", _fixed(3)), ("DNSMOS", "dnsmos", _fixed(2))]
     systems = {**results["systems"], PROMPT_SYSTEM: results.get("voice_prompt", {})}
     shown = [s for s in SHOWN if systems.get(s)]
     head = "".join(f'<th scope="colgroup" class="group" colspan="{len(shown)}">{n}</th>'
-                   for n, _, _ in columns)
+                   for n, _, _ in COLUMNS)
     sub = "".join(f'<th scope="col"{_edge(i)}>{escape(SHORT[s])}</th>'
-                  for _ in columns for i, s in enumerate(shown))
+                  for _ in COLUMNS for i, s in enumerate(shown))
     rows = []
     for name in set_order(results):
         cells = "".join(
             f"<td{_edge(i)}>{show(systems[s].get(name, {}).get(key))}</td>"
-            for _, key, show in columns for i, s in enumerate(shown))
+            for _, key, show in COLUMNS for i, s in enumerate(shown))
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     missing = "".join(f"<li>{escape(r['metric'])}: {escape(r['reason'])}; "
                       f"{escape(r['remedy'])}</li>" for r in results.get("not_run", []))
@@ -143,10 +142,6 @@ def _section(name: str, title: str, notes: list[str],
 
 def _edge(i: int) -> str:
     return ' class="group"' if i == 0 else ""
-
-
-def _fixed(digits: int):
-    return lambda value: ABSENT if value is None else f"{value:.{digits}f}"
 
 
 def chosen(clips: list[Clip], config: ScoreConfig) -> dict[str, list[str]]:

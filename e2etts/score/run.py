@@ -40,6 +40,11 @@ class Score:
                 "failures": self.failures, "notes": self.notes}
 
 
+def own_job(clip: Clip) -> Job:
+    """To listen to a clip alone."""
+    return Job(clip.wav, clip.lang)
+
+
 class Run:
     """What the metrics share; each fills its part of the scores."""
 
@@ -84,15 +89,20 @@ class Run:
         return found
 
     def measure(self, meter: Meter, some: list[Score], metric: str,
-                job: Callable[[Clip], Job] | None = None) -> Iterator[tuple[Score, Any]]:
+                job: Callable[[Clip], Job] = own_job) -> Iterator[tuple[Score, Any]]:
         """(score, value) of those that could be measured; marks the rest."""
-        job = job or (lambda c: Job(c.wav, c.lang))
-        values = self.of(meter, [job(s.clip) for s in some])
+        return self.sort_out(self.of(meter, [job(s.clip) for s in some]), some, metric, job)
+
+    def sort_out(self, values: dict[Job, Any], some: list[Score], metric: str,
+                 job: Callable[[Clip], Job] = own_job) -> Iterator[tuple[Score, Any]]:
+        """The same from values that are known, so that a metric that listens to recordings too
+        opens its model once for all."""
         for s in some:
-            value = values.get(job(s.clip), {"error": "its recording is missing"})
+            asked = job(s.clip)
+            value = values.get(asked, {"error": f"its recording {asked.reference} is missing"})
             if not isinstance(value, dict) or "error" not in value:
                 yield s, value
-            elif value["error"].startswith("unreadable") and job(s.clip).reference is None:
+            elif value["error"].startswith("unreadable"):
                 s.problem = value["error"]
             else:
                 s.failures[metric] = value["error"]

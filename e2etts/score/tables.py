@@ -25,6 +25,16 @@ def clock(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def fixed(digits: int) -> Callable[[float | None], str]:
+    """Shows a number with so many decimals."""
+    return lambda value: ABSENT if value is None else f"{value:.{digits}f}"
+
+
+# What every set has a figure of: title, field of results.json, how it is shown.
+COLUMNS = (("WER, %", "wer", percent), ("CER, %", "cer", percent),
+           ("similarity", "sim", fixed(3)), ("DNSMOS", "dnsmos", fixed(2)))
+
+
 def systems_of(results: dict[str, Any]) -> dict[str, dict]:
     """System -> set -> figures, of every system that has any: a recipe's own first."""
     every = {**results["systems"], **results.get("other_systems", {})}

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, content_hash, each
+from e2etts.score.measure import (
+    JUDGE_RATE_HZ,
+    Job,
+    Measure,
+    Meter,
+    content_hash,
+    each,
+    read_samples,
+)
 from e2etts.score.models import locate_file
 from e2etts.score.ssl import SpeechEncoder, SSLConfig
 from e2etts.score.vectors import pack
@@ -163,9 +170,7 @@ def first_channel_16k(path: Path) -> np.ndarray:
     """(samples,) float32: the first channel, resampled as seed-tts-eval does (torchaudio)."""
     from torchaudio.functional import resample
 
-    wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    if not len(wav):
-        raise OSError("no samples")
+    wav, rate = read_samples(path)
     return resample(torch.from_numpy(wav[:, 0].copy()), rate, JUDGE_RATE_HZ).numpy()
 
 

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
-from made_up import Loud, tone
+from made_up import Loud, ToyMeter, tone
 
 from e2etts.bin.main import main
-from e2etts.score import emotion
+from e2etts.score import emotion, recognition
 from e2etts.score.config import METRICS
 from e2etts.score.measure import Job, Meter, ScoreCache, each
 from e2etts.score.metrics import REGISTRY
@@ -48,6 +49,9 @@ def test_times_and_labels(folder, monkeypatch, capsys):
         def key(self, lang):
             return "ear"
 
+        def labels(self):
+            return ["glad", "sad"]
+
         def open(self, device):
             return each(lambda wav, lang: "sad" if len(wav) < 16000 else "glad")
 
@@ -67,6 +71,41 @@ def test_times_and_labels(folder, monkeypatch, capsys):
         capsys.readouterr().out
     rows = [json.loads(line) for line in (folder / "here/scores.jsonl").read_text().splitlines()]
     assert rows[0]["metrics"] == {"rtf": 0.75, "emotion": "sad"} and rows[2]["problem"] == "missing"
+    (folder / "emo").write_text("a angry\nb sad\n")
+    assert main(["score", "--wavs", "out", "--emotions", "emo", "--metrics", "emotion",
+                 "score.workers=1", "score.models.emotion=ear"]) == 0
+    refused = json.loads((folder / "out_scores/results.json").read_text())["not_run"][0]
+    assert "'angry', it hears glad, sad" in refused["reason"]  # and is not 0 % right
+
+
+def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):
+    """A list of Windows, other suffixes, files beyond the list, and wavs without sound."""
+    lines = "a|one\nb|two\nempty|three\nnan|four\njunk|five\nd|six\n"
+    (folder / "texts.lst").write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    (folder / "out/b.wav").rename(folder / "out/b.WAV")
+    soundfile.write(folder / "out/d.flac", tone(0.3, 300), 22050)
+    soundfile.write(folder / "out/e.wav", tone(0.3, 300), 16000)
+    soundfile.write(folder / "out/empty.wav", [], 16000)
+    soundfile.write(folder / "out/nan.wav", np.full(9, np.nan), 16000, subtype="FLOAT")
+    (folder / "out/junk.wav").write_text("no wav")
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter("one"))
+    command = ["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--set", "foreign",
+               "--metrics", "wer", "score.workers=1"]
+    assert main(command) == 0
+    found = json.loads((folder / "out_scores/results.json").read_text())
+    assert {p["clip"].rpartition("/")[2]: p["problem"].removeprefix("unreadable: ")[:19]
+            for p in found["problems"]} == {
+        "empty": "no samples", "nan": "samples that are no", "junk": "Error opening 'out/"}
+    assert all("texts.lst:" in p["where"] for p in found["problems"])
+    said = capsys.readouterr()
+    # "one" is heard for "one", "two" and "six"
+    assert "out foreign: WER, %: 66.7; CER, %: 66.7 (3 scored of 6 expected)" in said.out
+    assert "not in texts.lst and so not scored: 1 of out, the first e.wav" in said.err
+    soundfile.write(folder / "out/d.wav", tone(0.3, 300), 16000)
+    assert main(command) == 2 and "are both 'd'" in capsys.readouterr().err
+    (folder / "texts.lst").write_bytes(b"a|one\nb|\xff\n")
+    (folder / "out/d.wav").unlink()
+    assert main(command) == 2 and "texts.lst:2: not UTF-8" in capsys.readouterr().err
 
 
 def test_word_errors_of_a_list(folder, capsys):
