@@ -34,8 +34,9 @@ from e2etts.recipe import load_recipe
 from e2etts.score.config import METRICS, ScoreConfig
 from e2etts.score.lists import read_folder
 from e2etts.score.results import score_clips, score_experiment
+from e2etts.score.sections import COLUMNS, figure, further_rows, systems_of
 from e2etts.score.style import labelled_recordings
-from e2etts.score.tables import COLUMNS, figure, further_rows, results_markdown, systems_of
+from e2etts.score.tables import results_markdown
 
 SEED_TTS_EVAL = "seed_tts_eval"
 

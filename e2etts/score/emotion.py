@@ -117,7 +117,7 @@ def score(run: Run) -> None:
                           f"{', '.join(labels)}", "call the emotions of the clips as it does")
     run.models["emotion"] = {"name": type(meter).__name__, "source": run.config.models["emotion"]}
     for s, label in run.measure(meter, some, "emotion"):
-        s.values["emotion"] = label
+        s.values |= {"emotion": label, "emotion_right": float(label == s.clip.emotion)}
 
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:

@@ -75,7 +75,7 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
                           "measured": cache.misses, "from_cache": cache.hits,
                           "peak_gib": round(own, 3)}
     write_text(exp / "scores.jsonl", "".join(
-        json.dumps(s.row(), ensure_ascii=False) + "\n" for s in scores))
+        json.dumps(s.row(exp), ensure_ascii=False) + "\n" for s in scores))
     write_text(exp / "results.json", json.dumps(_rounded(results), indent=1, ensure_ascii=False)
                + "\n")
     return _rounded(results)

@@ -1,7 +1,9 @@
 """One scoring run: the clips, what is known of each, and what could not be measured."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from e2etts.score.clips import Clip, Labelled
@@ -30,11 +32,12 @@ class Score:
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def row(self) -> dict[str, Any]:
-        """One line of scores.jsonl."""
+    def row(self, exp: Path) -> dict[str, Any]:
+        """One line of scores.jsonl of ``exp``; the wav is told from there."""
         c = self.clip
         return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
-                "seconds": c.seconds, "problem": self.problem, "heard": self.heard,
+                "wav": os.path.relpath(c.wav, exp), "seconds": c.seconds,
+                "problem": self.problem, "heard": self.heard,
                 "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
                 "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "metrics": self.values,
                 "failures": self.failures, "notes": self.notes}
