@@ -8,8 +8,8 @@ with how to get what it lacks.
 metrics: wer sim dnsmos style utmos mcd f0 duration emotion tokens rtf seed_tts_eval_wer
 seed_tts_eval_sim; seed_tts_eval means the last two. wer is heard by score.recognizer:
 faster-whisper, transformers, funasr, pocketsphinx or rm, with :MODEL; sim compares the voices of
-score.speaker: resemblyzer, wavlm-sv or ecapa. Models are taken from a path
-(score.models.NAME=PATH), the hub's cache, or the hub unless HF_HUB_OFFLINE=1.
+score.speaker: resemblyzer, wavlm-sv or ecapa. Models are taken from a path or a hub model of one's
+own (score.models.NAME=WHERE), the cache, or the hub unless HF_HUB_OFFLINE=1.
 
 examples:
   e2etts score
@@ -21,6 +21,7 @@ examples:
 """
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -109,6 +110,8 @@ def _folder(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     config = build(ScoreConfig, merge(tree.get("score", {}), over.get("score", {})), "score")
     if args.list and not args.lang:
         raise UserError("--list needs --lang, the language of its texts, such as --lang en")
+    if args.lang and not re.fullmatch("[a-z]{2,3}", args.lang):
+        raise UserError(f"--lang {args.lang}: want a code of two or three letters, such as en, zh")
     clips = read_folder(args.wavs, name=args.name or args.wavs.resolve().name,
                         lang=args.lang or "", listed=args.list, set_name=args.set or "",
                         refs=args.refs, emotions=args.emotions, times=args.times, say=say)

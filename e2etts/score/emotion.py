@@ -10,14 +10,7 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
-from e2etts.score.models import (
-    EXTRAS,
-    HUB_REMEDY,
-    Unavailable,
-    locate_hub,
-    require,
-    stamp,
-)
+from e2etts.score.models import HUB_REMEDY, Unavailable, locate_hub, require, stamp
 from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, encoder
 from e2etts.score.run import Run, Score
 
@@ -100,7 +93,7 @@ def find(config: ScoreConfig) -> Meter:
                           f"an audio classifier of transformers, or rm: and {FORM}")
     if name.startswith("rm:"):
         return RewardClassifier(TrainedSystem.at(name.removeprefix("rm:")))
-    require(["transformers"], EXTRAS)
+    require(["transformers"])
     return HubClassifier(*locate_hub("score.models.emotion", "", name))
 
 

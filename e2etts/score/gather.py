@@ -50,15 +50,18 @@ def read_scores(path: Path) -> Scores:
 def gather(exps: Sequence[Path]) -> tuple[dict[str, Any], Scores]:
     """Results and scores of all experiments as if they were one; ``wav`` of a row is a path.
 
-    A system whose name is that of another on the same set is called after its folder too. Raises
+    A system whose name is that of another on the same set is called after its folder too. What is
+    no system's, such as training and the RM alone, is left to the page of each experiment. Raises
     UserError for a folder without scores.
     """
     read = {exp: (read_results(exp), read_scores(exp)) for exp in exps}
     for exp, (_, scores) in read.items():
         for row in scores.values():
             row["wav"] = exp / row["wav"] if row.get("wav") else None
-    if len(exps) == 1:
-        return read[exps[0]]
+    return read[exps[0]] if len(read) == 1 else _merged(read)
+
+
+def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, Any], Scores]:
     times = Counter((system, name) for results, _ in read.values()
                     for system, sets in _cells(results).items() for name in sets)
     twice = {system for (system, _), n in times.items() if n > 1}
@@ -66,22 +69,26 @@ def gather(exps: Sequence[Path]) -> tuple[dict[str, Any], Scores]:
     def called(system: str, exp: Path) -> str:
         return f"{NAMES.get(system, system)} ({exp})" if system in twice else system
 
-    out: dict[str, Any] = {"tag": ", ".join(map(str, exps)), "systems": {}, "other_systems": {},
-                           "details": {}, "units": {}, "models": {}}
+    out: dict[str, Any] = {
+        "tag": ", ".join(map(str, read)), "systems": {}, "other_systems": {}, "details": {},
+        "style": {"systems": {}}, "units": {}, "models": {}, "not_run": [], "problems": [],
+        "failures": [], "scored": 0, "expected": 0}
     every: Scores = {}
     for exp, (results, scores) in read.items():
-        for part, of in (("other_systems", _cells(results)),
-                         ("details", results.get("details", {}))):
+        style = results.get("style", {"systems": {}})
+        for target, of in ((out["other_systems"], _cells(results)),
+                           (out["details"], results.get("details", {})),
+                           (out["style"]["systems"], style["systems"])):
             for system, sets in of.items():
-                out[part].setdefault(called(system, exp), {}).update(sets)
+                target.setdefault(called(system, exp), {}).update(sets)
+        out["style"] |= {k: v for k, v in style.items() if k != "systems"}
         every |= {(called(system, exp), *rest): row for (system, *rest), row in scores.items()}
         out["units"] |= results.get("units", {})
         out["models"] |= {f"{k} ({exp})": m for k, m in results.get("models", {}).items()}
         for part, key in (("not_run", "metric"), ("problems", "clip"), ("failures", "clip")):
-            out.setdefault(part, []).extend(
-                {**row, key: f"{exp}: {row[key]}"} for row in results.get(part, []))
+            out[part] += [{**row, key: f"{exp}: {row[key]}"} for row in results.get(part, [])]
         for part in ("scored", "expected"):
-            out[part] = out.get(part, 0) + results[part]
+            out[part] += results[part]
     heard = sorted({r["recognizer"]["name"] for r, _ in read.values() if r.get("recognizer")})
     differ = "different ones, whose error rates do not compare: " if len(heard) > 1 else ""
     out["recognizer"] = {"name": differ + ("; ".join(heard) or "none")}

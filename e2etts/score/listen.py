@@ -8,7 +8,8 @@ from tqdm import tqdm
 from e2etts.score.clips import PROMPT_SYSTEM
 from e2etts.score.config import ScoreConfig
 from e2etts.score.gather import Row, Scores
-from e2etts.score.media import audio_uri, read_wav, spectrogram_uri
+from e2etts.score.measure import read_samples
+from e2etts.score.media import audio_uri, spectrogram_uri
 from e2etts.score.sections import NAMES
 from e2etts.score.wer import align
 
@@ -72,11 +73,10 @@ def _take(system: str, row: Row, longest: float) -> str:
     if row["wav"] is None:
         return silent("its scores do not say where it is: run e2etts score again")
     try:
-        wav, rate = read_wav(row["wav"])
+        wav, rate = read_samples(row["wav"])
     except (OSError, soundfile.SoundFileError) as e:
         return silent(str(e))
-    if not len(wav):
-        return silent("no samples")
+    wav = wav.mean(1)
     label = escape(f"{name} of {row['utt']}")
     seconds = len(wav) / rate
     width = min(100.0, 100 * seconds / max(longest, seconds))  # one time scale for a row

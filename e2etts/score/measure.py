@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,12 +40,14 @@ class Job(NamedTuple):
 class Meter:
     """A metric of single wavs or pairs. Sent to worker processes, so it holds plain settings.
 
-    batch_clips: how many clips are measured at once. remedy: how to get a model that does not load;
+    batch_clips: how many clips are measured at once. longest_seconds: where a clip is cut off, None
+    where it is not. remedy: how to get a model that does not load;
     empty where a file that was given is at fault.
     """
 
     name: str
     batch_clips: int = 1
+    longest_seconds: float | None = None
     remedy = ""
 
     def key(self, lang: str) -> str:
@@ -58,6 +61,26 @@ class Meter:
     def open(self, device: str) -> Measure:
         """Load models; returns f(list of what ``load`` gave, language) -> list of JSON values."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CheckpointMeter(Meter):
+    """A metric whose model is one file. identity: hash of its content; kind, title: short and
+    whole name of the model."""
+
+    checkpoint: str
+    identity: str
+    kind = title = ""
+
+    @classmethod
+    def of(cls, path: Path) -> "CheckpointMeter":
+        return cls(str(path), content_hash(path))
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.title, "source": self.checkpoint, "model_sha256": self.identity}
+
+    def key(self, lang: str) -> str:
+        return f"{self.kind} {self.identity}"
 
 
 def each(measure: Callable[[Any, str], Any]) -> Measure:

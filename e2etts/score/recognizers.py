@@ -15,6 +15,7 @@ from e2etts.score import paraformer
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, content_hash, each
 from e2etts.score.models import (
+    EXTRAS,
     HUB_REMEDY,
     Unavailable,
     cache_folder,
@@ -27,7 +28,6 @@ from e2etts.score.whisper import WhisperMeter, find_hub, padded
 
 WHISPER_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
-INSTALL = "tools/install.sh --extras score"
 REMEDY = "tools/get_whisper.sh fetches Whisper base, or name a folder: score.recognizer=FOLDER"
 HUB_REPOSITORY = "Systran/faster-whisper-base"
 BACKENDS = ("faster-whisper", "transformers", "funasr", "pocketsphinx", "rm")
@@ -103,7 +103,7 @@ def find_recognizer(config: ScoreConfig, warn: Callable[[str], None]) -> Meter:
         elif fetch_from_hub(folder, warn):
             return _whisper(folder, "hub", config)
     if find_spec("pocketsphinx") is None:
-        raise Unavailable("neither faster-whisper nor pocketsphinx is installed", INSTALL)
+        raise Unavailable("neither faster-whisper nor pocketsphinx is installed", EXTRAS)
     warn(SPHINX_WARNING)
     return SphinxMeter(pad_seconds=config.pad_seconds)
 
@@ -118,11 +118,11 @@ def named_recognizer(name: str, config: ScoreConfig) -> Meter:
     if backend == "funasr":
         return paraformer.find(config, model)
     if backend == "pocketsphinx":
-        require(["pocketsphinx"], INSTALL)
+        require(["pocketsphinx"])
         return SphinxMeter(pad_seconds=config.pad_seconds)
     if backend == "rm":
         return RewardMeter(TrainedSystem.at(model))
-    require(["faster_whisper"], INSTALL)
+    require(["faster_whisper"])
     folder = Path(model) if model else whisper_folder()
     if name.startswith("faster-whisper:") and model and not folder.is_dir():
         return _whisper(_from_hub(model), model, config)

@@ -94,6 +94,12 @@ class Run:
     def measure(self, meter: Meter, some: list[Score], metric: str,
                 job: Callable[[Clip], Job] = own_job) -> Iterator[tuple[Score, Any]]:
         """(score, value) of those that could be measured; marks the rest."""
+        cut = [s for s in some if s.clip.seconds > (meter.longest_seconds or float("inf"))]
+        for s in cut:
+            s.notes.append(f"{metric}: cut off after {meter.longest_seconds:g} s")
+        if cut:
+            self.say(f"score: {metric}: {len(cut)} clips are cut off after "
+                     f"{meter.longest_seconds:g} s, the first {cut[0].clip.utt}")
         return self.sort_out(self.of(meter, [job(s.clip) for s in some]), some, metric, job)
 
     def sort_out(self, values: dict[Job, Any], some: list[Score], metric: str,

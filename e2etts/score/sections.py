@@ -96,7 +96,7 @@ def _styles(results: dict) -> Section:
     """Accuracy by set, then by style over all sets."""
     told = results.get("style", {"systems": {}})
     systems = told["systems"]
-    shown = [s for s in (*SYSTEMS, PROMPT_SYSTEM) if s in systems]
+    shown = [s for s in dict.fromkeys((*SYSTEMS, PROMPT_SYSTEM, *systems)) if s in systems]
     rows = []
     for name in sorted({n for s in shown for n in systems[s]}):
         cells = [systems[s].get(name) for s in shown]
@@ -113,7 +113,8 @@ def _styles(results: dict) -> Section:
     note = ("Share of clips that a classifier hears in the style they were asked for, %. It is "
             f"trained on {told.get('training_recordings')} labelled recordings of the train set; "
             "the column of held-out recordings says how well it can tell.")
-    return Section("Style control", [note], ["set or style", *(NAMES[s] for s in shown)], rows)
+    return Section("Style control", [note], ["set or style", *(NAMES.get(s, s) for s in shown)],
+                   rows)
 
 
 def _rm(rm: dict) -> Section:

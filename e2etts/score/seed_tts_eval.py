@@ -16,7 +16,7 @@ import numpy as np
 from e2etts.score import paraformer, wavlm_sv, whisper
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Job, Meter
-from e2etts.score.models import EXTRAS, Unavailable, require
+from e2etts.score.models import Unavailable, require
 from e2etts.score.recognizers import named_recognizer
 from e2etts.score.run import Run, Score, own_job
 from e2etts.score.vectors import unpack
@@ -103,7 +103,7 @@ def recognizer(lang: str, config: ScoreConfig) -> tuple[Meter, list[str]]:
 def score_wer(run: Run) -> None:
     """Fill the error counts of English and Mandarin clips; a language whose recogniser is not to
     be had is listed as not run."""
-    require(["zhon", "zhconv"], EXTRAS)
+    require(["zhon", "zhconv"])
     texts = run.with_text()
     others = sorted({s.clip.set for s in texts if s.clip.lang not in LANGUAGES})
     if others:

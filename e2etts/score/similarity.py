@@ -17,7 +17,6 @@ from e2etts.score.run import Run, own_job
 from e2etts.score.vectors import pack, unpack
 
 PACKAGES = ("resemblyzer", "webrtcvad", "librosa", "torch")
-REMEDY = "tools/install.sh --extras score"
 WINDOW_SECONDS = 1.6  # what the encoder sees at once
 SHORTEST_SAMPLES = int(2 * WINDOW_SECONDS * JUDGE_RATE_HZ)
 SILENT_PEAK = 1e-4
@@ -78,7 +77,7 @@ def cosine(vector: str | None, voice: np.ndarray) -> float:
 def voice_meter(config: ScoreConfig) -> Meter:
     """The model of ``score.speaker``. Raises Unavailable where it cannot be had."""
     if config.speaker == "resemblyzer":
-        require(PACKAGES, REMEDY)
+        require(PACKAGES)
         return VoiceMeter()
     return {"wavlm-sv": wavlm_sv, "ecapa": ecapa}[config.speaker].find(config)
 

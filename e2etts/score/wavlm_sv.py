@@ -16,10 +16,9 @@ from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import (
     JUDGE_RATE_HZ,
+    CheckpointMeter,
     Job,
     Measure,
-    Meter,
-    content_hash,
     each,
     read_samples,
 )
@@ -175,20 +174,12 @@ def first_channel_16k(path: Path) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class WavLMMeter(Meter):
+class WavLMMeter(CheckpointMeter):
     """Unit speaker vector of a whole wav, packed. One clip at a time: its statistics are taken
     over all frames."""
 
-    checkpoint: str
-    identity: str
     name: str = "sim"
-
-    def describe(self) -> dict[str, str]:
-        return {"name": "WavLM + ECAPA-TDNN", "source": self.checkpoint,
-                "model_sha256": self.identity}
-
-    def key(self, lang: str) -> str:
-        return f"wavlm-sv {self.identity}"
+    kind, title = KEY, "WavLM + ECAPA-TDNN"
 
     def load(self, job: Job) -> np.ndarray:
         return first_channel_16k(job.path)
@@ -206,5 +197,4 @@ class WavLMMeter(Meter):
 
 def find(config: ScoreConfig) -> WavLMMeter:
     """The checkpoint of ``score.models.wavlm-sv``, else from the cache. Raises Unavailable."""
-    path = locate_file(KEY, FILE, config.models.get(KEY), [], REMEDY)
-    return WavLMMeter(str(path), content_hash(path))
+    return WavLMMeter.of(locate_file(KEY, FILE, config.models.get(KEY), [], REMEDY))

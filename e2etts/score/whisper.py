@@ -10,7 +10,7 @@ import numpy as np
 
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each, read_samples
-from e2etts.score.models import EXTRAS, HUB_REMEDY, locate_hub, require, stamp
+from e2etts.score.models import HUB_REMEDY, locate_hub, require, stamp
 from e2etts.score.provenance import read_json
 
 LARGE, LARGE_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
@@ -109,6 +109,7 @@ class HubWhisperMeter(Meter):
     local: bool = True
     batch_clips: int = 1
     name: str = "wer"
+    longest_seconds = 30.0
     remedy = HUB_REMEDY
 
     def describe(self) -> dict[str, str]:
@@ -155,7 +156,7 @@ class HubWhisperMeter(Meter):
 def find_hub(config: ScoreConfig, named: str = "") -> HubWhisperMeter:
     """The model ``named``, else that of ``score.models.whisper-large-v3``, else the published one.
     Raises Unavailable where it cannot be had."""
-    require(["transformers"], EXTRAS)
+    require(["transformers", "scipy"])
     key = "score.recognizer=transformers:" if named else f"score.models.{LARGE}"
     found, local = locate_hub(key, LARGE_REPOSITORY, named or config.models.get(LARGE))
     return HubWhisperMeter(found, local, batch_clips=config.batch_clips)

@@ -15,10 +15,10 @@ import numpy as np
 from e2etts.score import f0 as f0_figures
 from e2etts.score.mcd import distortion_db
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each, load_16k
-from e2etts.score.models import EXTRAS, require
+from e2etts.score.models import require
 from e2etts.score.run import Run, Score
 
-PACKAGES, REMEDY = ("pyworld", "librosa"), EXTRAS
+PACKAGES = ("pyworld", "librosa")
 FRAME_MS = 5.0
 COEFFICIENTS = 24
 WARP = 0.42  # all-pass constant that comes nearest to the mel scale at 16 kHz
@@ -107,7 +107,7 @@ def _recording(path: Path) -> np.ndarray:
 
 
 def _compared(run: Run, metric: str) -> Iterator[tuple[Score, dict[str, Any]]]:
-    require(PACKAGES, REMEDY)
+    require(PACKAGES)
     return run.measure(PairMeter(), run.with_target(), metric,
                        lambda c: Job(c.wav, c.lang, c.target))
 

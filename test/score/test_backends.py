@@ -17,6 +17,7 @@ from e2etts.score.measure import Job, ScoreCache
 from e2etts.score.models import Unavailable
 from e2etts.score.recognizers import named_recognizer
 from e2etts.score.reward_reader import TrainedSystem
+from e2etts.score.vectors import unpack
 
 
 def test_whisper_of_transformers_hears_alone_what_it_hears_in_a_batch(tmp_path):
@@ -115,7 +116,7 @@ def test_the_reward_model_listens(system, tmp_path):
 def test_tokens_are_those_of_the_systems_tokenizer(system, tmp_path):
     meter = tokens.TokenMeter(TrainedSystem.at(str(system)))
     found = ScoreCache(tmp_path / "c.json").measure(meter, clips(system), 1)
-    rows = [tokens.unpack_tokens(found[job]) for job in clips(system)]
+    rows = [unpack(found[job], tokens.TOKEN) for job in clips(system)]
     assert [len(r) for r in rows] == [20, 45]  # 25 a second
     wav = soundfile.read(str(clips(system)[0].path), dtype="float32")[0]
     assert rows[0].tolist() == TrainedSystem.at(str(system)).load().encode([wav])[0].tolist()

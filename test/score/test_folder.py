@@ -122,6 +122,9 @@ def test_word_errors_of_a_list(folder, capsys):
 @pytest.mark.parametrize(("more", "said"), [
     (["--wavs", "none"], "no such folder"), (["--wavs", "cache"], "no such folder"),
     (["--wavs", "out", "--list", "texts.lst"], "needs --lang"),
+    (["--wavs", "out", "--lang", "English"], "such as en"),
+    (["--wavs", "out", "--refs", "none"], "none: no such folder"),
+    (["--wavs", "out", "--list", "none.lst", "--lang", "en"], "none.lst: cannot read (No such"),
     (["--wavs", "out", "--metrics", "mos"], "nearest 'utmos'"),
     (["--wavs", "out", "score.models.wavlm=x"], "nearest 'wavlm-sv'"),
     (["--wavs", "out", "seed=3"], "only score.KEY=VALUE")])
@@ -135,7 +138,7 @@ def test_batches_hold_one_language_and_one_bad_clip_spoils_no_other(tmp_path):
     for i, seconds in enumerate((0.2, 0.4, 0.3, 0.1)):
         soundfile.write(tmp_path / f"{i}.wav", (i != 2) * tone(seconds, 300), 16000)
         jobs.append(Job(tmp_path / f"{i}.wav", "fr" if i == 3 else "en"))
-    meter = Loud()
+    meter = Loud(tmp_path)
     found = ScoreCache(tmp_path / "c.json").measure(meter, jobs, 1, ("left",))
     assert [found[j] for j in jobs] == ["left 3200", "left 6400",
                                         {"error": "RuntimeError: silence"}, "left 1600"]
@@ -147,6 +150,7 @@ def test_each_device_has_its_process(tmp_path):
     for i in range(12):
         soundfile.write(tmp_path / f"{i}.wav", tone(0.1 + i / 50, 300), 16000)
         jobs.append(Job(tmp_path / f"{i}.wav", "en"))
-    found = ScoreCache(tmp_path / "c.json").measure(Loud(), jobs, 1, ("left", "right"))
+    found = ScoreCache(tmp_path / "c.json").measure(Loud(tmp_path), jobs, 1, ("left", "right"))
+    assert (tmp_path / "left").exists() and (tmp_path / "right").exists()
     assert {value.split()[0] for value in found.values()} <= {"left", "right"}
     assert len(found) == 12
