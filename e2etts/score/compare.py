@@ -16,6 +16,7 @@ from e2etts.score.gather import read_scores
 # other is a number of each utterance.
 RATIOS = {"wer": ("errors", ("substituted", "deleted", "inserted"), "words"),
           "cer": ("errors", ("char_edits",), "chars"),
+          "rtf": ("metrics.rtf", ("work_seconds",), "speech_seconds"),
           "seed_tts_eval_corpus_wer": ("metrics.seed_tts_eval_wer", ("edits",), "words")}
 PATHS = {"dnsmos": "dnsmos.ovrl", "seed_tts_eval_wer": "metrics.seed_tts_eval_wer.wer"}
 
@@ -111,10 +112,9 @@ def read_rows(path: str | Path, system: str | None = None) -> Rows:
 
 def metrics_of(rows: Rows) -> list[str]:
     """Names of all metrics that some row has a number of."""
-    found = [m for m in ("wer", "cer", "sim", "dnsmos")
-             if any(counts_of(row, m) for row in rows.values())]
-    return found + [m for m in {k: None for row in rows.values() for k in row.get("metrics", {})}
-                    if any(_number(row, m) is not None for row in rows.values())]
+    names = dict.fromkeys(["wer", "cer", "sim", "dnsmos",
+                           *(k for row in rows.values() for k in row.get("metrics", {}))])
+    return [m for m in names if any(counts_of(row, m) for row in rows.values())]
 
 
 def counts_of(row: dict[str, Any], metric: str) -> tuple[float, float] | None:

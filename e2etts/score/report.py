@@ -75,14 +75,18 @@ def _header(cells: dict[str, dict], sets: list[str], results: dict, body: str) -
 
 
 def _numbers(cells: dict[str, dict], sets: list[str]) -> str:
+    columns = [c for c in COLUMNS
+               if any(cell.get(c[1]) is not None for of in cells.values() for cell in of.values())]
+    if not columns:
+        return ""
     head = "".join(f'<th scope="colgroup" class="group" colspan="{len(cells)}">{n}</th>'
-                   for n, _, _ in COLUMNS)
+                   for n, _, _ in columns)
     sub = "".join(f'<th scope="col"{_edge(i)}>{escape(SHORT.get(s, s))}</th>'
-                  for _ in COLUMNS for i, s in enumerate(cells))
+                  for _ in columns for i, s in enumerate(cells))
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td{_edge(i)}>{show(of.get(name, {}).get(key))}</td>"
-                  for _, key, show in COLUMNS for i, of in enumerate(cells.values())) + "</tr>"
+                  for _, key, show in columns for i, of in enumerate(cells.values())) + "</tr>"
         for name in sets)
     return (f'<section id="numbers"><h2>Numbers</h2>{SCROLL.format("Table of scores")}<table>'
             f'<thead><tr><th rowspan="2" scope="col">set</th>{head}</tr><tr>{sub}</tr></thead>'

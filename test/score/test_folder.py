@@ -70,7 +70,12 @@ def test_times_and_labels(folder, monkeypatch, capsys):
     assert "mine texts: rtf: real_time_factor 0.375 (2 scored of 3 expected)" in \
         capsys.readouterr().out
     rows = [json.loads(line) for line in (folder / "here/scores.jsonl").read_text().splitlines()]
-    assert rows[0]["metrics"] == {"rtf": 0.75, "emotion": "sad", "emotion_right": 1.0}
+    assert rows[0]["metrics"] == {
+        "rtf": {"work_seconds": 0.25, "speech_seconds": pytest.approx(1 / 3)},
+        "emotion": "sad", "emotion_right": 1.0}
+    # The comparison takes the same figure as the table, not a mean over clips.
+    assert main(["compare", "here", "--metric", "rtf"]) == 0
+    assert "| rtf    | A | 0.3750 |" in capsys.readouterr().out
     assert rows[2]["problem"] == "missing" and rows[0]["wav"] == "../out/a.wav"
     (folder / "emo").write_text("a angry\nb sad\n")
     assert main(["score", "--wavs", "out", "--emotions", "emo", "--metrics", "emotion",
