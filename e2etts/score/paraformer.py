@@ -32,6 +32,10 @@ class ParaformerMeter(Meter):
     def understands(self, lang: str) -> bool:
         return lang == "zh"
 
+    def is_published(self) -> bool:
+        """Whether this is FunASR's paraformer-zh, as far as a folder can tell."""
+        return self.model == MODEL or Path(self.model).is_dir()
+
     def key(self, lang: str) -> str:
         return f"funasr {stamp(self.model)} {version('funasr')}"
 

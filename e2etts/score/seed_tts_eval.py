@@ -85,16 +85,19 @@ def sim_summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None
 def recognizer(lang: str, config: ScoreConfig) -> tuple[Meter, list[str]]:
     """The protocol's recogniser of a language, or the one that was named; and what deviates.
 
-    Raises Unavailable where it cannot be had.
+    Raises Unavailable where it cannot be had or does not know the language.
     """
     if config.recognizer:
         meter = named_recognizer(config.recognizer, config)
-        return meter, [f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}"]
-    if lang == "zh":
-        return paraformer.find(config), []
-    meter, deviations = whisper.find_hub(config), []
-    if not meter.is_large():
-        deviations.append(f"{meter.model} in place of {PUBLISHED[lang]}")
+    else:
+        meter = (whisper.find_hub if lang == "en" else paraformer.find)(config)
+    if not meter.understands(lang):
+        raise Unavailable(f"the recogniser that was named does not know {lang}",
+                          "leave out score.recognizer")
+    kind = whisper.HubWhisperMeter if lang == "en" else paraformer.ParaformerMeter
+    deviations = []
+    if not (isinstance(meter, kind) and meter.is_published()):
+        deviations.append(f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}")
     if meter.batch_clips > 1:
         deviations.append(f"{meter.batch_clips} clips heard at once (the same up to rounding)")
     return meter, deviations

@@ -124,7 +124,7 @@ class HubWhisperMeter(Meter):
         return (f"hub-whisper {stamp(self.model)} transformers-{version('transformers')} {lang}"
                 f"{batch}")
 
-    def is_large(self) -> bool:
+    def is_published(self) -> bool:
         """Whether this is Whisper large v3, of a folder told by the sizes that it names."""
         if not Path(self.model).is_dir():
             return self.model == LARGE_REPOSITORY

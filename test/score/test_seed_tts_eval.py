@@ -14,10 +14,11 @@ from made_up import ToyMeter, tone
 from published_models import write_wavlm_sv
 
 from e2etts.errors import UserError
+from e2etts.score import paraformer, wavlm_sv
 from e2etts.score import seed_tts_eval as ste
-from e2etts.score import wavlm_sv
 from e2etts.score.config import ScoreConfig
 from e2etts.score.lists import read_folder, read_list
+from e2etts.score.models import Unavailable
 from e2etts.score.results import score_clips
 from e2etts.score.tables import results_markdown
 from e2etts.score.whisper import resample_fft
@@ -155,18 +156,26 @@ def test_another_recogniser_is_named_as_a_deviation(made):
     assert "NOT THE PROTOCOL: recogniser PocketSphinx" in results_markdown(found)
 
 
-def test_another_whisper_and_batches_are_deviations(tmp_path):
+def test_another_whisper_and_batches_are_deviations(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     sizes = {"d_model": 1280, "num_mel_bins": 128, "decoder_layers": 4}  # of the turbo model
     (tmp_path / "config.json").write_text(json.dumps(sizes))
     models = {"whisper-large-v3": str(tmp_path)}
     batched, told = ste.recognizer("en", ScoreConfig(models=models, batch_clips=8))
-    assert told == [f"{tmp_path} in place of openai/whisper-large-v3",
-                    "8 clips heard at once (the same up to rounding)"]
+    assert told[0].endswith("in place of openai/whisper-large-v3")
+    assert told[1:] == ["8 clips heard at once (the same up to rounding)"]
     (tmp_path / "config.json").write_text(json.dumps({**sizes, "decoder_layers": 32}))
     alone, told = ste.recognizer("en", ScoreConfig(models=models))
     # What was heard in batches is not taken for what is heard alone.
     assert told == [] and alone.key("en") != batched.key("en")
+    # Named, it is the protocol's still; one that was named for the other language is not taken.
+    named = ScoreConfig(recognizer=f"transformers:{tmp_path}")
+    assert ste.recognizer("en", named)[1] == []
+    assert ste.recognizer("zh", named)[1][0].endswith("in place of paraformer-zh")
+    monkeypatch.setattr(paraformer, "require", lambda packages, remedy: None)
+    monkeypatch.setattr(paraformer, "offline", lambda: False)
+    with pytest.raises(Unavailable, match="does not know en"):
+        ste.recognizer("en", ScoreConfig(recognizer="funasr"))
 
 
 def test_recognisers_that_are_not_here_are_listed_and_never_zero(made, monkeypatch):
