@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from e2etts.errors import UserError
-from e2etts.score.clips import PROMPT_SYSTEM
 from e2etts.score.provenance import read_json
-from e2etts.score.sections import NAMES
+from e2etts.score.sections import NAMES, cells_of
 
 Row = dict[str, Any]
 Scores = dict[tuple[str, str, str], Row]  # (system, set, utterance) -> a line of scores.jsonl
@@ -63,7 +62,7 @@ def gather(exps: Sequence[Path]) -> tuple[dict[str, Any], Scores]:
 
 def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, Any], Scores]:
     times = Counter((system, name) for results, _ in read.values()
-                    for system, sets in _cells(results).items() for name in sets)
+                    for system, sets in cells_of(results).items() for name in sets)
     twice = {system for (system, _), n in times.items() if n > 1}
 
     def called(system: str, exp: Path) -> str:
@@ -76,7 +75,7 @@ def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, 
     every: Scores = {}
     for exp, (results, scores) in read.items():
         style = results.get("style", {"systems": {}})
-        for target, of in ((out["other_systems"], _cells(results)),
+        for target, of in ((out["other_systems"], cells_of(results)),
                            (out["details"], results.get("details", {})),
                            (out["style"]["systems"], style["systems"])):
             for system, sets in of.items():
@@ -93,10 +92,3 @@ def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, 
     differ = "different ones, whose error rates do not compare: " if len(heard) > 1 else ""
     out["recognizer"] = {"name": differ + ("; ".join(heard) or "none")}
     return out, every
-
-
-def _cells(results: dict) -> dict[str, dict]:
-    every = {**results["systems"], PROMPT_SYSTEM: results.get("voice_prompt", {}),
-             **results.get("other_systems", {})}
-    return {system: sets for system, sets in every.items() if sets}
-

@@ -17,12 +17,12 @@ from e2etts.score.sections import (
     COLUMNS,
     NAMES,
     Section,
+    cells_of,
     not_run,
     percent,
     problems,
     sections,
     set_order,
-    systems_of,
 )
 from e2etts.score.tables import clock
 from e2etts.score.training import training_section
@@ -40,9 +40,7 @@ def report_html(exps: Sequence[Path], config: ScoreConfig) -> str:
     """The whole page, of a recipe's experiment or of any scored folders beside each other. Raises
     UserError where one has not been scored."""
     results, scores = gather(exps)
-    every = {**systems_of(results), PROMPT_SYSTEM: results.get("voice_prompt", {})}
-    cells = {name: sets for name, sets in every.items() if sets}
-    sets = set_order(results)
+    cells, sets = cells_of(results), set_order(results)
     body = [_numbers(cells, sets), *map(_section, sections(results)), _unmeasured(results),
             listen_section(scores, list(cells), sets, config)]
     if len(exps) == 1:

@@ -48,10 +48,16 @@ def systems_of(results: dict[str, Any]) -> dict[str, dict]:
     return {name: sets for name, sets in every.items() if sets}
 
 
+def cells_of(results: dict[str, Any]) -> dict[str, dict]:
+    """The same, speech by voice prompt among them."""
+    every = {**results["systems"], PROMPT_SYSTEM: results.get("voice_prompt", {}),
+             **results.get("other_systems", {})}
+    return {name: sets for name, sets in every.items() if sets}
+
+
 def set_order(results: dict[str, Any]) -> list[str]:
     """Sets of all systems: tests before sentences, English first."""
-    names = {n for sets in (*systems_of(results).values(), results.get("voice_prompt", {}))
-             for n in sets}
+    names = {name for sets in cells_of(results).values() for name in sets}
     return sorted(names, key=lambda n: (n.startswith("sentences"), not n.endswith("_en"), n))
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from made_up import ToyMeter, make_experiment, tone
+from made_up import ToyMeter, add_set, make_experiment, tone
 
 from e2etts.bin.main import main
 from e2etts.errors import UserError
@@ -135,3 +135,12 @@ def test_the_page_of_a_recipe_holds_every_metric(tmp_path):
     assert "<h2>duration</h2>" in page and "<h2>rtf</h2>" in page and "<h2>Not run</h2>" in page
     assert 'href="#training"' in page and 'href="#tokens"' in page
     assert page.count("<audio") == 7
+    other = tmp_path / "other"
+    for system in ("tts", "tts_prompt"):
+        add_set(other, system, "test_en", {"u1": "one two"})
+    score_experiment(other, ScoreConfig(metrics=(), workers=1), 0, "x", say=lambda line: None)
+    page = report_html([exp, other], ScoreConfig())
+    for name in (f"text-to-speech ({exp})", f"text-to-speech ({other})", "voice prompt",
+                 "copy synthesis"):
+        assert f"<h3>{name}</h3>" in page, name
+    assert page.count("<audio") == 9
