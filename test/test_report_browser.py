@@ -52,7 +52,7 @@ def page_file(tmp_path_factory):
         patch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter())
         config = ScoreConfig(metrics=("wer",), workers=1, bootstrap_samples=50)
         score_experiment(exp, config, 0, "./run.sh", say=lambda line: None)
-    (exp / "report.html").write_text(report_html(exp, config), encoding="utf-8")
+    (exp / "report.html").write_text(report_html([exp], config), encoding="utf-8")
     return exp / "report.html"
 
 

@@ -8,8 +8,8 @@ with how to get what it lacks.
 metrics: wer sim dnsmos style utmos mcd f0 duration emotion tokens rtf seed_tts_eval_wer
 seed_tts_eval_sim; seed_tts_eval means the last two. wer is heard by score.recognizer:
 faster-whisper, transformers, funasr, pocketsphinx or rm, with :MODEL; sim compares the voices of
-score.speaker: resemblyzer, wavlm-sv or ecapa. Models are taken from a path
-(score.models.NAME=PATH), the hub's cache, or the hub unless HF_HUB_OFFLINE=1.
+score.speaker: resemblyzer, wavlm-sv or ecapa. Models are taken from a path or a hub model of one's
+own (score.models.NAME=WHERE), the cache, or the hub unless HF_HUB_OFFLINE=1.
 
 examples:
   e2etts score
@@ -21,6 +21,7 @@ examples:
 """
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -34,8 +35,9 @@ from e2etts.recipe import load_recipe
 from e2etts.score.config import METRICS, ScoreConfig
 from e2etts.score.lists import read_folder
 from e2etts.score.results import score_clips, score_experiment
+from e2etts.score.sections import COLUMNS, figure, further_rows, systems_of
 from e2etts.score.style import labelled_recordings
-from e2etts.score.tables import figure, further_rows, percent, results_markdown, systems_of
+from e2etts.score.tables import results_markdown
 
 SEED_TTS_EVAL = "seed_tts_eval"
 
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="'utt seconds' lines, how long synthesis took, for rtf")
     parser.add_argument("--metrics", metavar="A,B", help="the same as score.metrics=[A,B]")
     parser.add_argument("--name", help="name of the system (default: the folder's)")
+    parser.add_argument("--set", metavar="NAME", help="name of the set (default: the list's)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="where results go (default: DIR_scores beside the wavs)")
 
@@ -67,9 +70,12 @@ def run(args: argparse.Namespace) -> None:
     write_text(exp / "RESULTS.md", results_markdown(results))
     for system, sets in systems_of(results).items():
         for name, cell in sets.items():
-            if cell["wer"] is not None or not args.wavs:
-                print(f"{system} {name}: WER {percent(cell['wer'])} % CER "
-                      f"{percent(cell['cer'])} % ({cell['n']} clips)")
+            told = [f"{title}: {show(cell[key])}" for title, key, show in COLUMNS
+                    if cell[key] is not None]
+            if told:
+                expected = results["details"][system][name]["expected"]
+                print(f"{system} {name}: {'; '.join(told)} ({cell['n']} scored of {expected} "
+                      "expected)")
     for metric, rows in further_rows(results).items():
         for name, system, figures in rows:
             told = " ".join(f"{k} {figure(v)}" for k, v in figures.items()
@@ -104,9 +110,11 @@ def _folder(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     config = build(ScoreConfig, merge(tree.get("score", {}), over.get("score", {})), "score")
     if args.list and not args.lang:
         raise UserError("--list needs --lang, the language of its texts, such as --lang en")
+    if args.lang and not re.fullmatch("[a-z]{2,3}", args.lang):
+        raise UserError(f"--lang {args.lang}: want a code of two or three letters, such as en, zh")
     clips = read_folder(args.wavs, name=args.name or args.wavs.resolve().name,
-                        lang=args.lang or "", listed=args.list, refs=args.refs,
-                        emotions=args.emotions, times=args.times)
+                        lang=args.lang or "", listed=args.list, set_name=args.set or "",
+                        refs=args.refs, emotions=args.emotions, times=args.times, say=say)
     exp = args.out or args.wavs.resolve().with_name(f"{args.wavs.resolve().name}_scores")
     exp.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["e2etts", *sys.argv[1:]])

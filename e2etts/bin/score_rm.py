@@ -26,7 +26,7 @@ from e2etts.data.vocab import Vocab
 from e2etts.nets.system import System
 from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.score.reward import Heard, heard_errors, summarise_rm
-from e2etts.score.tables import percent
+from e2etts.score.sections import percent
 from e2etts.tasks.build import model_config, system_sizes
 from e2etts.text import TextTokenizer
 from e2etts.train.checkpoint import load_checkpoint, restore

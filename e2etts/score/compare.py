@@ -3,7 +3,6 @@
 Legend: R runs of a system (training seeds), N utterances, S bootstrap samples.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from e2etts.errors import UserError
+from e2etts.score.gather import read_scores
 
-# Metrics that are a ratio of sums over utterances; any other is a number of each utterance.
-RATIOS = {"wer": ("edits", "words"), "cer": ("char_edits", "chars")}
+# Metrics that are a ratio of sums over utterances: where in a row, summands above, and below. Any
+# other is a number of each utterance.
+RATIOS = {"wer": ("errors", ("substituted", "deleted", "inserted"), "words"),
+          "cer": ("errors", ("char_edits",), "chars"),
+          "rtf": ("metrics.rtf", ("work_seconds",), "speech_seconds"),
+          "seed_tts_eval_corpus_wer": ("metrics.seed_tts_eval_wer", ("edits",), "words")}
+PATHS = {"dnsmos": "dnsmos.ovrl", "seed_tts_eval_wer": "metrics.seed_tts_eval_wer.wer"}
 
 Rows = dict[tuple[str, str], dict[str, Any]]  # (set, utterance) -> row of a score file
 
@@ -89,72 +94,67 @@ def _student(value: float, by_utts: float, by_runs: float, runs: int, utts: int)
                     float(2 * t.sf(abs(value) / error, freedom)), runs, utts)
 
 
-def read_rows(path: str | Path, system: str = "tts") -> Rows:
-    """Rows of ``system`` in a score file: JSON objects, one a line, as ``e2etts score`` writes
-    them. A folder means its scores.jsonl. Rows that name no system are of any.
+def read_rows(path: str | Path, system: str | None = None) -> Rows:
+    """Rows of ``system`` in a score file (see ``read_scores``); without it, of the only one, or
+    of tts. Rows that name no system are of any.
 
-    Raises UserError naming file:line for what is not a score, for an utterance that occurs twice,
-    and where there is no such system.
+    Raises UserError where there is no such system.
     """
-    path = Path(path)
-    path = path / "scores.jsonl" if path.is_dir() else path
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as e:
-        raise UserError(f"{path}: cannot read ({e.strerror}): run e2etts score first") from e
-    rows: Rows = {}
-    systems = set()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            key = (str(row.get("set", "")), str(row["utt"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{path}:{number}: not a score: want a JSON object with 'utt'") from e
-        systems.add(str(row.get("system", system)))
-        if row.get("system", system) != system:
-            continue
-        if key in rows:
-            raise UserError(f"{path}:{number}: '{key[1]}' occurs twice: remove one of the lines")
-        rows[key] = row
+    scores = read_scores(Path(path))
+    systems = {name for name, _, _ in scores} - {""}
+    system = system or (systems.pop() if len(systems) == 1 else "tts")
+    rows = {(name, utt): row for (of, name, utt), row in scores.items() if of in (system, "")}
     if not rows:
-        raise UserError(f"{path}: no scores of '{system}'; systems: "
+        raise UserError(f"{path}: no scores of '{system}', name one with --system; systems: "
                         f"{', '.join(sorted(systems)) or 'none'}")
     return rows
 
 
+def metrics_of(rows: Rows) -> list[str]:
+    """Names of all metrics that some row has a number of."""
+    names = dict.fromkeys(["wer", "cer", "sim", "dnsmos",
+                           *(k for row in rows.values() for k in row.get("metrics", {}))])
+    return [m for m in names if any(counts_of(row, m) for row in rows.values())]
+
+
 def counts_of(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
-    """(top, bottom) of one utterance; None where the metric did not run on it. ``metric``: wer,
-    cer, or the path of a number such as sim or dnsmos.ovrl."""
-    if metric in RATIOS:
-        errors = row.get("errors")
-        if not errors:
-            return None
-        values = {**errors, "edits": sum(errors[k] for k in ("substituted", "deleted",
-                                                             "inserted"))}
-        top, bottom = (float(values[k]) for k in RATIOS[metric])
-        return top, bottom
+    """(top, bottom) of one utterance; None where the metric did not run on it. ``metric``: a name
+    of RATIOS or PATHS, of a metric of ``e2etts score``, or the path of a number in the row."""
+    if metric not in RATIOS:
+        value = _number(row, metric)
+        return None if value is None else (value, 1.0)
+    where, tops, bottom = RATIOS[metric]
+    found = _at(row, where)
+    return (float(sum(found[k] for k in tops)), float(found[bottom])) if found else None
+
+
+def _number(row: dict[str, Any], metric: str) -> float | None:
+    path = PATHS.get(metric, metric)
+    value = _at(row, path)
+    value = _at(row, f"metrics.{path}") if value is None else value
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _at(row: dict[str, Any], path: str) -> Any:
     value: Any = row
-    for part in metric.split("."):
+    for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return None if value is None else (float(value), 1.0)
+    return value
 
 
-def paired(a: Sequence[Rows], b: Sequence[Rows], metric: str,
-           sets: Sequence[str] | None = None) -> tuple[Counts, Counts, int] | None:
-    """Counts of both systems over the utterances that all their runs have scored, and how many
-    utterances were left out because some run lacks them. None where nothing is left.
-
-    Raises ValueError for different numbers of runs."""
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} runs against {len(b)}: they are compared in pairs")
-    every = {key for rows in (*a, *b) for key in rows if not sets or key[0] in sets}
-    found = {key: [counts_of(rows[key], metric) if key in rows else None for rows in (*a, *b)]
-             for key in sorted(every)}
-    whole = [v for v in found.values() if all(v)]
+def common(systems: Sequence[Sequence[Rows]], metric: str,
+           sets: Sequence[str] | None = None) -> tuple[list[Counts], int] | None:
+    """Counts of each system over the utterances that all runs of all systems have scored, and how
+    many utterances were left out because some run lacks them. None where nothing is left."""
+    every = [rows for runs in systems for rows in runs]
+    keys = sorted({key for rows in every for key in rows if not sets or key[0] in sets})
+    found = [[counts_of(rows[key], metric) if key in rows else None for rows in every]
+             for key in keys]
+    whole = [v for v in found if all(v)]
     # An utterance on which the metric ran nowhere belongs to a set that it does not measure.
-    lacking = sum(any(v) and not all(v) for v in found.values())
+    lacking = sum(any(v) and not all(v) for v in found)
     if not whole:
         return None
-    table = np.array(whole, float).transpose(2, 1, 0)  # (top or bottom, runs of a and b, N)
-    first, second = (Counts(*table[:, rows]) for rows in (slice(len(a)), slice(len(a), None)))
-    return first, second, lacking
+    table = np.array(whole, float).transpose(2, 1, 0)  # (top or bottom, runs of all systems, N)
+    ends = np.cumsum([len(runs) for runs in systems])[:-1]
+    return [Counts(*part) for part in np.split(table, ends, axis=1)], lacking

@@ -13,7 +13,6 @@ from e2etts.score.run import Run
 from e2etts.score.similarity import loop_to
 
 PACKAGES = ("speechmos", "onnxruntime")
-REMEDY = "tools/install.sh --extras score"
 WINDOW_SAMPLES = int(9.01 * JUDGE_RATE_HZ)  # fixed by the network
 HOP_SAMPLES = 4 * JUDGE_RATE_HZ
 
@@ -66,6 +65,6 @@ class QualityMeter(Meter):
 
 def score(run: Run) -> None:
     """Fill ``dnsmos``. Raises Unavailable where its package is not installed."""
-    require(PACKAGES, REMEDY)
+    require(PACKAGES)
     for s, value in run.measure(QualityMeter(), run.good(), "dnsmos"):
         s.dnsmos = value

@@ -11,4 +11,5 @@ def score(run: Run) -> None:
         if clip and recording:
             s.values["duration"] = clip / recording
         else:
-            s.failures["duration"] = "unreadable" if not clip else "its recording is unreadable"
+            s.failures["duration"] = "unreadable" if not clip else \
+                f"its recording {s.clip.target} is missing or unreadable"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import Measure, Meter, each
-from e2etts.score.models import EXTRAS, HUB_REMEDY, locate_hub, require, stamp
+from e2etts.score.measure import CheckpointMeter, Measure, each
+from e2etts.score.models import fetch_file, locate_hub, require
 from e2etts.score.vectors import pack
 
 REPOSITORY = "speechbrain/spkrec-ecapa-voxceleb"
@@ -16,34 +16,19 @@ MELS = 80
 
 
 @dataclass(frozen=True)
-class EcapaMeter(Meter):
-    """Unit speaker vector of a wav, packed.
+class EcapaMeter(CheckpointMeter):
+    """Unit speaker vector of a wav, packed. Sizes that the weights do not tell are those of the
+    published hyperparams.yaml, which SpeechBrain's own loader would execute."""
 
-    model: folder or hub name. Only the weights are read: the sizes are those of the published
-    hyperparams.yaml, which SpeechBrain's own loader would execute.
-    """
-
-    model: str
-    local: bool
     name: str = "sim"
-    remedy = HUB_REMEDY
-
-    def describe(self) -> dict[str, str]:
-        return {"name": "SpeechBrain ECAPA-TDNN", "source": self.model}
-
-    def key(self, lang: str) -> str:
-        return f"ecapa {stamp(self.model)}"
+    kind, title = "ecapa", "SpeechBrain ECAPA-TDNN"
 
     def open(self, device: str) -> Measure:
         import torch
-        from huggingface_hub import hf_hub_download
         from speechbrain.lobes.features import Fbank
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
-        path = Path(self.model) / WEIGHTS
-        if not path.is_file():
-            path = hf_hub_download(self.model, WEIGHTS, local_files_only=self.local)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         channels = len(stored["blocks.0.conv.conv.bias"])
         net = ECAPA_TDNN(
             MELS, channels=[*[channels] * 4, 3 * channels], kernel_sizes=[5, 3, 3, 3, 1],
@@ -62,7 +47,9 @@ class EcapaMeter(Meter):
 
 
 def find(config: ScoreConfig) -> EcapaMeter:
-    """The model of ``score.models.ecapa``, else from the hub. Raises Unavailable."""
-    require(["speechbrain", "huggingface_hub"], EXTRAS)
-    return EcapaMeter(*locate_hub("score.models.ecapa", REPOSITORY, config.models.get("ecapa"),
-                                  WEIGHTS))
+    """The weights in the folder of ``score.models.ecapa``, else from the hub. Raises Unavailable.
+    """
+    require(["speechbrain", "huggingface_hub"])
+    found, local = locate_hub("score.models.ecapa", REPOSITORY, config.models.get("ecapa"), WEIGHTS)
+    path = Path(found) / WEIGHTS
+    return EcapaMeter.of(path if path.is_file() else fetch_file(found, local, WEIGHTS))

@@ -6,17 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
-from e2etts.score.models import (
-    EXTRAS,
-    HUB_REMEDY,
-    Unavailable,
-    locate_hub,
-    require,
-    stamp,
-)
+from e2etts.score.models import HUB_REMEDY, Unavailable, locate_hub, require, stamp
 from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, encoder
 from e2etts.score.run import Run, Score
 
@@ -32,6 +26,13 @@ class HubClassifier(Meter):
 
     def key(self, lang: str) -> str:
         return f"hub-classifier {stamp(self.model)}"
+
+    def labels(self) -> list[str]:
+        """All that it can hear."""
+        from transformers import AutoConfig
+
+        told = AutoConfig.from_pretrained(self.model, local_files_only=self.local)
+        return sorted(told.id2label.values())
 
     def open(self, device: str) -> Measure:
         import torch
@@ -58,6 +59,10 @@ class RewardClassifier(SystemMeter):
     def key(self, lang: str) -> str:
         return f"rm-emotion {self.system.identity}"
 
+    def labels(self) -> list[str]:
+        """All that it can hear."""
+        return Vocab.load(self.system.dump).emotions
+
     def open(self, device: str) -> Measure:
         import torch
 
@@ -80,7 +85,7 @@ class RewardClassifier(SystemMeter):
 def find(config: ScoreConfig) -> Meter:
     """The classifier of ``score.models.emotion``: ``rm:`` and a system, or a folder or hub name.
 
-    Any Meter whose value is a label can stand here. Raises Unavailable.
+    Any Meter whose value is one of its ``labels()`` can stand here. Raises Unavailable.
     """
     name = config.models.get("emotion")
     if name is None:
@@ -88,7 +93,7 @@ def find(config: ScoreConfig) -> Meter:
                           f"an audio classifier of transformers, or rm: and {FORM}")
     if name.startswith("rm:"):
         return RewardClassifier(TrainedSystem.at(name.removeprefix("rm:")))
-    require(["transformers"], EXTRAS)
+    require(["transformers"])
     return HubClassifier(*locate_hub("score.models.emotion", "", name))
 
 
@@ -99,9 +104,13 @@ def score(run: Run) -> None:
         raise Unavailable("no clip has an emotion that it should have",
                           "give them: --emotions FILE of 'utt label' lines")
     meter = find(run.config)
+    labels = meter.labels()
+    if unknown := sorted({s.clip.emotion for s in some} - set(labels)):
+        raise Unavailable(f"the classifier does not know '{unknown[0]}', it hears "
+                          f"{', '.join(labels)}", "call the emotions of the clips as it does")
     run.models["emotion"] = {"name": type(meter).__name__, "source": run.config.models["emotion"]}
     for s, label in run.measure(meter, some, "emotion"):
-        s.values["emotion"] = label
+        s.values |= {"emotion": label, "emotion_right": float(label == s.clip.emotion)}
 
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:

@@ -1,16 +1,16 @@
-"""Pitch of clips laid over recordings of the same text: RMSE and correlation (metric f0)."""
+"""Pitch of a clip and a recording of the same text: RMSE and correlation (metric f0).
 
-from dataclasses import dataclass
-from importlib.metadata import version
+Pitch is WORLD's (Harvest), from 40 to 800 Hz, and frames are laid over each other by their mel
+cepstra, as in ESPnet's evaluate_f0.py. Its figure is f0_rmse_cents / 1731, the RMSE of natural
+logarithms.
+"""
+
 from typing import Any
 
 import numpy as np
 
-from e2etts.score import world
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import Job, Measure, each
-from e2etts.score.models import require
-from e2etts.score.run import Run, Score, mean_of
+from e2etts.score.run import Score, mean_of
 
 NAMES = ("f0_rmse_hz", "f0_rmse_cents", "f0_correlation", "voicing_error")
 FEWEST_FRAMES = 10  # fewer, and a correlation says nothing
@@ -30,32 +30,6 @@ def compare(f0: np.ndarray, reference: np.ndarray) -> dict[str, float | None]:
         if min(a.std(), b.std()) > 1e-6:
             out["f0_correlation"] = float(np.corrcoef(a, b)[0, 1])
     return out
-
-
-@dataclass(frozen=True)
-class PitchMeter(world.PairMeter):
-    """What ``compare`` says of a pair, aligned by its mel cepstra."""
-
-    name: str = "f0"
-
-    def key(self, lang: str) -> str:
-        return f"f0 {world.F0_FLOOR_HZ} {world.F0_CEILING_HZ} {world.WARP} {version('librosa')}"
-
-    def open(self, device: str) -> Measure:
-        def measure(pair: tuple[np.ndarray, np.ndarray], lang: str) -> dict[str, float | None]:
-            (a, f0), (b, reference) = map(world.cepstra, pair)
-            i, j = world.align(a, b)
-            return compare(f0[i], reference[j])
-
-        return each(measure)
-
-
-def score(run: Run) -> None:
-    """Fill the four figures. Raises Unavailable without packages or recordings."""
-    require(world.PACKAGES, world.REMEDY)
-    for s, value in run.measure(PitchMeter(), run.with_target(), "f0",
-                                lambda c: Job(c.wav, c.lang, c.target)):
-        s.values.update(value)
 
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Clips of any system: a folder of wavs, and a list of what they should say."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,12 @@ def read_list(path: Path) -> list[Line]:
     name, and an empty text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot read: {e}") from e
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as e:
+        raise UserError(f"{path}: cannot read ({e.strerror}): name a list of {FORMS}") from e
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8: convert the list (iconv -t utf-8)") from e
     found: dict[str, Line] = {}
     for number, written in enumerate(lines, 1):
         if written.strip():
@@ -46,7 +49,7 @@ def read_list(path: Path) -> list[Line]:
                                 f"{found[line.utt].origin}; remove one of the lines")
             found[line.utt] = line
     if not found:
-        raise UserError(f"{path}: no line in it")
+        raise UserError(f"{path}: no line in it: want {FORMS}")
     return list(found.values())
 
 
@@ -63,45 +66,58 @@ def _parse(fields: list[str], folder: Path, origin: str) -> Line:
     else:
         raise UserError(f"{origin}: {len(fields)} fields between '|': want {FORMS}")
     if not utt or not text.strip():
-        raise UserError(f"{origin}: an empty utterance name or text")
+        raise UserError(f"{origin}: an empty utterance name or text: mend or remove the line")
     return Line(utt=utt, text=text, prompt_text=prompt_text or "", origin=origin,
                 prompt=folder / prompt if prompt else None,
                 target=folder / target if target else None)
 
 
 def read_folder(wavs: Path, *, name: str, lang: str, listed: Path | None = None,
-                refs: Path | None = None, emotions: Path | None = None,
-                times: Path | None = None) -> list[Clip]:
-    """One clip a line of ``listed``, ``wavs``/UTT.wav; without a list, every wav below ``wavs``.
+                set_name: str = "", refs: Path | None = None, emotions: Path | None = None,
+                times: Path | None = None, say: Callable[[str], None] = print) -> list[Clip]:
+    """One clip a line of ``listed``, ``wavs``/UTT.wav (or .flac); without a list, every one below
+    ``wavs``. The set is called ``set_name``, else after the list or the folder.
 
     refs: folder of recordings of the same texts, UTT.wav; emotions: "utt label" lines; times:
-    "utt seconds" lines, how long synthesis took. Raises UserError for what cannot be read.
+    "utt seconds" lines, how long synthesis took. Files that the list lacks are counted to ``say``.
+    Raises UserError for what cannot be read, and for two files of one name.
     """
-    if not wavs.is_dir():
-        raise UserError(f"{wavs}: no such folder of wavs")
-    lines = read_list(listed) if listed else list(_found(wavs))
-    if not lines:
+    for folder in filter(None, (wavs, refs)):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of wavs")
+    there = _files(wavs)
+    if not there:
         raise UserError(f"{wavs}: no {' or '.join(SUFFIXES)} in it, nothing to score")
+    lines = read_list(listed) if listed else \
+        [Line(utt=utt, text="", origin=str(path)) for utt, path in there.items()]
+    if extra := sorted(there.keys() - {line.utt for line in lines}):
+        say(f"score: not in {listed} and so not scored: {len(extra)} of {wavs}, the first "
+            f"{there[extra[0]].name}")
+    recorded = _files(refs) if refs else {}
     labels = read_table(emotions) if emotions else {}
     spent = read_table(times) if times else {}
     clips = []
     for line in lines:
-        wav = wavs / (line.utt + ".wav")
-        target = refs / (line.utt + ".wav") if refs else line.target
-        if not listed:
-            wav = Path(line.origin)
+        wav = there.get(line.utt, wavs / (line.utt + ".wav"))
+        target = recorded.get(line.utt, refs / (line.utt + ".wav")) if refs else line.target
         clips.append(Clip(
-            system=name, set=listed.stem if listed else wavs.name, utt=line.utt, wav=wav,
-            text=line.text, lang=lang, speaker="",
+            system=name, set=set_name or (listed.stem if listed else wavs.name), utt=line.utt,
+            wav=wav, text=line.text, lang=lang, speaker="",
             references=tuple(p for p in (line.prompt or target,) if p), prompt=line.prompt,
             seconds=seconds_of(wav), synthesis_seconds=_number(spent.get(line.utt, "0"), times),
             origin=line.origin, target=target, emotion=labels.get(line.utt, "")))
     return clips
 
 
-def _found(wavs: Path) -> Iterable[Line]:
-    for path in sorted(p for p in wavs.rglob("*") if p.suffix in SUFFIXES):
-        yield Line(utt=str(path.relative_to(wavs).with_suffix("")), text="", origin=str(path))
+def _files(folder: Path) -> dict[str, Path]:
+    """Name, with its folders but without suffix -> sound file, of all below ``folder``."""
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        utt = str(path.relative_to(folder).with_suffix(""))
+        if utt in found:
+            raise UserError(f"{path} and {found[utt].name} are both '{utt}': remove one")
+        found[utt] = path
+    return found
 
 
 def seconds_of(wav: Path) -> float:

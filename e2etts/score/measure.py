@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,12 +40,14 @@ class Job(NamedTuple):
 class Meter:
     """A metric of single wavs or pairs. Sent to worker processes, so it holds plain settings.
 
-    batch_clips: how many clips are measured at once. remedy: how to get a model that does not load;
+    batch_clips: how many clips are measured at once. longest_seconds: where a clip is cut off, None
+    where it is not. remedy: how to get a model that does not load;
     empty where a file that was given is at fault.
     """
 
     name: str
     batch_clips: int = 1
+    longest_seconds: float | None = None
     remedy = ""
 
     def key(self, lang: str) -> str:
@@ -60,17 +63,45 @@ class Meter:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class CheckpointMeter(Meter):
+    """A metric whose model is one file. identity: hash of its content; kind, title: short and
+    whole name of the model."""
+
+    checkpoint: str
+    identity: str
+    kind = title = ""
+
+    @classmethod
+    def of(cls, path: Path) -> "CheckpointMeter":
+        return cls(str(path), content_hash(path))
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.title, "source": self.checkpoint, "model_sha256": self.identity}
+
+    def key(self, lang: str) -> str:
+        return f"{self.kind} {self.identity}"
+
+
 def each(measure: Callable[[Any, str], Any]) -> Measure:
     """A measure of lists from one of single clips."""
     return lambda loaded, lang: [measure(one, lang) for one in loaded]
 
 
-def load_16k(path: Path) -> np.ndarray:
-    """(samples,) float32 in [-1, 1], one channel, 16 kHz; non-finite samples become silence."""
-    wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    wav = np.nan_to_num(wav.mean(1), posinf=0.0, neginf=0.0)
+def read_samples(path: Path, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """(samples, channels) and the rate. Raises OSError for a wav without sound."""
+    wav, rate = soundfile.read(str(path), dtype=dtype, always_2d=True)
     if not len(wav):
         raise OSError("no samples")
+    if not np.isfinite(wav).all():
+        raise OSError("samples that are not finite")
+    return wav, rate
+
+
+def load_16k(path: Path) -> np.ndarray:
+    """(samples,) float32 in [-1, 1], the mean of the channels, 16 kHz (soxr)."""
+    wav, rate = read_samples(path)
+    wav = wav.mean(1)
     if rate != JUDGE_RATE_HZ:
         wav = soxr.resample(wav, rate, JUDGE_RATE_HZ)
     return wav.clip(-1.0, 1.0)
@@ -241,7 +272,7 @@ def _measure(jobs: list[Job]) -> list[Any]:
         try:
             loaded.append(_state["meter"].load(job))
         except (OSError, soundfile.SoundFileError) as e:
-            loaded.append({"error": f"unreadable: {_said(e)}"})
+            loaded.append({"error": f"unreadable: {' '.join(str(e).split())}"})
         except Exception as e:  # one clip's, not the file's as such: other metrics may take it
             loaded.append({"error": _said(e)})
     good = [i for i, x in enumerate(loaded) if not isinstance(x, dict)]

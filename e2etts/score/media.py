@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -44,9 +43,3 @@ def spectrogram_uri(wav: np.ndarray, rate_hz: int) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=55, method=4)
     return _uri("image/webp", buffer.getvalue())
-
-
-def read_wav(path: Path) -> tuple[np.ndarray, int]:
-    """One channel of float32 samples, and the rate. Raises OSError or SoundFileError."""
-    wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    return np.nan_to_num(wav.mean(1)), rate

@@ -10,7 +10,6 @@ from e2etts.score import (
     duration,
     emotion,
     f0,
-    mcd,
     recognition,
     rtf,
     seed_tts_eval,
@@ -18,6 +17,7 @@ from e2etts.score import (
     style,
     tokens,
     utmos,
+    world,
 )
 from e2etts.score.config import METRICS, ScoreConfig
 from e2etts.score.run import Run, Score, mean_of
@@ -46,8 +46,10 @@ REGISTRY = {
     "dnsmos": Metric(dnsmos.score, "DNSMOS P.835 overall, 1 to 5; higher is better"),
     "style": Metric(style.score, "share heard in the style that was asked for"),
     "utmos": Metric(utmos.score, "UTMOS, 1 to 5; higher is better", _mean("utmos")),
-    "mcd": Metric(mcd.score, "mel-cepstral distortion, dB; lower is better", _mean("mcd")),
-    "f0": Metric(f0.score, "pitch against the recording", f0.summary),
+    "mcd": Metric(world.score_mcd, "mel-cepstral distortion, dB; lower is better (16 kHz, WORLD, "
+                  "coefficients 1 to 24, time-warped, with pauses)", _mean("mcd")),
+    "f0": Metric(world.score_f0, "pitch against the recording where both are voiced (16 kHz, "
+                 "WORLD, 40 to 800 Hz, time-warped); errors: lower is better", f0.summary),
     "duration": Metric(duration.score, "seconds over the recording's; 1 is as long",
                        _mean("duration")),
     "emotion": Metric(emotion.score, "share heard as it should be", emotion.summary),

@@ -1,9 +1,9 @@
 """Where the models that judge come from: a path, the cache, or the hub; never a silent zero."""
 
-import contextlib
 import hashlib
 import os
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +13,7 @@ from pathlib import Path
 from e2etts.errors import UserError
 
 HUB_SECONDS = 5.0
-EXTRAS = "tools/install.sh --extras metrics"
+EXTRAS = "tools/install.sh --extras score,metrics"
 HUB_REMEDY = "fetch it with `hf download NAME` where there is a network, or name a whole folder"
 
 
@@ -25,7 +25,7 @@ class Unavailable(Exception):
         self.reason, self.remedy = reason, remedy
 
 
-def require(packages: Iterable[str], remedy: str) -> None:
+def require(packages: Iterable[str], remedy: str = EXTRAS) -> None:
     """Raises Unavailable where one of the (importable) packages is not installed."""
     missing = [p for p in packages if find_spec(p) is None]
     if missing:
@@ -40,7 +40,8 @@ def cache_folder(name: str) -> Path:
 
 def offline() -> bool:
     """Whether the user forbade the network, in the way that all hub clients understand."""
-    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+    return any(os.environ.get(name, "0").lower() in ("1", "true", "yes", "on")
+               for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
@@ -53,9 +54,13 @@ def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
     def ask() -> None:
         request = urllib.request.Request(f"{address}/{repository}/resolve/main/config.json",
                                          method="HEAD")
-        with contextlib.suppress(Exception), \
-                urllib.request.urlopen(request, timeout=seconds) as reply:
-            answered.append(reply.status < 400)
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as reply:
+                answered.append(reply.status < 400)
+        except urllib.error.HTTPError as e:
+            answered.append(e.code in (401, 404))  # the hub's own word: it has no such file to show
+        except Exception:
+            pass  # whatever a network can fail with
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -73,19 +78,39 @@ def stamp(model: str) -> str:
 
 def locate_file(key: str, name: str, given: str | None, places: Iterable[Path],
                 remedy: str) -> Path:
-    """A model file: the one given, else the first that is there.
+    """A model file: the one given, or ``name`` of a hub model that is given, else the first that
+    is there.
 
     Raises UserError where the given one is absent, Unavailable where there is none.
     """
-    if given:
-        if not Path(given).is_file():
-            raise UserError(f"score.models.{key}: {given} is not a file; without the key {name} "
-                            "is looked for in the cache")
+    if given and Path(given).is_file():
         return Path(given)
+    if given and is_hub_name(given) and not Path(given).parent.exists():
+        return fetch_file(*locate_hub(f"score.models.{key}", "", given, name), name)
+    if given:
+        raise UserError(f"score.models.{key}: {given} is neither a file nor the name of a hub "
+                        f"model; without the key {name} is looked for in the cache")
     for path in (cache_folder(name), *places):
         if path.is_file():
             return path
     raise Unavailable(f"no {name} in {cache_folder('')}", f"{remedy}, or score.models.{key}=FILE")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether this may be OWNER/NAME."""
+    return name.count("/") == 1 and not name.startswith((".", "/"))
+
+
+def fetch_file(repository: str, local: bool, name: str) -> Path:
+    """A file in the hub's cache of what ``locate_hub`` found, fetched where it is not there yet.
+    Raises Unavailable."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name, local_files_only=local))
+    except Exception as e:  # whatever a download can fail with
+        raise Unavailable(f"{name} of {repository} could not be fetched: "
+                          f"{' '.join(str(e).split())}", HUB_REMEDY) from e
 
 
 def locate_hub(key: str, repository: str, given: str | None,
@@ -99,7 +124,7 @@ def locate_hub(key: str, repository: str, given: str | None,
     if given and Path(given).is_dir():
         return given, True
     name = given or repository
-    if name.count("/") != 1 or name.startswith((".", "/")):
+    if not is_hub_name(name):
         raise UserError(f"{key}: {name} is neither a folder nor the name of a hub model")
     from huggingface_hub import try_to_load_from_cache
 

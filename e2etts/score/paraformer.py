@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Job, Measure, Meter, each
+from e2etts.score.models import Unavailable, offline, require, stamp
 
-PACKAGES = ("funasr",)
-REMEDY = "pip install funasr"
 MODEL = "paraformer-zh"
+REMEDY = (f"let FunASR fetch it where there is a network, then name the folder that it fetched "
+          f"(below ~/.cache/modelscope): score.models.{MODEL}=FOLDER")
 BATCH_SECONDS = 300  # seed-tts-eval's batch_size_s; one clip at a time never fills it
 
 
@@ -21,7 +23,7 @@ class ParaformerMeter(Meter):
 
     model: str = MODEL
     name: str = "wer"
-    remedy = "let FunASR fetch it where there is a network, or score.models.paraformer-zh=FOLDER"
+    remedy = REMEDY
 
     def describe(self) -> dict[str, str]:
         return {"name": f"FunASR {Path(self.model).name}", "source": self.model,
@@ -30,8 +32,12 @@ class ParaformerMeter(Meter):
     def understands(self, lang: str) -> bool:
         return lang == "zh"
 
+    def is_published(self) -> bool:
+        """Whether this is FunASR's paraformer-zh, as far as a folder can tell."""
+        return self.model == MODEL or Path(self.model).is_dir()
+
     def key(self, lang: str) -> str:
-        return f"funasr {self.model} {version('funasr')}"
+        return f"funasr {stamp(self.model)} {version('funasr')}"
 
     def load(self, job: Job) -> str:
         return str(job.path)  # FunASR reads and resamples files itself
@@ -46,3 +52,14 @@ class ParaformerMeter(Meter):
             return model.generate(input=path, batch_size_s=BATCH_SECONDS)[0]["text"]
 
         return each(measure)
+
+
+def find(config: ScoreConfig, named: str = "") -> ParaformerMeter:
+    """The model ``named``, else that of ``score.models.paraformer-zh``, else by FunASR's own name,
+    which FunASR looks up in its hub even where it has fetched it before. Raises Unavailable."""
+    require(("funasr",), "pip install funasr")
+    model = named or config.models.get(MODEL) or MODEL
+    if offline() and not Path(model).is_dir():
+        raise Unavailable(f"{model} is not a folder, and the hub is switched off (HF_HUB_OFFLINE)",
+                          REMEDY)
+    return ParaformerMeter(model)

@@ -1,6 +1,6 @@
 """Word and character error rates of what a recogniser hears (metric wer)."""
 
-from e2etts.score import similarity, wer
+from e2etts.score import wer
 from e2etts.score.models import require
 from e2etts.score.recognizers import REMEDY, find_recognizer
 from e2etts.score.run import Run
@@ -8,7 +8,7 @@ from e2etts.score.run import Run
 
 def score(run: Run) -> None:
     """Fill ``heard`` and ``errors``. Raises Unavailable where nobody can listen."""
-    require(wer.PACKAGES, similarity.REMEDY)
+    require(wer.PACKAGES)
     some = run.with_text()
     meter = find_recognizer(run.config, lambda text: run.say(f"score: warning: {text}"))
     run.recognizer = meter.describe()

@@ -24,11 +24,10 @@ from e2etts.score.models import (
     require,
 )
 from e2etts.score.reward_reader import RewardMeter, TrainedSystem
-from e2etts.score.whisper import HubWhisperMeter, WhisperMeter, padded
+from e2etts.score.whisper import WhisperMeter, find_hub, padded
 
 WHISPER_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
-INSTALL = "tools/install.sh --extras score"
 REMEDY = "tools/get_whisper.sh fetches Whisper base, or name a folder: score.recognizer=FOLDER"
 HUB_REPOSITORY = "Systran/faster-whisper-base"
 BACKENDS = ("faster-whisper", "transformers", "funasr", "pocketsphinx", "rm")
@@ -104,7 +103,7 @@ def find_recognizer(config: ScoreConfig, warn: Callable[[str], None]) -> Meter:
         elif fetch_from_hub(folder, warn):
             return _whisper(folder, "hub", config)
     if find_spec("pocketsphinx") is None:
-        raise Unavailable("neither faster-whisper nor pocketsphinx is installed", INSTALL)
+        raise Unavailable("neither faster-whisper nor pocketsphinx is installed", EXTRAS)
     warn(SPHINX_WARNING)
     return SphinxMeter(pad_seconds=config.pad_seconds)
 
@@ -115,19 +114,15 @@ def named_recognizer(name: str, config: ScoreConfig) -> Meter:
     if backend not in BACKENDS:
         backend, model = "faster-whisper", name
     if backend == "transformers":
-        require(["transformers"], EXTRAS)
-        found, local = locate_hub("score.recognizer=transformers:", "openai/whisper-large-v3",
-                                  model or None)
-        return HubWhisperMeter(found, local, batch_clips=config.batch_clips)
+        return find_hub(config, model)
     if backend == "funasr":
-        require(paraformer.PACKAGES, paraformer.REMEDY)
-        return paraformer.ParaformerMeter(model or paraformer.MODEL)
+        return paraformer.find(config, model)
     if backend == "pocketsphinx":
-        require(["pocketsphinx"], INSTALL)
+        require(["pocketsphinx"])
         return SphinxMeter(pad_seconds=config.pad_seconds)
     if backend == "rm":
         return RewardMeter(TrainedSystem.at(model))
-    require(["faster_whisper"], INSTALL)
+    require(["faster_whisper"])
     folder = Path(model) if model else whisper_folder()
     if name.startswith("faster-whisper:") and model and not folder.is_dir():
         return _whisper(_from_hub(model), model, config)

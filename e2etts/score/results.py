@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from e2etts.data.datadir import write_text
-from e2etts.score import provenance, style, wer
+from e2etts.score import compare, provenance, style, wer
 from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, Labelled, read_clips
 from e2etts.score.config import DEFAULT_METRICS, ScoreConfig
 from e2etts.score.measure import ScoreCache
@@ -75,7 +75,7 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
                           "measured": cache.misses, "from_cache": cache.hits,
                           "peak_gib": round(own, 3)}
     write_text(exp / "scores.jsonl", "".join(
-        json.dumps(s.row(), ensure_ascii=False) + "\n" for s in scores))
+        json.dumps(s.row(exp), ensure_ascii=False) + "\n" for s in scores))
     write_text(exp / "results.json", json.dumps(_rounded(results), indent=1, ensure_ascii=False)
                + "\n")
     return _rounded(results)
@@ -169,15 +169,18 @@ def detail(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
 
 
 def paired(grouped: dict[str, dict[str, list[Score]]], config: ScoreConfig) -> dict[str, Any]:
-    """WER differences between systems on the same utterances of each set."""
+    """WER differences between systems on the same utterances of each set, as ``e2etts compare``
+    finds them."""
     out: dict[str, Any] = {}
     for a, b in (("tts", "copy"), ("copy", "recording")):
         for name in grouped[a].keys() & grouped[b].keys():
-            left, right = ({s.clip.utt: s.errors for s in grouped[system][name] if s.errors}
-                           for system in (a, b))
-            found = wer.paired_difference(left, right, config.bootstrap_samples, config.seed)
-            if found:
-                out.setdefault(name, {})[f"{a} - {b}"] = found
+            both = [[{("", s.clip.utt): {"errors": s.errors.to_dict()}
+                      for s in grouped[system][name] if s.errors}] for system in (a, b)]
+            if found := compare.common(both, "wer"):
+                e = compare.estimate(*found[0], samples=config.bootstrap_samples, seed=config.seed)
+                if e.p is not None:
+                    out.setdefault(name, {})[f"{a} - {b}"] = {
+                        "difference": e.value, "ci": [e.low, e.high], "p": e.p, "n": e.utts}
     return {name: out[name] for name in sorted(out)}
 
 

@@ -1,11 +1,11 @@
 """Our own reward model listens. It judged the training, so this checks it and is no judge."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.score.measure import Job, Measure, Meter, content_hash, each
 
@@ -73,8 +73,7 @@ class RewardMeter(SystemMeter):
                 "source": self.system.checkpoint, "model_sha256": self.system.identity}
 
     def understands(self, lang: str) -> bool:
-        vocab = json.loads((Path(self.system.dump) / "vocab.json").read_text(encoding="utf-8"))
-        return lang in vocab["languages"]
+        return lang in Vocab.load(self.system.dump).languages
 
     def key(self, lang: str) -> str:
         return f"rm {self.system.identity}"

@@ -13,13 +13,15 @@ def score(run: Run) -> None:
     if not timed:
         raise Unavailable("no times of synthesis are known", "give them: --times FILE")
     for s in timed:
-        s.values["rtf"] = s.clip.synthesis_seconds / s.clip.seconds
+        s.values["rtf"] = {"work_seconds": s.clip.synthesis_seconds,
+                           "speech_seconds": s.clip.seconds}
 
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
     """All work over all speech: a mean over clips would count short ones too much."""
-    timed = [s.clip for s in some if "rtf" in s.values]
+    timed = [s.values["rtf"] for s in some if "rtf" in s.values]
     if not timed:
         return None
-    return {"real_time_factor": sum(c.synthesis_seconds for c in timed)
-            / sum(c.seconds for c in timed), "scored": len(timed), "expected": len(some)}
+    return {"real_time_factor": sum(t["work_seconds"] for t in timed)
+            / sum(t["speech_seconds"] for t in timed),
+            "scored": len(timed), "expected": len(some)}

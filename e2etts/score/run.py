@@ -1,7 +1,9 @@
 """One scoring run: the clips, what is known of each, and what could not be measured."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from e2etts.score.clips import Clip, Labelled
@@ -30,14 +32,20 @@ class Score:
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def row(self) -> dict[str, Any]:
-        """One line of scores.jsonl."""
+    def row(self, exp: Path) -> dict[str, Any]:
+        """One line of scores.jsonl of ``exp``; the wav is told from there."""
         c = self.clip
         return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
-                "seconds": c.seconds, "problem": self.problem, "heard": self.heard,
+                "wav": os.path.relpath(c.wav, exp), "seconds": c.seconds,
+                "problem": self.problem, "heard": self.heard,
                 "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
                 "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "metrics": self.values,
                 "failures": self.failures, "notes": self.notes}
+
+
+def own_job(clip: Clip) -> Job:
+    """To listen to a clip alone."""
+    return Job(clip.wav, clip.lang)
 
 
 class Run:
@@ -84,15 +92,26 @@ class Run:
         return found
 
     def measure(self, meter: Meter, some: list[Score], metric: str,
-                job: Callable[[Clip], Job] | None = None) -> Iterator[tuple[Score, Any]]:
+                job: Callable[[Clip], Job] = own_job) -> Iterator[tuple[Score, Any]]:
         """(score, value) of those that could be measured; marks the rest."""
-        job = job or (lambda c: Job(c.wav, c.lang))
-        values = self.of(meter, [job(s.clip) for s in some])
+        cut = [s for s in some if s.clip.seconds > (meter.longest_seconds or float("inf"))]
+        for s in cut:
+            s.notes.append(f"{metric}: cut off after {meter.longest_seconds:g} s")
+        if cut:
+            self.say(f"score: {metric}: {len(cut)} clips are cut off after "
+                     f"{meter.longest_seconds:g} s, the first {cut[0].clip.utt}")
+        return self.sort_out(self.of(meter, [job(s.clip) for s in some]), some, metric, job)
+
+    def sort_out(self, values: dict[Job, Any], some: list[Score], metric: str,
+                 job: Callable[[Clip], Job] = own_job) -> Iterator[tuple[Score, Any]]:
+        """The same from values that are known, so that a metric that listens to recordings too
+        opens its model once for all."""
         for s in some:
-            value = values.get(job(s.clip), {"error": "its recording is missing"})
+            asked = job(s.clip)
+            value = values.get(asked, {"error": f"its recording {asked.reference} is missing"})
             if not isinstance(value, dict) or "error" not in value:
                 yield s, value
-            elif value["error"].startswith("unreadable") and job(s.clip).reference is None:
+            elif value["error"].startswith("unreadable"):
                 s.problem = value["error"]
             else:
                 s.failures[metric] = value["error"]

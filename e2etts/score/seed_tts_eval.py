@@ -13,19 +13,17 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from e2etts.score import paraformer, wavlm_sv
+from e2etts.score import paraformer, wavlm_sv, whisper
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import Job, Meter
-from e2etts.score.models import EXTRAS, Unavailable, locate_hub, require
+from e2etts.score.models import Unavailable, require
 from e2etts.score.recognizers import named_recognizer
-from e2etts.score.run import Run, Score
+from e2etts.score.run import Run, Score, own_job
 from e2etts.score.vectors import unpack
-from e2etts.score.whisper import HubWhisperMeter
 
 WER, SIM = "seed_tts_eval_wer", "seed_tts_eval_sim"
 LANGUAGES = ("en", "zh")
-WHISPER, WHISPER_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
-PUBLISHED = {"en": WHISPER_REPOSITORY, "zh": paraformer.MODEL}
+PUBLISHED = {"en": whisper.LARGE_REPOSITORY, "zh": paraformer.MODEL}
 
 
 @cache
@@ -87,27 +85,28 @@ def sim_summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None
 def recognizer(lang: str, config: ScoreConfig) -> tuple[Meter, list[str]]:
     """The protocol's recogniser of a language, or the one that was named; and what deviates.
 
-    Raises Unavailable where it cannot be had.
+    Raises Unavailable where it cannot be had or does not know the language.
     """
     if config.recognizer:
         meter = named_recognizer(config.recognizer, config)
-        return meter, [f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}"]
-    if lang == "zh":
-        require(paraformer.PACKAGES, paraformer.REMEDY)
-        given = config.models.get(paraformer.MODEL)
-        return paraformer.ParaformerMeter(given or paraformer.MODEL), []
-    require(["transformers"], EXTRAS)
-    found, local = locate_hub(f"score.models.{WHISPER}", WHISPER_REPOSITORY,
-                              config.models.get(WHISPER))
-    deviations = [] if config.batch_clips == 1 else \
-        [f"{config.batch_clips} clips heard at once (the same text up to rounding)"]
-    return HubWhisperMeter(found, local, batch_clips=config.batch_clips), deviations
+    else:
+        meter = (whisper.find_hub if lang == "en" else paraformer.find)(config)
+    if not meter.understands(lang):
+        raise Unavailable(f"the recogniser that was named does not know {lang}",
+                          "leave out score.recognizer")
+    kind = whisper.HubWhisperMeter if lang == "en" else paraformer.ParaformerMeter
+    deviations = []
+    if not (isinstance(meter, kind) and meter.is_published()):
+        deviations.append(f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}")
+    if meter.batch_clips > 1:
+        deviations.append(f"{meter.batch_clips} clips heard at once (the same up to rounding)")
+    return meter, deviations
 
 
 def score_wer(run: Run) -> None:
     """Fill the error counts of English and Mandarin clips; a language whose recogniser is not to
     be had is listed as not run."""
-    require(["zhon", "zhconv"], EXTRAS)
+    require(["zhon", "zhconv"])
     texts = run.with_text()
     others = sorted({s.clip.set for s in texts if s.clip.lang not in LANGUAGES})
     if others:
@@ -140,10 +139,11 @@ def score_sim(run: Run) -> None:
     some = run.with_prompt()
     meter = replace(wavlm_sv.find(run.config), name=SIM)
     run.models[SIM] = meter.describe()
-    prompts = run.of(meter, [Job(p, "") for p in sorted({s.clip.prompt for s in some})])
-    for s, vector in run.measure(meter, some, SIM):
-        prompt = prompts.get(Job(s.clip.prompt, ""), {"error": "its file is missing"})
+    prompts = [Job(p, "") for p in sorted({s.clip.prompt for s in some})]
+    values = run.of(meter, [*(own_job(s.clip) for s in some), *prompts])
+    for s, vector in run.sort_out(values, some, SIM):
+        prompt = values.get(Job(s.clip.prompt, ""), {"error": "missing"})
         if isinstance(prompt, dict):
-            s.failures[SIM] = f"prompt {s.clip.prompt.name}: {prompt['error']}"
+            s.failures[SIM] = f"its prompt {s.clip.prompt}: {prompt['error']}"
         else:
             s.values[SIM] = float(unpack(vector) @ unpack(prompt))

@@ -13,11 +13,10 @@ from e2etts.score.clips import Clip
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
 from e2etts.score.models import require
-from e2etts.score.run import Run
+from e2etts.score.run import Run, own_job
 from e2etts.score.vectors import pack, unpack
 
 PACKAGES = ("resemblyzer", "webrtcvad", "librosa", "torch")
-REMEDY = "tools/install.sh --extras score"
 WINDOW_SECONDS = 1.6  # what the encoder sees at once
 SHORTEST_SAMPLES = int(2 * WINDOW_SECONDS * JUDGE_RATE_HZ)
 SILENT_PEAK = 1e-4
@@ -78,7 +77,7 @@ def cosine(vector: str | None, voice: np.ndarray) -> float:
 def voice_meter(config: ScoreConfig) -> Meter:
     """The model of ``score.speaker``. Raises Unavailable where it cannot be had."""
     if config.speaker == "resemblyzer":
-        require(PACKAGES, REMEDY)
+        require(PACKAGES)
         return VoiceMeter()
     return {"wavlm-sv": wavlm_sv, "ecapa": ecapa}[config.speaker].find(config)
 
@@ -91,11 +90,12 @@ def score(run: Run) -> None:
            if s.clip.system == "recording"}
     real = {c for s in some for c in _references(s.clip, run.config)}
     real |= {s.clip.prompt for s in some if s.clip.prompt}
-    voices = {job.path: value for job, value in run.of(
-        meter, [Job(p, "") for p in sorted(real)]).items()
-        if not isinstance(value, dict) and value is not None}
+    references = [Job(p, "") for p in sorted(real)]
+    values = run.of(meter, [*(own_job(s.clip) for s in some), *references])
+    voices = {job.path: values[job] for job in references
+              if isinstance(values.get(job), str)}
     means: dict[Any, np.ndarray | None] = {}
-    for s, vector in run.measure(meter, some, "sim"):
+    for s, vector in run.sort_out(values, some, "sim"):
         if vector is None:
             s.notes.append("silent")
         # The recording of the utterance itself would make any copy of it look too good.

@@ -22,7 +22,6 @@ from e2etts.score.wer import mean_interval
 from e2etts.text import normalise
 
 PACKAGES = ("sklearn",)
-REMEDY = "tools/install.sh --extras score"
 BANDS = 12
 HOP_SAMPLES = 160
 SPEECH_RANGE = 4.6  # natural log: frames within 40 dB of the loudest count as speech
@@ -111,7 +110,7 @@ def score(run: Run) -> None:
     if not some:
         raise Unavailable("no clip was asked for in a style", "score a recipe with model.style, or "
                           "take the metric emotion")
-    require(PACKAGES, REMEDY)
+    require(PACKAGES)
     meter = StyleMeter()
     jobs = {x: Job(x.wav, x.lang) for x in run.labelled}
     values = run.of(meter, jobs.values())

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from e2etts.score.clips import SYSTEMS
-
-NAMES = {"recording": "recording", "copy": "copy synthesis", "tts": "text-to-speech",
-         "tts_prompt": "voice prompt"}
-ABSENT = "–"
-
-
-def percent(value: float | None) -> str:
-    return ABSENT if value is None else f"{100 * value:.1f}"
+from e2etts.score.sections import (
+    ABSENT,
+    NAMES,
+    not_run,
+    percent,
+    problems,
+    sections,
+    set_order,
+    systems_of,
+)
 
 
 def clock(seconds: float | None) -> str:
@@ -23,19 +24,6 @@ def clock(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def systems_of(results: dict[str, Any]) -> dict[str, dict]:
-    """System -> set -> figures, of every system that has any: a recipe's own first."""
-    every = {**results["systems"], **results.get("other_systems", {})}
-    return {name: sets for name, sets in every.items() if sets}
-
-
-def set_order(results: dict[str, Any]) -> list[str]:
-    """Sets of all systems: tests before sentences, English first."""
-    names = {n for sets in (*systems_of(results).values(), results.get("voice_prompt", {}))
-             for n in sets}
-    return sorted(names, key=lambda n: (n.startswith("sentences"), not n.endswith("_en"), n))
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -104,10 +92,19 @@ def results_markdown(results: dict[str, Any]) -> str:
         lines += ["", f"## {title}", "", *([note, ""] if note else [])]
         lines += _table(["set", *(NAMES.get(s, s) for s in systems)], rows) if rows \
             else ["Not run."]
-    lines += _prompted(results, details) + _further(results) + _paired(results)
-    lines += _styles(results) + _rm(results) + _not_run(results)
-    lines += _problems(results) + _stages(results)
+    lines += _prompted(results, details) + _paired(results)
+    for title, notes, head, rows in sections(results):
+        lines += ["", f"## {title}", "", *(line for n in notes for line in (n, ""))]
+        lines += _table(head, rows)
+    lines += _listed("Not run", not_run(results))
+    lines += _listed("Clips that could not be scored",
+                     [f"`{clip}`{why}" for clip, why in problems(results)])
+    lines += _stages(results)
     return "\n".join(lines) + "\n"
+
+
+def _listed(title: str, items: list[str]) -> list[str]:
+    return ["", f"## {title}", "", *(f"- {item}" for item in items)] if items else []
 
 
 def _listener(listener: dict[str, str]) -> str:
@@ -138,136 +135,12 @@ def _prompted(results: dict, details: dict) -> list[str]:
                     rows)]
 
 
-def further_rows(results: dict) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
-    """Metric -> (set, system, figures) of metrics beyond the six numbers of every set."""
-    found: dict[str, list] = {}
-    for system, sets in results.get("details", {}).items():
-        for name, more in sets.items():
-            for metric, figures in more.get("metrics", {}).items():
-                found.setdefault(metric, []).append((name, system, figures))
-    return found
-
-
-def figure(value: Any) -> str:
-    """A number, or an interval, as it stands in a table."""
-    if value is None:
-        return ABSENT
-    if isinstance(value, list):
-        return f"[{', '.join(map(figure, value))}]"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def _further(results: dict) -> list[str]:
-    lines = []
-    for metric, rows in further_rows(results).items():
-        names = [k for k in rows[0][2] if k not in ("scored", "expected")]
-        lines += ["", f"## {metric}", "", results.get("units", {}).get(metric, ""), ""]
-        model = results.get("models", {})
-        used = [f"{m['name']} ({m['source']})" for k, m in model.items()
-                if k.split()[0] == metric and "source" in m]
-        lines += [f"By {', '.join(used)}.", ""] if used else []
-        lines += [line for k, m in model.items() if k.split()[0] == metric
-                  for d in m.get("deviations", []) for line in (f"**Not the protocol**: {d}.", "")]
-        lines += _table(["set", "system", *names, "scored of expected"], [
-            [name, NAMES.get(system, system), *(figure(f.get(k)) for k in names),
-             f"{f['scored']} of {f['expected']}"] for name, system, f in rows])
-    return lines
-
-
 def _paired(results: dict) -> list[str]:
     rows = [[name, pair, f"{100 * d['difference']:+.1f} [{100 * d['ci'][0]:+.1f}, "
              f"{100 * d['ci'][1]:+.1f}]", str(d["n"])]
             for name, pairs in results.get("paired", {}).items() for pair, d in pairs.items()]
     return ["", "## WER differences on the same clips, points", "",
             *_table(["set", "systems", "difference", "clips"], rows)] if rows else []
-
-
-STYLE_NOTE = ("Share of clips that a classifier hears in the style they were asked for, %. It is "
-              "trained on {} labelled recordings of the train set; the column of held-out "
-              "recordings says how well it can tell.")
-
-
-def style_table(results: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: accuracy by set, then by style over all sets; no rows without styles."""
-    systems = results.get("style", {}).get("systems", {})
-    shown = [s for s in (*SYSTEMS, "tts_prompt") if s in systems]
-    rows = []
-    for name in sorted({n for s in shown for n in systems[s]}):
-        cells = [systems[s].get(name) for s in shown]
-        rows.append([name, *(ABSENT if c is None else f"{percent(c['accuracy'])} "
-                             f"[{percent(c['ci'][0])}, {percent(c['ci'][1])}] of {c['n']}"
-                             for c in cells)])
-    every = {s: [c["heard_as"] for c in systems[s].values()] for s in shown}
-    for style in sorted({k for found in every.values() for heard in found for k in heard}):
-        cells = []
-        for s in shown:
-            counts = [heard[style] for heard in every[s] if style in heard]
-            n = sum(sum(c.values()) for c in counts)
-            cells.append(f"{sum(c.get(style, 0) for c in counts)} of {n}" if n else ABSENT)
-        rows.append([style, *cells])
-    return ["set or style", *(NAMES[s] for s in shown)], rows
-
-
-def _styles(results: dict) -> list[str]:
-    head, rows = style_table(results)
-    if not rows:
-        return []
-    note = STYLE_NOTE.format(results["style"]["training_recordings"])
-    return ["", "## Style control", "", note, "", *_table(head, rows)]
-
-
-RM_NOTE = ("What the RM of stage {} recognises in the tokens of recordings: word error rate of its "
-           "CTC and of its attention decoder (greedy, against the text as the text front end has "
-           "it), accuracy of emotion and speaker of a known label, %.")
-
-
-def rm_table(rm: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the RM alone, by condition and set."""
-    rows = []
-    for condition, found in rm.get("conditions", {}).items():
-        for name, c in found["sets"].items():
-            cells = [ABSENT if r not in c else _share(c[r]["wer"], c[r]["wer_ci"])
-                     for r in ("ctc", "attention")]
-            cells += [ABSENT if t not in c else
-                      f"{_share(c[t]['accuracy'], c[t]['accuracy_ci'])} of {c[t]['labelled']}"
-                      for t in ("emotion", "speaker")]
-            rows.append([f"{name}, {condition}", *cells, str(c["n"])])
-    return ["set", "WER, CTC", "WER, attention", "emotion", "speaker", "clips"], rows
-
-
-def _share(value: float, ci: list[float]) -> str:
-    return f"{percent(value)} [{percent(ci[0])}, {percent(ci[1])}]"
-
-
-def rm_verification(rm: dict) -> list[str]:
-    """One line a condition: the equal error rate of the RM's speaker vectors."""
-    return [f"Speaker verification, {condition}: equal error rate {_share(v['eer'], v['eer_ci'])} "
-            f"% ({v['same']} pairs of one speaker, {v['different']} of two, from "
-            f"{v['utterances']} clips of {v['speakers']} speakers)."
-            for condition, found in rm.get("conditions", {}).items()
-            if (v := found["speaker"]) is not None]
-
-
-def _rm(results: dict) -> list[str]:
-    rm = results.get("rm", {})
-    head, rows = rm_table(rm)
-    if not rows:
-        return []
-    return ["", "## Reward model alone", "", RM_NOTE.format(rm["system"]), "", *_table(head, rows),
-            *(f"\n{line}" for line in rm_verification(rm))]
-
-
-def _not_run(results: dict) -> list[str]:
-    out = [f"- {r['metric']}" + (f" of {', '.join(r['sets'])}" if r["sets"] != "all" else "")
-           + f": {r['reason']}; {r['remedy']}" for r in results.get("not_run", [])]
-    return ["", "## Not run", "", *out] if out else []
-
-
-def _problems(results: dict) -> list[str]:
-    out = [f"- `{p['clip']}` ({p['where']}): {p['problem']}" for p in results.get("problems", [])]
-    out += [f"- `{p['clip']}`: no {p['metric']}: {p['problem']}"
-            for p in results.get("failures", [])]
-    return ["", "## Clips that could not be scored", "", *out] if out else []
 
 
 def _stages(results: dict) -> list[str]:

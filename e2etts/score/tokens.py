@@ -1,6 +1,5 @@
 """How a system's tokenizer sees the clips (metric tokens): use of the codebook, neighbours."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from e2etts.score.token_statistics import (
     entropy_bits,
     neighbours,
 )
+from e2etts.score.vectors import pack, unpack
+
+TOKEN = "<i4"
 
 
 def statistics(clips: list[np.ndarray]) -> dict[str, float]:
@@ -45,14 +47,9 @@ class TokenMeter(SystemMeter):
         encode = encoder(self.system.load())
 
         def measure(path: Path, lang: str) -> str:
-            return base64.b64encode(encode(path).numpy().astype("<i4").tobytes()).decode("ascii")
+            return pack(encode(path).numpy(), TOKEN)
 
         return each(measure)
-
-
-def unpack_tokens(packed: str) -> np.ndarray:
-    """(T,) tokens of what TokenMeter gave."""
-    return np.frombuffer(base64.b64decode(packed), "<i4")
 
 
 def score(run: Run) -> None:
@@ -69,7 +66,7 @@ def score(run: Run) -> None:
 
 def summary(some: list[Score], config: ScoreConfig) -> dict[str, Any] | None:
     """Statistics of the whole set."""
-    rows = [unpack_tokens(s.values["tokens"]) for s in some if "tokens" in s.values]
+    rows = [unpack(s.values["tokens"], TOKEN) for s in some if "tokens" in s.values]
     if not rows:
         return None
     return {**statistics(rows), "scored": len(rows), "expected": len(some)}

@@ -73,11 +73,14 @@ def curves(records: list[dict]) -> dict[str, dict[str, Points]]:
 
 
 def training_section(exp: Path) -> str:
-    """Loss of every stage; for each stage its health, its events, and every other term."""
+    """Loss of every stage; for each stage its health, its events, and every other term; "" where
+    nothing was trained."""
     logs = {stage: read_records(exp / stage / "log.jsonl") for stage in TRAINING_STAGES}
     found = {stage: curves(records) for stage, records in logs.items()}
     marks = {s: [r["step"] for r in log if r["split"] == "recovered"] for s, log in logs.items()}
     charts = [_term(s, "loss", c["loss"], marks[s]) for s, c in found.items() if "loss" in c]
+    if not charts:
+        return ""
     absent = [s for s, c in found.items() if "loss" not in c]
     note = f'<p class="soft">No log of: {escape(", ".join(absent))}.</p>' if absent else ""
     return ('<section id="training"><h2>Training: loss of every stage</h2>'

@@ -12,7 +12,7 @@ from torch import nn
 
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import Measure, Meter, content_hash, each
+from e2etts.score.measure import CheckpointMeter, Measure, each
 from e2etts.score.models import locate_file
 from e2etts.score.run import Run
 from e2etts.score.ssl import BASE, SpeechEncoder, SSLConfig
@@ -53,18 +53,11 @@ def load(path: Path, config: SSLConfig = BASE, **sizes: int) -> UTMOS:
 
 
 @dataclass(frozen=True)
-class NaturalnessMeter(Meter):
+class NaturalnessMeter(CheckpointMeter):
     """UTMOS of a whole wav."""
 
-    checkpoint: str
-    identity: str
     name: str = "utmos"
-
-    def describe(self) -> dict[str, str]:
-        return {"name": "UTMOS22 strong", "source": self.checkpoint, "model_sha256": self.identity}
-
-    def key(self, lang: str) -> str:
-        return f"utmos {self.identity}"
+    kind, title = KEY, "UTMOS22 strong"
 
     def open(self, device: str) -> Measure:
         net = load(Path(self.checkpoint)).to(device)
@@ -79,8 +72,7 @@ class NaturalnessMeter(Meter):
 def find(config: ScoreConfig) -> NaturalnessMeter:
     """The checkpoint of ``score.models.utmos``, else from a cache. Raises Unavailable."""
     hub = Path(torch.hub.get_dir()) / "checkpoints" / FILE
-    path = locate_file(KEY, FILE, config.models.get(KEY), [hub], REMEDY)
-    return NaturalnessMeter(str(path), content_hash(path))
+    return NaturalnessMeter.of(locate_file(KEY, FILE, config.models.get(KEY), [hub], REMEDY))
 
 
 def score(run: Run) -> None:

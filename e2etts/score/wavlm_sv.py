@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, content_hash, each
+from e2etts.score.measure import (
+    JUDGE_RATE_HZ,
+    CheckpointMeter,
+    Job,
+    Measure,
+    each,
+    read_samples,
+)
 from e2etts.score.models import locate_file
 from e2etts.score.ssl import SpeechEncoder, SSLConfig
 from e2etts.score.vectors import pack
@@ -163,27 +169,17 @@ def first_channel_16k(path: Path) -> np.ndarray:
     """(samples,) float32: the first channel, resampled as seed-tts-eval does (torchaudio)."""
     from torchaudio.functional import resample
 
-    wav, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    if not len(wav):
-        raise OSError("no samples")
+    wav, rate = read_samples(path)
     return resample(torch.from_numpy(wav[:, 0].copy()), rate, JUDGE_RATE_HZ).numpy()
 
 
 @dataclass(frozen=True)
-class WavLMMeter(Meter):
+class WavLMMeter(CheckpointMeter):
     """Unit speaker vector of a whole wav, packed. One clip at a time: its statistics are taken
     over all frames."""
 
-    checkpoint: str
-    identity: str
     name: str = "sim"
-
-    def describe(self) -> dict[str, str]:
-        return {"name": "WavLM + ECAPA-TDNN", "source": self.checkpoint,
-                "model_sha256": self.identity}
-
-    def key(self, lang: str) -> str:
-        return f"wavlm-sv {self.identity}"
+    kind, title = KEY, "WavLM + ECAPA-TDNN"
 
     def load(self, job: Job) -> np.ndarray:
         return first_channel_16k(job.path)
@@ -201,5 +197,4 @@ class WavLMMeter(Meter):
 
 def find(config: ScoreConfig) -> WavLMMeter:
     """The checkpoint of ``score.models.wavlm-sv``, else from the cache. Raises Unavailable."""
-    path = locate_file(KEY, FILE, config.models.get(KEY), [], REMEDY)
-    return WavLMMeter(str(path), content_hash(path))
+    return WavLMMeter.of(locate_file(KEY, FILE, config.models.get(KEY), [], REMEDY))

@@ -91,22 +91,3 @@ def rate_interval(found: list[Errors], samples: int, seed: int) -> list[float]:
 def mean_interval(values: list[float], samples: int, seed: int) -> list[float]:
     """95 % bootstrap interval of a mean."""
     return _interval(np.array(values, float)[_picks(len(values), samples, seed)].mean(1))
-
-
-def paired_difference(a: dict[str, Errors], b: dict[str, Errors], samples: int,
-                      seed: int) -> dict | None:
-    """WER of ``a`` minus WER of ``b`` over the utterances of both, drawn together, with its 95 %
-    interval: narrower than two separate intervals. None without common utterances."""
-    utts = sorted(a.keys() & b.keys())
-    if not utts:
-        return None
-
-    def counts(of: dict[str, Errors]) -> tuple[np.ndarray, np.ndarray]:
-        return (np.array([of[u].edits for u in utts], float),
-                np.array([of[u].words for u in utts], float))
-
-    (ea, wa), (eb, wb) = counts(a), counts(b)
-    pick = _picks(len(utts), samples, seed)
-    drawn = ea[pick].sum(1) / wa[pick].sum(1) - eb[pick].sum(1) / wb[pick].sum(1)
-    return {"difference": float(ea.sum() / wa.sum() - eb.sum() / wb.sum()),
-            "ci": _interval(drawn), "n": len(utts)}

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each
-from e2etts.score.models import HUB_REMEDY, stamp
+from e2etts.score.config import ScoreConfig
+from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each, read_samples
+from e2etts.score.models import HUB_REMEDY, locate_hub, require, stamp
+from e2etts.score.provenance import read_json
 
+LARGE, LARGE_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
+# Mels tell it from versions 1 and 2, decoder layers from the turbo model.
+LARGE_SIZES = {"d_model": 1280, "num_mel_bins": 128, "decoder_layers": 32}
 LONGEST_WITHOUT_TIMESTAMPS = 29 * JUDGE_RATE_HZ  # Whisper hears 30 s at once
 
 
@@ -105,6 +109,7 @@ class HubWhisperMeter(Meter):
     local: bool = True
     batch_clips: int = 1
     name: str = "wer"
+    longest_seconds = 30.0
     remedy = HUB_REMEDY
 
     def describe(self) -> dict[str, str]:
@@ -115,7 +120,16 @@ class HubWhisperMeter(Meter):
         return True
 
     def key(self, lang: str) -> str:
-        return f"hub-whisper {stamp(self.model)} transformers-{version('transformers')} {lang}"
+        batch = f" batch{self.batch_clips}" if self.batch_clips > 1 else ""
+        return (f"hub-whisper {stamp(self.model)} transformers-{version('transformers')} {lang}"
+                f"{batch}")
+
+    def is_published(self) -> bool:
+        """Whether this is Whisper large v3, of a folder told by the sizes that it names."""
+        if not Path(self.model).is_dir():
+            return self.model == LARGE_REPOSITORY
+        told = read_json(Path(self.model) / "config.json") or {}
+        return all(told.get(name) == size for name, size in LARGE_SIZES.items())
 
     def load(self, job: Job) -> np.ndarray:
         return resample_fft(job.path)
@@ -139,16 +153,23 @@ class HubWhisperMeter(Meter):
         return measure
 
 
+def find_hub(config: ScoreConfig, named: str = "") -> HubWhisperMeter:
+    """The model ``named``, else that of ``score.models.whisper-large-v3``, else the published one.
+    Raises Unavailable where it cannot be had."""
+    require(["transformers", "scipy"])
+    key = "score.recognizer=transformers:" if named else f"score.models.{LARGE}"
+    found, local = locate_hub(key, LARGE_REPOSITORY, named or config.models.get(LARGE))
+    return HubWhisperMeter(found, local, batch_clips=config.batch_clips)
+
+
 def resample_fft(path: Path) -> np.ndarray:
     """(samples,) float64 at 16 kHz by one Fourier transform of the whole clip, as seed-tts-eval
     reads it. Raises ValueError for more than one channel: its program does not define that."""
     import scipy.signal
 
-    wav, rate = soundfile.read(str(path))
-    if wav.ndim > 1 and wav.shape[1] > 1:
+    wav, rate = read_samples(path, "float64")
+    if wav.shape[1] > 1:
         raise ValueError(f"{wav.shape[1]} channels: write one")
-    wav = wav.reshape(-1)
-    if not len(wav):
-        raise OSError("no samples")
+    wav = wav[:, 0]
     return wav if rate == JUDGE_RATE_HZ else \
         scipy.signal.resample(wav, int(len(wav) * JUDGE_RATE_HZ / rate))

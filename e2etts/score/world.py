@@ -1,36 +1,29 @@
-"""Spectral envelope and pitch by WORLD (Morise et al., 2016), and clips laid over each other.
+"""Spectral envelope and pitch by WORLD (Morise et al., 2016), and clips laid over recordings of the
+same text: what the metrics mcd and f0 both rest on.
 
 Legend: T frames, C coefficients.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from e2etts.score.measure import JUDGE_RATE_HZ, Job, Meter, load_16k
-from e2etts.score.models import EXTRAS
+from e2etts.score import f0 as f0_figures
+from e2etts.score.mcd import distortion_db
+from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each, load_16k
+from e2etts.score.models import require
+from e2etts.score.run import Run, Score
 
-PACKAGES, REMEDY = ("pyworld", "librosa"), EXTRAS
+PACKAGES = ("pyworld", "librosa")
 FRAME_MS = 5.0
 COEFFICIENTS = 24
 WARP = 0.42  # all-pass constant that comes nearest to the mel scale at 16 kHz
 GRID = 513
-F0_FLOOR_HZ, F0_CEILING_HZ = 71.0, 800.0
-
-
-class PairMeter(Meter):
-    """A metric of a wav and a recording of the same text."""
-
-    def load(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
-        """The two as (samples,) float32 at 16 kHz."""
-        return load_16k(job.path), _reference(job.reference)
-
-
-def _reference(path: Path) -> np.ndarray:
-    try:
-        return load_16k(path)
-    except Exception as e:
-        raise ValueError(f"its recording {path}: {e}") from e
+F0_FLOOR_HZ, F0_CEILING_HZ = 40.0, 800.0
 
 
 def pitch(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,3 +73,52 @@ def cepstra(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(samples,) -> mel cepstrum without its energy (T, COEFFICIENTS), and F0 in Hz (T,)."""
     f0, times, samples = pitch(wav)
     return mel_cepstrum(envelope(f0, times, samples))[:, 1:], f0
+
+
+@dataclass(frozen=True)
+class PairMeter(Meter):
+    """Distortion and pitch errors of a clip against its recording; both at once, since analysis
+    and warping are nearly all of their cost."""
+
+    name: str = "mcd, f0"
+
+    def key(self, lang: str) -> str:
+        return (f"pair {COEFFICIENTS} {WARP} {FRAME_MS} {F0_FLOOR_HZ} {F0_CEILING_HZ} "
+                f"{version('librosa')}")
+
+    def load(self, job: Job) -> tuple[np.ndarray, np.ndarray]:
+        """The two as (samples,) float32 at 16 kHz."""
+        return load_16k(job.path), _recording(job.reference)
+
+    def open(self, device: str) -> Measure:
+        def measure(pair: tuple[np.ndarray, np.ndarray], lang: str) -> dict[str, Any]:
+            (a, f0), (b, reference) = map(cepstra, pair)
+            i, j = align(a, b)
+            return {"mcd": distortion_db(a[i], b[j]), **f0_figures.compare(f0[i], reference[j])}
+
+        return each(measure)
+
+
+def _recording(path: Path) -> np.ndarray:
+    try:
+        return load_16k(path)
+    except Exception as e:
+        raise ValueError(f"its recording {path}: {e}") from e
+
+
+def _compared(run: Run, metric: str) -> Iterator[tuple[Score, dict[str, Any]]]:
+    require(PACKAGES)
+    return run.measure(PairMeter(), run.with_target(), metric,
+                       lambda c: Job(c.wav, c.lang, c.target))
+
+
+def score_mcd(run: Run) -> None:
+    """Fill ``mcd``. Raises Unavailable without packages or recordings."""
+    for s, value in _compared(run, "mcd"):
+        s.values["mcd"] = value["mcd"]
+
+
+def score_f0(run: Run) -> None:
+    """Fill the figures of f0. Raises Unavailable without packages or recordings."""
+    for s, value in _compared(run, "f0"):
+        s.values.update({name: value[name] for name in f0_figures.NAMES})

@@ -63,7 +63,7 @@ def test_from_the_test_set_to_scores(recipe):
     assert sorted(p.stem for p in (folder / "wavs/en").iterdir()) == \
         [line.split("|")[0] for line in META.splitlines()]
     found = json.loads((folder / "en/results.json").read_text())
-    figures = found["details"]["default"]["meta"]["metrics"]
+    figures = found["details"]["default"]["en"]["metrics"]
     wer = figures["seed_tts_eval_wer"]
     assert (wer["scored"], wer["expected"]) == (2, 2) and wer["macro_wer"] > 0
     assert figures["rtf"]["real_time_factor"] > 0

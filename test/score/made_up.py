@@ -92,17 +92,20 @@ class ToyMeter(Meter):
 
 
 class Loud(Meter):
-    """Measures in batches, notes their sizes, and cannot bear silence."""
+    """Measures in batches, notes their sizes, and cannot bear silence. Refuses to be opened twice
+    on a device: ``folder`` keeps the names of those where it was."""
 
     name, batch_clips = "loud", 2
 
-    def __init__(self):
-        self.sizes = []
+    def __init__(self, folder: Path):
+        self.sizes, self.folder = [], folder
 
     def key(self, lang):
         return f"loud {lang}"
 
     def open(self, device):
+        (self.folder / device).touch(exist_ok=False)
+
         def measure(wavs, lang):
             self.sizes.append(len(wavs))
             if not all(w.any() for w in wavs):

@@ -17,6 +17,7 @@ from e2etts.score.measure import Job, ScoreCache
 from e2etts.score.models import Unavailable
 from e2etts.score.recognizers import named_recognizer
 from e2etts.score.reward_reader import TrainedSystem
+from e2etts.score.vectors import unpack
 
 
 def test_whisper_of_transformers_hears_alone_what_it_hears_in_a_batch(tmp_path):
@@ -115,7 +116,7 @@ def test_the_reward_model_listens(system, tmp_path):
 def test_tokens_are_those_of_the_systems_tokenizer(system, tmp_path):
     meter = tokens.TokenMeter(TrainedSystem.at(str(system)))
     found = ScoreCache(tmp_path / "c.json").measure(meter, clips(system), 1)
-    rows = [tokens.unpack_tokens(found[job]) for job in clips(system)]
+    rows = [unpack(found[job], tokens.TOKEN) for job in clips(system)]
     assert [len(r) for r in rows] == [20, 45]  # 25 a second
     wav = soundfile.read(str(clips(system)[0].path), dtype="float32")[0]
     assert rows[0].tolist() == TrainedSystem.at(str(system)).load().encode([wav])[0].tolist()
@@ -138,7 +139,7 @@ def test_token_statistics_on_a_worked_example():
 def test_the_reward_models_emotion_head_is_a_classifier(system, tmp_path):
     config = ScoreConfig(models={"emotion": f"rm:{system}"})
     found = ScoreCache(tmp_path / "c.json").measure(emotion.find(config), clips(system), 1)
-    assert set(found.values()) <= {"sad", "glad"}
+    assert set(found.values()) <= {"sad", "glad"} == set(emotion.find(config).labels())
 
 
 def test_a_classifier_of_transformers(tmp_path):
@@ -152,6 +153,7 @@ def test_a_classifier_of_transformers(tmp_path):
     net.classifier.bias.data = torch.tensor([0.0, 9.0])
     net.save_pretrained(tmp_path / "net")
     meter = emotion.find(ScoreConfig(models={"emotion": str(tmp_path / "net")}))
+    assert meter.labels() == ["glad", "sad"]
     assert meter.open("cpu")([tone(0.5, 300)], "en") == ["glad"]
 
 
@@ -159,7 +161,14 @@ def test_what_cannot_be_had_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "funasr", None)
     with pytest.raises(Unavailable, match="funasr is not installed"):
         named_recognizer("funasr", ScoreConfig())
-    with pytest.raises(UserError, match="neither a folder nor the name of a hub model"):
+    monkeypatch.setattr(paraformer, "require", lambda packages, remedy: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # FunASR itself does not know it
+    with pytest.raises(Unavailable, match="score.models.paraformer-zh=FOLDER"):
+        named_recognizer("funasr", ScoreConfig())
+    folder = ScoreConfig(models={paraformer.MODEL: str(tmp_path)})
+    assert named_recognizer("funasr", folder).model == str(tmp_path)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(UserError, match="recognizer=transformers:: no/such/folder is neither a f"):
         named_recognizer("transformers:no/such/folder", ScoreConfig())
     with pytest.raises(UserError, match="model.safetensors: no such file"):
         named_recognizer(f"rm:{tmp_path}", ScoreConfig())

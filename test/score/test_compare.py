@@ -1,12 +1,13 @@
+import itertools
 import json
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import t, ttest_rel
 
 from e2etts.bin.main import main
 from e2etts.errors import UserError
-from e2etts.score.compare import Counts, counts_of, estimate, paired, read_rows
+from e2etts.score.compare import Counts, common, counts_of, estimate, metrics_of, read_rows
 
 
 def mean_counts(values) -> Counts:
@@ -46,6 +47,37 @@ def test_equal_systems_and_a_single_observation():
     assert estimate(mean_counts([[1.0]])).low is None
     with pytest.raises(ValueError, match="shape"):
         estimate(a, mean_counts([[1.0, 2.0]]))
+
+
+def test_a_paired_bootstrap_by_hand():
+    """All 27 draws of three utterances, equally likely, are enough to know its deviation."""
+    a = Counts(np.array([[0.0, 2.0, 1.0]]), np.array([[2.0, 4.0, 2.0]]))
+    b = Counts(np.array([[1.0, 2.0, 2.0]]), np.array([[2.0, 4.0, 2.0]]))
+    draws = np.array(list(itertools.product(range(3), repeat=3)))
+    differences = [a.top[0, d].sum() / a.bottom[0, d].sum()
+                   - b.top[0, d].sum() / b.bottom[0, d].sum() for d in draws]
+    found = estimate(a, b, samples=200_000)
+    assert found.value == pytest.approx(3 / 8 - 5 / 8)
+    error = (found.high - found.low) / 2 / t.ppf(0.975, 2)
+    assert error == pytest.approx(np.std(differences), rel=0.01)
+    assert found.p == pytest.approx(2 * t.sf(0.25 / error, 2))
+    # Alone, each varies far more than their difference: pairing is what is paid for.
+    alone = [estimate(x, samples=2000) for x in (a, b)]
+    assert (found.high - found.low) ** 2 < sum((e.high - e.low) ** 2 for e in alone)
+
+
+def test_intervals_of_error_rates_cover_what_they_claim():
+    """Two systems, one run each: few errors, in clusters, on utterances of many lengths."""
+    random, trials, utts = np.random.default_rng(2), 400, 150
+    covered = 0
+    for trial in range(trials):
+        words = random.integers(3, 25, utts)
+        hard = random.gamma(0.5, 2.0, utts)  # some utterances are hard for both
+        tops = [random.poisson(rate * hard * words) for rate in (0.06, 0.04)]
+        a, b = (Counts(top[None].astype(float), words[None].astype(float)) for top in tops)
+        e = estimate(a, b, samples=300, seed=trial)
+        covered += e.low <= 0.02 <= e.high
+    assert 0.91 < covered / trials < 0.98
 
 
 # (deviation of runs, of utterances, of both together): which of them rules should not matter.
@@ -98,8 +130,9 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, capsys):
     a = score_file(tmp_path / "a.jsonl", [1, 2])
     other = score_file(tmp_path / "b.jsonl", [1, 2], system="copy")
     for arguments, message in [
-            ((a, other), "no scores of 'tts'; systems: copy"),
-            ((f"{a},{a}", other), "A names 2 runs, B 1"),
+            ((a, other, "--system", "tts"), "no scores of 'tts', name one with --system; systems: "
+                                            "copy"),
+            ((f"{a},{a}", other), "2 runs, 1 runs: runs are compared in pairs"),
             ((a, a, "--set", "test_es"), "no utterance was scored in all of"),
             ((a, tmp_path / "absent"), "run e2etts score first")]:
         assert main(["compare", *map(str, arguments)]) == 2
@@ -116,4 +149,28 @@ def test_any_number_of_a_score_file_is_a_metric():
     assert counts_of({"dnsmos": {"sig": 3.5}}, "dnsmos.sig") == (3.5, 1.0)
     assert counts_of({"dnsmos": None}, "dnsmos.sig") is None
     row = {("", "u"): {"mos": 4.0}}
-    assert paired([row], [{("", "v"): {"mos": 2.0}}], "mos") is None
+    assert common([[row], [{("", "v"): {"mos": 2.0}}]], "mos") is None
+    scored = {"set": "en", "metrics": {"seed_tts_eval_wer": {"wer": 0.5, "edits": 3, "words": 6},
+                                       "mcd": 4.5, "tokens": "AAAA"}, "dnsmos": {"ovrl": 3.0}}
+    assert counts_of(scored, "seed_tts_eval_wer") == (0.5, 1.0)
+    assert counts_of(scored, "seed_tts_eval_corpus_wer") == (3.0, 6.0)
+    assert counts_of(scored, "mcd") == (4.5, 1.0) and counts_of(scored, "tokens") is None
+    assert metrics_of({("en", "u"): scored}) == ["dnsmos", "seed_tts_eval_wer", "mcd"]
+
+
+def test_any_number_of_systems_of_any_name(tmp_path, capsys):
+    files = [score_file(tmp_path / f"{name}{seed}" / "scores.jsonl", edits, system=name)
+             for name, edits in (("ours", [1, 2, 0]), ("theirs", [2, 2, 2]), ("old", [4, 3, 5]))
+             for seed in (0, 1)]
+    pairs = [",".join(map(str, files[i : i + 2])) for i in (0, 2, 4)]
+    assert main(["compare", *pairs, "--metric", "wer", "--json", str(tmp_path / "c.json")]) == 0
+    told = json.loads((tmp_path / "c.json").read_text())
+    assert [(r["system"], round(r["mean"], 4), len(r["runs"])) for r in told["means"]] == \
+        [("A", 0.2, 2), ("B", 0.3, 2), ("C", 0.5, 2)]
+    assert [(r["b_name"], round(r["difference"], 4)) for r in told["rows"]] == \
+        [("B", -0.1), ("C", -0.3)]
+    said = capsys.readouterr().out
+    assert "A: " in said and "| wer    | A - C |" in said and "0.2000 0.2000" in said
+    assert main(["compare", pairs[0]]) == 0  # one system: a table of its seeds
+    said = capsys.readouterr().out
+    assert "| sim" in said and "difference" not in said

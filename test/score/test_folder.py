@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
-from made_up import Loud, tone
+from made_up import Loud, ToyMeter, tone
 
 from e2etts.bin.main import main
-from e2etts.score import emotion
+from e2etts.score import emotion, recognition
 from e2etts.score.config import METRICS
 from e2etts.score.measure import Job, Meter, ScoreCache, each
 from e2etts.score.metrics import REGISTRY
@@ -48,6 +49,9 @@ def test_times_and_labels(folder, monkeypatch, capsys):
         def key(self, lang):
             return "ear"
 
+        def labels(self):
+            return ["glad", "sad"]
+
         def open(self, device):
             return each(lambda wav, lang: "sad" if len(wav) < 16000 else "glad")
 
@@ -66,7 +70,48 @@ def test_times_and_labels(folder, monkeypatch, capsys):
     assert "mine texts: rtf: real_time_factor 0.375 (2 scored of 3 expected)" in \
         capsys.readouterr().out
     rows = [json.loads(line) for line in (folder / "here/scores.jsonl").read_text().splitlines()]
-    assert rows[0]["metrics"] == {"rtf": 0.75, "emotion": "sad"} and rows[2]["problem"] == "missing"
+    assert rows[0]["metrics"] == {
+        "rtf": {"work_seconds": 0.25, "speech_seconds": pytest.approx(1 / 3)},
+        "emotion": "sad", "emotion_right": 1.0}
+    # The comparison takes the same figure as the table, not a mean over clips.
+    assert main(["compare", "here", "--metric", "rtf"]) == 0
+    assert "| rtf    | A | 0.3750 |" in capsys.readouterr().out
+    assert rows[2]["problem"] == "missing" and rows[0]["wav"] == "../out/a.wav"
+    (folder / "emo").write_text("a angry\nb sad\n")
+    assert main(["score", "--wavs", "out", "--emotions", "emo", "--metrics", "emotion",
+                 "score.workers=1", "score.models.emotion=ear"]) == 0
+    refused = json.loads((folder / "out_scores/results.json").read_text())["not_run"][0]
+    assert "'angry', it hears glad, sad" in refused["reason"]  # and is not 0 % right
+
+
+def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):
+    """A list of Windows, other suffixes, files beyond the list, and wavs without sound."""
+    lines = "a|one\nb|two\nempty|three\nnan|four\njunk|five\nd|six\n"
+    (folder / "texts.lst").write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    (folder / "out/b.wav").rename(folder / "out/b.WAV")
+    soundfile.write(folder / "out/d.flac", tone(0.3, 300), 22050)
+    soundfile.write(folder / "out/e.wav", tone(0.3, 300), 16000)
+    soundfile.write(folder / "out/empty.wav", [], 16000)
+    soundfile.write(folder / "out/nan.wav", np.full(9, np.nan), 16000, subtype="FLOAT")
+    (folder / "out/junk.wav").write_text("no wav")
+    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter("one"))
+    command = ["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--set", "foreign",
+               "--metrics", "wer", "score.workers=1"]
+    assert main(command) == 0
+    found = json.loads((folder / "out_scores/results.json").read_text())
+    assert {p["clip"].rpartition("/")[2]: p["problem"].removeprefix("unreadable: ")[:19]
+            for p in found["problems"]} == {
+        "empty": "no samples", "nan": "samples that are no", "junk": "Error opening 'out/"}
+    assert all("texts.lst:" in p["where"] for p in found["problems"])
+    said = capsys.readouterr()
+    # "one" is heard for "one", "two" and "six"
+    assert "out foreign: WER, %: 66.7; CER, %: 66.7 (3 scored of 6 expected)" in said.out
+    assert "not in texts.lst and so not scored: 1 of out, the first e.wav" in said.err
+    soundfile.write(folder / "out/d.wav", tone(0.3, 300), 16000)
+    assert main(command) == 2 and "are both 'd'" in capsys.readouterr().err
+    (folder / "texts.lst").write_bytes(b"a|one\nb|\xff\n")
+    (folder / "out/d.wav").unlink()
+    assert main(command) == 2 and "texts.lst:2: not UTF-8" in capsys.readouterr().err
 
 
 def test_word_errors_of_a_list(folder, capsys):
@@ -82,6 +127,9 @@ def test_word_errors_of_a_list(folder, capsys):
 @pytest.mark.parametrize(("more", "said"), [
     (["--wavs", "none"], "no such folder"), (["--wavs", "cache"], "no such folder"),
     (["--wavs", "out", "--list", "texts.lst"], "needs --lang"),
+    (["--wavs", "out", "--lang", "English"], "such as en"),
+    (["--wavs", "out", "--refs", "none"], "none: no such folder"),
+    (["--wavs", "out", "--list", "none.lst", "--lang", "en"], "none.lst: cannot read (No such"),
     (["--wavs", "out", "--metrics", "mos"], "nearest 'utmos'"),
     (["--wavs", "out", "score.models.wavlm=x"], "nearest 'wavlm-sv'"),
     (["--wavs", "out", "seed=3"], "only score.KEY=VALUE")])
@@ -95,7 +143,7 @@ def test_batches_hold_one_language_and_one_bad_clip_spoils_no_other(tmp_path):
     for i, seconds in enumerate((0.2, 0.4, 0.3, 0.1)):
         soundfile.write(tmp_path / f"{i}.wav", (i != 2) * tone(seconds, 300), 16000)
         jobs.append(Job(tmp_path / f"{i}.wav", "fr" if i == 3 else "en"))
-    meter = Loud()
+    meter = Loud(tmp_path)
     found = ScoreCache(tmp_path / "c.json").measure(meter, jobs, 1, ("left",))
     assert [found[j] for j in jobs] == ["left 3200", "left 6400",
                                         {"error": "RuntimeError: silence"}, "left 1600"]
@@ -107,6 +155,7 @@ def test_each_device_has_its_process(tmp_path):
     for i in range(12):
         soundfile.write(tmp_path / f"{i}.wav", tone(0.1 + i / 50, 300), 16000)
         jobs.append(Job(tmp_path / f"{i}.wav", "en"))
-    found = ScoreCache(tmp_path / "c.json").measure(Loud(), jobs, 1, ("left", "right"))
+    found = ScoreCache(tmp_path / "c.json").measure(Loud(tmp_path), jobs, 1, ("left", "right"))
+    assert (tmp_path / "left").exists() and (tmp_path / "right").exists()
     assert {value.split()[0] for value in found.values()} <= {"left", "right"}
     assert len(found) == 12

@@ -1,4 +1,6 @@
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -73,7 +75,28 @@ def test_pocketsphinx_warns_plainly_and_soon(nowhere):
     assert isinstance(found.open("cpu")([noise], "en")[0], str)
 
 
-def test_offline_is_not_asked(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_is_not_asked(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked"))
     assert not models.hub_answers("a/b")
+
+
+@pytest.mark.parametrize(("code", "answers"), [(200, True), (404, True), (403, False)])
+def test_a_model_without_the_file_that_is_asked_for_still_answers(monkeypatch, code, answers):
+    """A proxy that refuses does not."""
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert models.hub_answers("a/b") == answers
+    server.server_close()

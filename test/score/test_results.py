@@ -44,7 +44,8 @@ def test_results_have_the_agreed_shape(tmp_path, toy):
     assert found["train_seconds"] == 90.5 and found["peak_gib"] >= 2.5 and found["seed"] == 3
     assert found["wall_seconds"] >= 105 and found["stages"][-1]["name"] == "score"
     assert found["hardware"] and found["commit"] and found["units"]["wer"]
-    assert found["paired"]["test_en"]["tts - copy"]["difference"] == 0
+    same = found["paired"]["test_en"]["tts - copy"]
+    assert same == {"difference": 0, "ci": [0, 0], "p": 1, "n": 2}
 
 
 def test_metrics_that_do_not_run_are_listed_and_never_zero(tmp_path, toy):

@@ -99,5 +99,5 @@ def test_what_the_rm_does_alone_is_in_results_tables_and_report(tmp_path):
     page = results_markdown(found)
     assert "| test_en, clean | 50.0 [50.0, 50.0] | – | – | 100.0 [100.0, 100.0] of 4 | 4 |" in page
     assert "equal error rate" in page and "(2 pairs of one speaker, 4 of two" in page
-    html = report_html(exp, config)
+    html = report_html([exp], config)
     assert "<h2>Reward model alone</h2>" in html and "test_en, clean" in html

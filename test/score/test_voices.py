@@ -153,10 +153,29 @@ def test_what_is_nowhere_says_how_to_get_it(nowhere, find, word):
 
 
 def test_a_named_file_must_be_there(nowhere):
-    with pytest.raises(UserError, match="is not a file"):
-        wavlm_sv.find(ScoreConfig(models={"wavlm-sv": "no.pth"}))
+    for name in ("no.pth", str(nowhere / "no.pth")):
+        with pytest.raises(UserError, match="is neither a file nor the name of a hub model"):
+            wavlm_sv.find(ScoreConfig(models={"wavlm-sv": name}))
     cached = nowhere / "torch" / "hub" / "checkpoints" / utmos.FILE
     cached.parent.mkdir(parents=True)
     write_utmos(cached)
     assert utmos.find(ScoreConfig()).checkpoint == str(cached)
     assert RATE_HZ == 16000
+
+
+def test_a_file_may_be_of_a_hub_model(nowhere, monkeypatch):
+    """By name, fetched where the network is allowed and kept where it was fetched before."""
+    config = ScoreConfig(models={"wavlm-sv": "somebody/mirror"})
+    with pytest.raises(Unavailable, match="somebody/mirror is not in the hub's cache.*OFFLINE"):
+        wavlm_sv.find(config)
+    write_wavlm_sv(nowhere / wavlm_sv.FILE)
+    asked = []
+
+    def download(repository, name, local_files_only):
+        asked.append((repository, name, local_files_only))
+        return str(nowhere / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: "cached")
+    assert wavlm_sv.find(config).checkpoint == str(nowhere / wavlm_sv.FILE)
+    assert asked == [("somebody/mirror", wavlm_sv.FILE, True)]

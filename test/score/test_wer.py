@@ -6,7 +6,6 @@ from e2etts.score.wer import (
     count_errors,
     error_rates,
     mean_interval,
-    paired_difference,
     rate_interval,
 )
 
@@ -79,13 +78,3 @@ def test_bootstrap_is_deterministic_and_holds_the_rate():
     assert [low, high] == rate_interval(found, 500, seed=1) != rate_interval(found, 500, seed=2)
     assert low < error_rates(found)[0] < high
     assert mean_interval([2.0] * 5, 100, 0) == [2.0, 2.0]
-
-
-def test_paired_difference():
-    a = {str(i): e for i, e in enumerate(some_errors())}
-    assert paired_difference(a, a, 200, 0) == {"difference": 0.0, "ci": [0.0, 0.0], "n": 20}
-    perfect = {u: count_errors("hello world", "hello world", "en") for u in [*a, "more"]}
-    found = paired_difference(a, perfect, 200, 0)
-    assert found["n"] == 20 and found["ci"][0] <= found["difference"] <= found["ci"][1]
-    assert found["difference"] == pytest.approx(error_rates(list(a.values()))[0])
-    assert paired_difference(a, {"other": perfect["0"]}, 200, 0) is None

@@ -83,7 +83,7 @@ if wants 10; then
         times=()
         [ ! -f "$exp/wavs/$name.times" ] || times=(--times "$exp/wavs/$name.times")
         e2etts score --wavs "$exp/wavs/$name" --list "$corpus/${list_of[$name]}" \
-            --lang "${lang_of[$name]}" "${times[@]}" --name "$tag" \
+            --lang "${lang_of[$name]}" "${times[@]}" --name "$tag" --set "$name" \
             --metrics seed_tts_eval,rtf --out "$exp/$name" "${settings[@]}"
     done
 fi
