@@ -90,7 +90,7 @@ def load_recipe_of(words: list[str]) -> dict:
 
 def write_probe(folder: Path, entropy: float) -> None:
     (folder / "probe.json").write_text(json.dumps({
-        "parameters": {"lm": 1000, "fm": 500},
+        "parameters": {"lm": 1_000_000, "fm": 500_000},
         "tokens": {"tokens": 1000, "codebook_size": 375, "used_share": 0.9,
                    "entropy_bits": entropy, "mutual_information_bits": 1.5,
                    "mutual_information_plug_in_bits": 4.0,
