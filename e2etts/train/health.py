@@ -75,12 +75,14 @@ class SpikeDetector:
 @dataclass(frozen=True)
 class Wire:
     """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    low: trips below its limit, not above."""
+    low: trips below its limit, not above; joins: what it is about may begin to learn late, and has
+    its grace from when it is first measured."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
+    joins: bool = False
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -114,7 +116,7 @@ WIRES = {
     "length": Wire(
         _excess_length, "samples of the LM have another length than the recordings: by a factor",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
-        "synthesis.sampling.max_ratio bounds what is spoken"),
+        "synthesis.sampling.max_ratio bounds what is spoken", joins=True),
 }
 
 
@@ -131,12 +133,14 @@ class Trip:
 class TripWires:
     """Says when a logged value crosses its limit, once until it is back.
 
-    first: values that later ones are held against; tripped: wires that are over their limit.
+    first: values that later ones are held against; since: steps at which wires that join were
+    first measured; tripped: wires that are over their limit.
     """
 
     def __init__(self, config: HealthConfig):
         self.config = config
         self.first: dict[str, float] = {}
+        self.since: dict[str, int] = {}
         self.tripped: list[str] = []
 
     def check(self, step: int, values: dict[str, float]) -> list[Trip]:
@@ -148,7 +152,8 @@ class TripWires:
                 continue
             if name == "reward_gap":
                 value -= self.first.setdefault(name, value)
-            if step < self.config.grace_steps:
+            since = self.since.setdefault(name, step) if wire.joins else 0
+            if step < since + self.config.grace_steps:
                 continue
             beyond = value < limit if wire.low else value > limit
             if beyond and name not in self.tripped:
@@ -164,7 +169,8 @@ class TripWires:
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first, "tripped": self.tripped}
+        return {"first": self.first, "since": self.since, "tripped": self.tripped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first, self.tripped = state["first"], state["tripped"]
+        self.since = state.get("since", {})  # older runs did not keep it

@@ -240,7 +240,8 @@ class Trainer:
 
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
-        it."""
+        it. Not where the LM joins later: it has not learned to speak."""
+        self.stepper.prepare(self._progress())
         if self.dev_batches is None or not self.task.speaks:
             return
         batches, means = self.dev_batches(), Means()

@@ -136,6 +136,19 @@ def test_a_wire_trips_once_says_what_to_do_and_again_after_it_was_well(name, wel
     assert off.check(0, well) == [] == off.check(200, ill)
 
 
+def test_an_lm_that_joins_late_has_its_grace_from_then():
+    wires = TripWires(HealthConfig())
+    assert wires.check(0, {"saturated": 0.0}) == []
+    assert wires.check(900, {"length_ratio": 0.5}) == []  # spoke for the first time
+    again = TripWires(HealthConfig())
+    again.load_state_dict(wires.state_dict())
+    assert again.check(999, {"length_ratio": 0.5}) == []
+    assert [t.wire for t in again.check(1000, {"length_ratio": 0.5})] == ["length"]
+    old = {k: v for k, v in wires.state_dict().items() if k != "since"}
+    again.load_state_dict(old)
+    assert again.since == {}
+
+
 def test_what_lies_about_its_limit_warns_once():
     wires = TripWires(HealthConfig())
     trips = [wires.check(200 + i, {"saturated": 0.3 + 0.02 * (-1) ** i}) for i in range(6)]
