@@ -75,14 +75,15 @@ class SpikeDetector:
 @dataclass(frozen=True)
 class Wire:
     """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    low: trips below its limit, not above; joins: what it is about may begin to learn late, and has
-    its grace from when it is first measured."""
+    low: trips below its limit, not above; of_samples: is about what the LM says on the dev set: it
+    may begin to learn late, and has its grace from when it first speaks. The others are about
+    tokens of the train set: a dev set may have too few for the entropy of a large codebook."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
-    joins: bool = False
+    of_samples: bool = False
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -112,11 +113,11 @@ WIRES = {
         _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
         "does; gap of error rates since the start",
         "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
-        "end the stage earlier"),
+        "end the stage earlier", of_samples=True),
     "length": Wire(
         _excess_length, "samples of the LM have another length than the recordings: by a factor",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
-        "synthesis.sampling.max_ratio bounds what is spoken", joins=True),
+        "synthesis.sampling.max_ratio bounds what is spoken", of_samples=True),
 }
 
 
@@ -133,7 +134,7 @@ class Trip:
 class TripWires:
     """Says when a logged value crosses its limit, once until it is back.
 
-    first: values that later ones are held against; since: steps at which wires that join were
+    first: values that later ones are held against; since: steps at which the LM's samples were
     first measured; tripped: wires that are over their limit.
     """
 
@@ -143,16 +144,16 @@ class TripWires:
         self.since: dict[str, int] = {}
         self.tripped: list[str] = []
 
-    def check(self, step: int, values: dict[str, float]) -> list[Trip]:
-        """Trips of one record of the log."""
+    def check(self, step: int, values: dict[str, float], dev: bool = False) -> list[Trip]:
+        """Trips of one record of the log, of the dev set or else of the train set."""
         out = []
         for name, wire in WIRES.items():
             limit, value = getattr(self.config, name), wire.measure(values)
-            if limit is None or value is None:
+            if limit is None or value is None or wire.of_samples != dev:
                 continue
             if name == "reward_gap":
                 value -= self.first.setdefault(name, value)
-            since = self.since.setdefault(name, step) if wire.joins else 0
+            since = self.since.setdefault(name, step) if dev else 0
             if step < since + self.config.grace_steps:
                 continue
             beyond = value < limit if wire.low else value > limit

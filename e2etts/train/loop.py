@@ -182,9 +182,9 @@ class Trainer:
         self.log.say(f"{self.title}: {reason}: back to the weights of step {back_to}, on with "
                      f"later data at {scale:.3g} of the learning rate")
 
-    def _check_wires(self, values: dict[str, float]) -> None:
+    def _check_wires(self, values: dict[str, float], dev: bool = False) -> None:
         """Warns, or saves and raises UserError, where a trip-wire has tripped."""
-        for trip in self.wires.check(self.step, values):
+        for trip in self.wires.check(self.step, values, dev):
             message = f"step {self.step}: {trip.message}"
             self._warn(trip.wire, message)
             if trip.stop:
@@ -236,7 +236,7 @@ class Trainer:
             self.best_loss, self.best_step = values["loss"], self.step
             self._save_weights("best", values)
         self.last_metrics = values
-        self._check_wires(values)
+        self._check_wires(values, dev=True)
 
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
@@ -253,7 +253,7 @@ class Trainer:
                 means.add(self._sample_metrics(batch))
         values = self._everywhere(means).take()
         self.log.write(self.step, self._seconds(), "dev", values)
-        self._check_wires(values)
+        self._check_wires(values, dev=True)
 
     def _sample_metrics(self, batch: Batch) -> dict[str, torch.Tensor]:
         utts = self.config.health.sampled_utts
