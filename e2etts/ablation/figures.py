@@ -107,6 +107,7 @@ def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> 
             highest = max(highest, y)
             axes.errorbar([x], [y], yerr=_half_widths(e), fmt="none", ecolor="black", capsize=2)
     axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.2 - width / 2, len(runs) - width / 2)
     axes.set_xticks(np.arange(len(runs)) + width * (len(sets) - 1) / 2,
                     [_name(name, some, wanted) for name, some in runs.items()], rotation=25,
                     ha="right", fontsize="small")

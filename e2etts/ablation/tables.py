@@ -106,11 +106,11 @@ def _facts(plan: Plan, results: Results, runs: Runs) -> list[str]:
     done = [r for some in runs.values() for r in some]
     commits = sorted({"+".join([name[:12], *dirty]) for name, *dirty in
                       (r["commit"].split("+") for r in done)})
-    seeds = sorted({r["seed"] for r in done})
+    wanted = ", ".join(map(str, plan.config.seeds))
+    seeds = ", ".join(map(str, sorted({r["seed"] for r in done}))) or "none"
     out = table(["", ""], [
         ["runs (a system at a seed)", f"{len(done)} of {len(plan.runs)} measured"],
-        ["seeds", f"{', '.join(map(str, seeds)) or 'none'} of "
-                  f"{', '.join(map(str, plan.config.seeds))}"],
+        ["seeds", seeds if seeds == wanted else f"{seeds} so far; planned {wanted}"],
         ["judges, none of which took part in training", _judges(plan, results)],
         ["hardware", str(results.facts.get("hardware", ABSENT))],
         ["commits", ", ".join(commits) or ABSENT]], left=2)
