@@ -159,6 +159,9 @@ def test_status_tells_done_from_left(here):
     store, results = Store("abl"), Results(here / "exp/abl/ablation.json")
     said = status(plan, store, results, None)
     assert "2 of 6 runs measured" in said and said.count("done in 10.0 s") == 5
+    stages = said.splitlines()[1:12]
+    assert [s.split("  ")[-1] for s in stages[:4]] == ["all", "cascade", "cascade",
+                                                       "stage2, stage3"]
     # 600 s of audio at 60 a second, known from the other seed; the joint stage is known of none.
     assert said.count("about 10.0 s left") == 4 and said.count("time unknown") == 2
     scored = here / "scored.json"
