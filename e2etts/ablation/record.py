@@ -63,6 +63,7 @@ def read_record(run: Run, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
         "seconds", "audio_seconds", "steps", "skipped_steps")}} for u in run.units]
     record = {
         "key": run.key, "system": run.system, "seed": run.seed, "commit": results["commit"],
+        "hardware": results["hardware"],
         "train_seconds": round(sum(summaries[s]["seconds"] for s in chain(
             run.recipe, run.speaks)), 1),
         "units": units, "problems": len(results["problems"]), **probe,

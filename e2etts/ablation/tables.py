@@ -79,7 +79,8 @@ def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) ->
     pairs, wanted = plan.config.comparisons, len(plan.config.seeds)
     lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit. The "
              "same command goes on where it was, or only writes this page when all is measured:",
-             "", f"    {command}", "", *_facts(plan, results, runs), *_systems(plan, runs), "",
+             "", f"    {command}", "", *_facts(plan, results, runs, spoken("tts", sets)),
+             *_systems(plan, runs), "",
              "## 1 Text-to-speech", ""]
     for name in sets:
         lines += [f"On `{name}`:", "", *_speech(runs, wanted, spoken("tts", (name,)),
@@ -102,17 +103,21 @@ def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) ->
     return "\n".join(lines)
 
 
-def _facts(plan: Plan, results: Results, runs: Runs) -> list[str]:
+def _facts(plan: Plan, results: Results, runs: Runs, speech: Take) -> list[str]:
     done = [r for some in runs.values() for r in some]
     commits = sorted({"+".join([name[:12], *dirty]) for name, *dirty in
                       (r["commit"].split("+") for r in done)})
     wanted = ", ".join(map(str, plan.config.seeds))
     seeds = ", ".join(map(str, sorted({r["seed"] for r in done}))) or "none"
+    machines = sorted({r.get("hardware", results.facts["hardware"]) for r in done})
+    a, b = plan.config.comparisons[0]
+    answer = difference(runs[a], runs[b], speech, METRICS["wer"])
     out = table(["", ""], [
+        [f"text-to-speech WER, {a} - {b}, points", written(answer, _percent, True)],
         ["runs (a system at a seed)", f"{len(done)} of {len(plan.runs)} measured"],
         ["seeds", seeds if seeds == wanted else f"{seeds} so far; planned {wanted}"],
         ["judges, none of which took part in training", _judges(plan, results)],
-        ["hardware", str(results.facts.get("hardware", ABSENT))],
+        ["hardware", "; ".join(machines) or ABSENT],
         ["commits", ", ".join(commits) or ABSENT]], left=2)
     out += ["", "Each cell: mean over a system's measured seeds and its 95 % interval: utterances "
             "are drawn anew, and seeds spread (`e2etts/score/compare.py`). Differences are of the "

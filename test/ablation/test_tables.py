@@ -54,6 +54,7 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     assert row(page, "## 1", "recordings")[2] != "–"
     difference = row(page, "## 2", "stage3 - cascade")
     assert difference[2].startswith("-10.0 [") and "p = " in difference[2]
+    assert row(page, "# Abl", "text-to-speech WER, stage3 - cascade, points")[1] == difference[2]
     assert row(page, "## 2", "stage3 - stage2")[2].startswith("-5.0 [")
     assert row(page, "## 3", "stage2")[2].startswith("12.5 [")
     assert row(page, "## 4", "stage2")[1:] == ["2", "10.0", "100.0"]
@@ -72,9 +73,12 @@ def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
     results.runs["stage2-seed0"]["commit"] = "f" * 40 + "+dirty"
     results.runs["stage2-seed1"]["scores"]["copy"]["test_en"]["dnsmos"][1] = None
     results.runs["stage3-seed1"]["problems"] = 2
+    del results.runs["stage3-seed0"]["hardware"]  # older records: as the facts of all have it
+    results.runs["stage3-seed1"]["hardware"] = "a second toy"
     results.facts["not_run"] = [{"metric": "sim", "sets": "all", "reason": "no ear", "remedy": "x"}]
     page = markdown(plan, results, "e2etts ablate", [])
     assert "| 0123456789ab, ffffffffffff+dirty |" in page
+    assert "| hardware | a second toy; toy |" in page
     assert "- stage2-seed1: 1 of 2 clips of copy test_en without dnsmos\n" in page
     assert "- stage3-seed1: 2 clips could not be scored\n" in page
     assert "- sim not run: no ear; x\n" in page and "toy ear; DNSMOS" in page
