@@ -105,6 +105,20 @@ def unscored(record: Record) -> list[str]:
     return out
 
 
+def events(runs: list[Record]) -> list[str]:
+    """What happened in the training of these runs: jumps that it has recovered from, trip-wires,
+    and steps that were not finite. A stage that runs share is named once, of the first."""
+    out: dict[str, list[str]] = {}
+    for r in runs:
+        for unit in r["units"]:
+            some = list(unit.get("events", []))  # older records do not have them
+            if unit["skipped_steps"]:
+                some.append(f"{unit['skipped_steps']} steps were not finite")
+            out.setdefault(unit["key"], [
+                f"{r['system']}-seed{r['seed']}, stage {unit['stage']}: {what}" for what in some])
+    return [line for lines in out.values() for line in lines]
+
+
 def _single(runs: list[Record], name: str) -> Counts:
     values = np.array([[r["tokens"][name]] for r in runs], float)
     return Counts(values, np.ones_like(values))

@@ -60,7 +60,10 @@ def read_record(run: Run, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
     summaries = {u.stage: provenance.read_json(folder / u.stage / "summary.json")
                  for u in run.units}
     units = [{"stage": u.stage, "key": u.key, **{k: summaries[u.stage][k] for k in (
-        "seconds", "audio_seconds", "steps", "skipped_steps")}} for u in run.units]
+        "seconds", "audio_seconds", "steps", "skipped_steps")}, "events": [
+            *("recovered: " + r["reason"] for r in summaries[u.stage]["recoveries"]),
+            *("warned: " + w["message"] for w in summaries[u.stage]["warnings"])]}
+        for u in run.units]
     record = {
         "key": run.key, "system": run.system, "seed": run.seed, "commit": results["commit"],
         "hardware": results["hardware"],

@@ -10,6 +10,7 @@ from e2etts.ablation.cells import (
     Take,
     cell,
     difference,
+    events,
     recognised,
     records,
     same_seeds,
@@ -131,6 +132,7 @@ def _facts(plan: Plan, results: Results, runs: Runs, speech: Take) -> list[str]:
     for r in done:
         some = [f"{r['problems']} clips could not be scored"] if r["problems"] else []
         notes += [f"- {r['system']}-seed{r['seed']}: {what}" for what in some + unscored(r)]
+    notes += [f"- {what}" for what in events(done)]
     return [*out, *([""] if notes else []), *notes, ""]
 
 

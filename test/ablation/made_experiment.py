@@ -69,7 +69,10 @@ class Stand:
         for name in ("best", "last", "state"):
             (stage / name).mkdir()
         (stage / "summary.json").write_text(json.dumps(
-            {"seconds": 10.0, "audio_seconds": 600.0, "steps": 100, "skipped_steps": 0}))
+            {"seconds": 10.0, "audio_seconds": 600.0, "steps": 100, "skipped_steps": 0,
+             "recoveries": [], "warnings": [{"step": 9, "what": "length",
+                                             "message": "step 9: too long"}]
+             if words[1:3] == ["lm", "seed=1"] else []}))
 
     def synthesize(self, folder: Path, words: list[str]) -> None:
         assert (folder / "vocoder" / "best").is_dir()

@@ -84,6 +84,20 @@ def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
     assert "- sim not run: no ear; x\n" in page and "toy ear; DNSMOS" in page
 
 
+def test_what_happened_in_training_is_told_once_for_each_stage(measured):
+    plan, results = measured
+    for name in ("stage2-seed0", "stage3-seed0"):
+        results.runs[name]["units"][1] |= {
+            "skipped_steps": 3, "events": ["recovered: step 300: fm went from 1 to 2"]}
+    del results.runs["cascade-seed0"]["units"][1]["events"]  # as older records are
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert [line for line in page.splitlines() if ", stage " in line] == [
+        "- cascade-seed1, stage lm: warned: step 9: too long",
+        "- stage2-seed0, stage tokenizer: recovered: step 300: fm went from 1 to 2",
+        "- stage2-seed0, stage tokenizer: 3 steps were not finite",
+        "- stage2-seed1, stage lm: warned: step 9: too long"]  # that of stage3 is the same
+
+
 def test_tables_of_a_part_of_the_runs(measured):
     plan, results = measured
     for name in ("cascade-seed0", "cascade-seed1", "stage3-seed1"):
