@@ -138,9 +138,10 @@ def _usage(plan: Plan, results: Results) -> Figure:
 
 
 def _tokenizer(run: Run) -> tuple[str, str]:
-    """What its tokens are made by, at any seed and at this one: the last stage that trains it."""
-    unit = next(u for u in reversed(run.units) if "tokenizer" in u.config.trainable)
-    return unit.kind, unit.key
+    """Where its tokens are from, at any seed and at this one: the last stage that trains it, none
+    where it is that of a system which the recipe extends."""
+    unit = next((u for u in reversed(run.units) if "tokenizer" in u.config.trainable), None)
+    return ("", "") if unit is None else (unit.kind, unit.key)
 
 
 def curve(rows: list[dict], path: Path) -> None:

@@ -161,9 +161,9 @@ def _systems(plan: Plan, runs: Runs) -> list[str]:
             *table(["system", *PARTS], spent)]
 
 
-def _seeds(some: list[Record], wanted: int) -> str:
+def _seeds(some: list[Record], wanted: int, none: str = "not run") -> str:
     if not some:
-        return "not run"
+        return none
     return str(wanted) if len(some) == wanted else f"{len(some)} of {wanted}"
 
 
@@ -177,7 +177,7 @@ def _rows(runs: Runs, wanted: int, cells: Cells) -> list[list[str]]:
 
 def _difference_rows(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
                      cells: Differences) -> list[list[str]]:
-    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted),
+    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted, "none of both"),
              *cells(runs[a], runs[b])] for a, b in pairs]
 
 
