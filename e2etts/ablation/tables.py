@@ -177,7 +177,7 @@ def _rows(runs: Runs, wanted: int, cells: Cells) -> list[list[str]]:
 
 def _difference_rows(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
                      cells: Differences) -> list[list[str]]:
-    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted, "none of both"),
+    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted, "none in common"),
              *cells(runs[a], runs[b])] for a, b in pairs]
 
 

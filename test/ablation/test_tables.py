@@ -106,7 +106,7 @@ def test_tables_of_a_part_of_the_runs(measured):
     assert "3 of 6 measured" in page and "**Where there is one seed" in page
     for heading in ("## 1", "## 2", "## 3"):
         assert row(page, heading, "cascade")[1:] == ["not run"] + ["–"] * 4
-    assert row(page, "## 2", "stage3 - cascade")[1:] == ["none of both"] + ["–"] * 4
+    assert row(page, "## 2", "stage3 - cascade")[1:] == ["none in common"] + ["–"] * 4
     assert row(page, "## 4", "cascade")[1:] == ["not run", "–", "–"]
     assert row(page, "## 5", "cascade")[1] == "not run"
     assert [row(page, "## 1", s)[1] for s in ("stage2", "stage3")] == ["2", "1 of 2"]
