@@ -123,6 +123,11 @@ def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:
             recipes[name] = recipe_from(base, changes)
         except UserError as e:
             raise UserError(f"{path}: system '{name}': {e}") from e
+        first = next(iter(recipes.values()))
+        for key in ("tests", "sentences"):
+            if getattr(recipes[name].corpus, key) != getattr(first.corpus, key):
+                raise UserError(f"{path}: system '{name}': corpus.{key} are not those of the other "
+                                "systems, with which it is compared: set them in shared")
     runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.seeds
                  for name, spec in config.systems.items())
     return Plan(config, runs)

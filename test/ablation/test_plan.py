@@ -113,6 +113,8 @@ def test_slips_are_named(here):
     refused("seeds must be different", {"seeds": [1, 1]})
     refused("system 'stage2': unknown configuration key 'stages.lm.trian'",
             {"systems": {"stage2": {"overrides": {"stages": {"lm": {"trian": {}}}}}}})
+    refused("system 'stage2': corpus.tests are not those of the other systems",
+            {"systems": {"stage2": {"overrides": {"corpus": {"tests": ["dev"]}}}}})
     refused("no stage 'fm'", {"systems": {"stage2": {"speaks": "fm"}}})
     refused("nearest known key: 'systems.stage2.about'", {"systems": {"stage2": {"abuot": "x"}}})
     circle = copy.deepcopy(RECIPE)
