@@ -90,6 +90,18 @@ def test_wrong_override_is_one_line(small, override, message):
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
+def test_an_lm_that_reads_aligned_needs_an_rm_that_hears():
+    path = ROOT / "egs/mini/conf/default.yaml"
+    for off in (["stages.tokenizer.weights.ctc=0"], ["stages.tokenizer.trainable=[tokenizer, fm]"]):
+        with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads aligned"):
+            load_recipe(path, [*off, "stages.tokenizer.weights.lm=0"])
+    # Stage 1 by the FM alone: the RM learns before the LM.
+    load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
+                       "stages.tokenizer.weights={fm: 1, coarse: 1, lm: 0, advance: 0, ctc: 0}",
+                       "stages.rm.init=tokenizer", "stages.lm.init=rm", "stages.joint.init=fm"])
+    load_recipe(path, ["model.lm.reading=prefix", "stages.tokenizer.weights.ctc=0"])
+
+
 def test_unknown_stage_lists_those_there_are(small):
     with pytest.raises(UserError, match="no stage 'fm'.*stages: tokenizer, lm, vocoder"):
         load_recipe(small).stage("fm")
