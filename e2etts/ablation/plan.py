@@ -150,12 +150,15 @@ def chain(recipe: RecipeConfig, last: str) -> list[str]:
     return names
 
 
-def exposure(recipe: RecipeConfig, speaks: str) -> dict[str, float]:
-    """Seconds of audio that each part is trained on until ``speaks``, by the budgets."""
+def exposure(recipe: RecipeConfig, speaks: str,
+             spent: dict[str, float] | None = None) -> dict[str, float]:
+    """Seconds of audio that each part is trained on until ``speaks``: by what stages have spent,
+    where that is known, else by their budgets."""
     seconds = dict.fromkeys(PARTS, 0.0)
     for name in chain(recipe, speaks):
         stage = recipe.stage(name)
         budget = Unit(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
+        budget = (spent or {}).get(name, budget)
         for part in stage.trainable:
             # What joins late trains its part on the rest only.
             delays = [getattr(weight, "delay", 0.0) for loss, weight in stage.weights.items()

@@ -1,5 +1,6 @@
 """ABLATION.md: the tables of an experiment, from its plan and its records and nothing else."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,10 +152,11 @@ def _systems(plan: Plan, runs: Runs) -> list[str]:
         recipe, some = next(r.recipe for r in plan.runs if r.system == name), runs[name]
         mean = sum(r["train_seconds"] for r in some) / len(some) if some else None
         rows.append([f"`{name}`", spec.about, _seeds(some, len(plan.config.seeds)), clock(mean)])
-        seconds, sizes = exposure(recipe, spec.speaks), some[0]["parameters"] if some else {}
-        spent.append([f"`{name}`", *(
-            f"{seconds[p] / 3600:.2f} h, {sizes[p] / 1e6:.2f} M" if p in sizes
-            else f"{seconds[p] / 3600:.2f} h" for p in PARTS)])
+        used = {u["stage"]: u["audio_seconds"] for r in some for u in r["units"]}
+        seconds, sizes = exposure(recipe, spec.speaks, used), some[0]["parameters"] if some else {}
+        spent.append([f"`{name}`", *(", ".join([
+            f"{seconds[p] / 3600:.2f} h" if seconds[p] < math.inf else "? h",
+            *([f"{sizes[p] / 1e6:.2f} M"] if p in sizes else [])]) for p in PARTS)])
     return ["## Systems", "", "Training: mean time of all stages but the vocoder, which all "
             "systems share.", "", *table(["system", "what", "seeds", "training"], rows, left=2), "",
             "Hours of audio that each part is trained on, and its parameters:", "",

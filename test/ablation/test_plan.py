@@ -72,6 +72,8 @@ def test_seconds_of_audio_by_part(here):
     late = load_plan(here / "ablation.yaml",
                      ["stages.tokenizer.weights.lm={weight: 1.0, delay: 0.75}"])
     assert exposure(late.runs[2].recipe, "tokenizer")["lm"] == 150
+    spent = {"tokenizer": 1000.0, "vocoder": 5.0}
+    assert exposure(late.runs[2].recipe, "tokenizer", spent)["lm"] == 250
 
 
 @pytest.mark.parametrize(("override", "changed"), [

@@ -1,11 +1,12 @@
 import re
 
 import pytest
-from made_experiment import Stand, make_plan
+from made_experiment import Stand, make_folder, make_plan
 
 from e2etts.ablation import figures
 from e2etts.ablation.cells import METRICS, cell, counts, difference, records, spoken
 from e2etts.ablation.figures import curve, draw
+from e2etts.ablation.plan import load_plan
 from e2etts.ablation.record import Results
 from e2etts.ablation.run import Session, Store
 from e2etts.ablation.tables import markdown, written
@@ -120,6 +121,18 @@ def test_tables_of_a_part_of_the_runs(measured):
     results.runs.clear()
     page = markdown(plan, results, "e2etts ablate", [])
     assert "0 of 6 measured" in page and "| none so far; planned 0, 1 |" in page
+
+
+def test_audio_of_a_stage_that_minutes_limit_is_known_when_it_has_run(measured, tmp_path):
+    _, results = measured
+    plan = load_plan(make_folder(tmp_path), ["stages.tokenizer.train={max_audio_seconds: null, "
+                                             "max_minutes: 3}"])
+    for run in plan.runs:
+        if run.name in ("stage2-seed0", "stage2-seed1"):
+            results.runs[run.name] |= {"key": run.key}
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert row(page, "Hours of audio", "`stage3`")[1] == "? h"
+    assert row(page, "Hours of audio", "`stage2`")[2] == "0.33 h, 1.00 M"
 
 
 def test_utterances_without_a_score_are_left_out_on_both_sides(measured):
