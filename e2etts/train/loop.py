@@ -110,6 +110,7 @@ class Trainer:
     def _train(self) -> None:
         means, window_audio, rank = Means(), 0.0, self.accelerator.process_index
         stream = self.train_batches(self.cursor, rank, self.ranks)
+        self.stepper.prepare(self._progress())
         if self.step == 0:
             self._measure_start()
         self.task.train()
@@ -241,7 +242,6 @@ class Trainer:
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
         it. Not where the LM joins later: it has not learned to speak."""
-        self.stepper.prepare(self._progress())
         if self.dev_batches is None or not self.task.speaks:
             return
         batches, means = self.dev_batches(), Means()
