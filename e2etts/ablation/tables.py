@@ -51,8 +51,9 @@ STATISTICS: dict[str, tuple[str, Show]] = {
     "used_share": ("codes used, %", _percent)}
 
 
-def written(e: Estimate | None, show: Show, sign: bool = False) -> str:
-    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value."""
+def written(e: Estimate | None, show: Show, sign: bool = False, most: float = math.inf) -> str:
+    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value. most: what the
+    value cannot exceed."""
     if e is None:
         return ABSENT
     if sign and e.value == 0 and not e.low:  # the same clips or tokens: nothing between them
@@ -62,7 +63,7 @@ def written(e: Estimate | None, show: Show, sign: bool = False) -> str:
     if e.low is not None and e.high > e.low:
         # What is a rate or a score is never below zero, whatever its interval.
         low = e.low if sign else max(0.0, e.low)
-        out += f" [{mark(low)}, {mark(e.high)}]"
+        out += f" [{mark(low)}, {mark(min(most, e.high))}]"
     if sign and e.p is not None:
         out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
     return out
@@ -223,7 +224,8 @@ def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: 
 def _recognition(plan: Plan, runs: Runs, tests: tuple[str, ...]) -> list[str]:
     take, wanted = recognised(tests), len(plan.config.seeds)
     rows = _rows(runs, wanted, lambda some: [
-        written(cell(some, take, RECOGNITION[m]), _percent) for m in HEADS])
+        written(cell(some, take, RECOGNITION[m]), _percent,
+                most=1.0 if m == "speaker" else math.inf) for m in HEADS])
     rows += _difference_rows(plan.config.comparisons, runs, wanted, lambda a, b: [
         written(difference(a, b, take, RECOGNITION[m]), _percent, True) for m in HEADS])
     return ["Labels are the text tokens of the recipe (characters, phonemes or pieces), read "

@@ -155,6 +155,7 @@ def test_how_a_cell_is_written():
         "-2.0 [-5.0, +1.0], p = 0.200"
     assert written(Estimate(2.0, 1.0, 3.0, 1e-5, 3, 9), percent, True) == \
         "+2.0 [+1.0, +3.0], p < 0.001"
+    assert written(Estimate(0.9, 0.7, 1.1, 0.2, 3, 9), percent, most=1.0) == "0.9 [0.7, 1.0]"
     assert written(Estimate(2.0, None, None, None, 1, 1), percent) == "2.0"
     assert written(Estimate(2.0, 2.0, 2.0, 0.0, 3, 9), percent) == "2.0"
     for low in (None, 0.0):
