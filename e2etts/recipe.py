@@ -114,6 +114,7 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     recipe = build(RecipeConfig, merge(tree, laid_over))
     for name in recipe.stages:
         _check_stage(recipe, name)
+        _check_places(recipe, name)
     return recipe
 
 
@@ -143,6 +144,22 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
     if stage.pretrained_lm and recipe.text.published is None:
         raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
                         "own tokenizer: set text.model_type=published, and text.published")
+
+
+def _check_places(recipe: RecipeConfig, name: str) -> None:
+    """An LM that reads aligned is told its places by the RM, which must have learned to hear."""
+    speaks = any(weight_at(recipe.stages[name].weights.get(w, 0.0)) for w in ("lm", "ce"))
+    if recipe.model.lm.reading != "aligned" or recipe.extends or not speaks:
+        return
+    before: list[str | None] = [name]
+    while before[-1] is not None and before[-1] not in before[:-1]:
+        stage = recipe.stages[before[-1]]
+        if "rm" in stage.trainable and weight_at(stage.weights.get("ctc", 0.0)):
+            return
+        before.append(stage.init)
+    raise UserError(f"stages.{name}.init: the LM reads aligned (model.lm.reading), at places that "
+                    "the RM's CTC hears, and no stage up to here trains it: give ctc a weight "
+                    "where the tokenizer learns, or train a stage with rm and ctc before this one")
 
 
 def resolved(recipe: RecipeConfig) -> dict[str, Any]:

@@ -1,17 +1,19 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from e2etts.config import build
+from e2etts.config import build, to_dict
 from e2etts.errors import UserError
 from e2etts.nets.fm import FM
 from e2etts.nets.vocoder import Vocoder
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import TASKS
 
-CONFIGS = sorted(p for p in (Path(__file__).resolve().parents[1] / "egs").glob("*/conf/*.yaml")
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(p for p in (ROOT / "egs").glob("*/conf/*.yaml")
                  if not p.stem.startswith("ablation"))  # of experiments: test/ablation
 SMALL = """
 corpus: {tests: [test_en]}
@@ -88,7 +90,41 @@ def test_wrong_override_is_one_line(small, override, message):
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
+def test_an_lm_that_reads_aligned_needs_an_rm_that_hears():
+    path = ROOT / "egs/mini/conf/default.yaml"
+    for off in (["stages.tokenizer.weights.ctc=0"], ["stages.tokenizer.trainable=[tokenizer, fm]"]):
+        with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads aligned"):
+            load_recipe(path, [*off, "stages.tokenizer.weights.lm=0"])
+    # Stage 1 by the FM alone: the RM learns before the LM.
+    load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
+                       "stages.tokenizer.weights={fm: 1, coarse: 1, lm: 0, advance: 0, ctc: 0}",
+                       "stages.rm.init=tokenizer", "stages.lm.init=rm", "stages.joint.init=fm"])
+    load_recipe(path, ["model.lm.reading=prefix", "stages.tokenizer.weights.ctc=0"])
+
+
 def test_unknown_stage_lists_those_there_are(small):
     with pytest.raises(UserError, match="no stage 'fm'.*stages: tokenizer, lm, vocoder"):
         load_recipe(small).stage("fm")
     assert load_recipe(small).dump("train") == Path("dump/train")
+
+
+def paths(tree, at: str = "") -> set[str]:
+    """Dotted keys of a tree at every depth."""
+    found = {at}
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        found |= paths(value, f"{at}.{key}" if at else key)
+    return found
+
+
+def test_every_switch_of_the_page_on_switches_is_a_key():
+    recipe = load_recipe(ROOT / "egs/mini/conf/default.yaml")
+    known = paths(resolved(recipe))
+    for name, stage in recipe.stages.items():
+        options = paths(to_dict(TASKS[stage.task].Options()), f"stages.{name}.options")
+        known |= {k.replace(f"stages.{name}", "stages.X") for k in known | options}
+    named = []
+    for line in (ROOT / "docs/switches.md").read_text().splitlines():
+        cells = line.split("|")
+        for key in re.findall(r"`([a-zX_.]+)`", cells[2] if len(cells) == 5 else ""):
+            named.append(f"{named[-1].rpartition('.')[0]}{key}" if key[0] == "." else key)
+    assert len(named) > 15 and not set(named) - known

@@ -22,12 +22,12 @@ Take = Callable[[Record], Columns]
 
 
 def records(plan: Plan, results: Results) -> dict[str, list[Record]]:
-    """System -> records of its measured runs, by seed; systems without any are left out."""
-    out: dict[str, list[Record]] = {}
+    """System -> records of its measured runs, by seed; none of a system that has not run."""
+    out: dict[str, list[Record]] = {name: [] for name in plan.config.systems}
     for run in plan.runs:
         record = results.of(run)
         if record is not None:
-            out.setdefault(run.system, []).append(record)
+            out[run.system].append(record)
     return out
 
 
@@ -64,7 +64,7 @@ def counts(tables: list[Columns], metric: tuple[str, str | None]) -> Counts | No
 
 
 def cell(runs: list[Record], take: Take, metric: tuple[str, str | None]) -> Estimate | None:
-    """A system's mean over its runs, None where the metric did not run."""
+    """A system's mean over its runs, None without any or where the metric did not run."""
     found = counts([take(r) for r in runs], metric)
     return None if found is None else estimate(found)
 
@@ -72,7 +72,7 @@ def cell(runs: list[Record], take: Take, metric: tuple[str, str | None]) -> Esti
 def difference(a: list[Record], b: list[Record], take: Take,
                metric: tuple[str, str | None]) -> Estimate | None:
     """Of the runs with seeds that both systems have, on the same utterances."""
-    pairs = _same_seeds(a, b)
+    pairs = same_seeds(a, b)
     both = counts([take(r) for pair in zip(*pairs, strict=True) for r in pair] if pairs[0] else [],
                   metric)
     if both is None:
@@ -81,14 +81,42 @@ def difference(a: list[Record], b: list[Record], take: Take,
                     Counts(both.top[1::2], both.bottom[1::2]))
 
 
-def token_cell(runs: list[Record], name: str) -> Estimate:
-    """A token statistic: its mean over runs."""
-    return estimate(_single(runs, name))
+def token_cell(runs: list[Record], name: str) -> Estimate | None:
+    """A token statistic: its mean over runs, None without any."""
+    return estimate(_single(runs, name)) if runs else None
 
 
 def token_difference(a: list[Record], b: list[Record], name: str) -> Estimate | None:
-    a, b = _same_seeds(a, b)
+    """Of the runs with seeds that both systems have."""
+    a, b = same_seeds(a, b)
     return estimate(_single(a, name), _single(b, name)) if a else None
+
+
+def unscored(record: Record) -> list[str]:
+    """Where a metric failed on some clips of a run, as "2 of 60 clips of copy test_en without wer":
+    they are left out of its cells, and of its comparisons on both sides."""
+    out = []
+    for kind, sets in record["scores"].items():
+        for name, columns in sets.items():
+            for metric, (top, _) in METRICS.items():
+                lacking, count = columns[top].count(None), len(columns[top])
+                if 0 < lacking < count:  # all: it is not run, which is told once for all runs
+                    out.append(f"{lacking} of {count} clips of {kind} {name} without {metric}")
+    return out
+
+
+def events(runs: list[Record]) -> list[str]:
+    """What happened in the training of these runs: jumps that it has recovered from, trip-wires,
+    and steps that were not finite. A stage that runs share is named once, of the first."""
+    out: dict[str, list[str]] = {}
+    for r in runs:
+        for unit in r["units"]:
+            some = list(unit.get("events", []))  # older records do not have them
+            if unit["skipped_steps"]:
+                some.append(f"{unit['skipped_steps']} steps were not finite")
+            out.setdefault(unit["key"], [
+                f"{r['system']}-seed{r['seed']}, stage {unit['stage']}: {what}" for what in some])
+    return [line for lines in out.values() for line in lines]
 
 
 def _single(runs: list[Record], name: str) -> Counts:
@@ -96,7 +124,8 @@ def _single(runs: list[Record], name: str) -> Counts:
     return Counts(values, np.ones_like(values))
 
 
-def _same_seeds(a: list[Record], b: list[Record]) -> tuple[list[Record], list[Record]]:
+def same_seeds(a: list[Record], b: list[Record]) -> tuple[list[Record], list[Record]]:
+    """The runs of both systems with seeds that both have, in the same order."""
     left, right = ({r["seed"]: r for r in runs} for runs in (a, b))
     seeds = [s for s in left if s in right]
     return [left[s] for s in seeds], [right[s] for s in seeds]

@@ -1,5 +1,6 @@
 """Figures of an experiment, as SVG."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from e2etts.ablation.cells import METRICS, Record, cell, records, spoken
-from e2etts.ablation.plan import Plan
+from e2etts.ablation.plan import Plan, Run
 from e2etts.ablation.record import Results
 from e2etts.score.compare import Estimate
+
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}  # a legend that hides nothing
 
 
 def draw(plan: Plan, results: Results, folder: Path) -> list[Path]:
     """Write every figure below ``folder`` and return their paths; none without a measured run."""
     runs = records(plan, results)
-    runs = {name: runs[name] for name in plan.config.systems if name in runs}
     folder, recipe = folder / "figures", plan.runs[0].recipe
-    sets = (*recipe.corpus.tests, *recipe.corpus.sentences)
+    sets, wanted = (*recipe.corpus.tests, *recipe.corpus.sentences), len(plan.config.seeds)
     out = []
     if any(cell(some, spoken("tts", sets), METRICS["wer"]) for some in runs.values()):
-        out += [_save(_wer_against_time(runs, sets), folder / "wer_against_training_time.svg"),
-                _save(_bars(runs, sets), folder / "wer_by_system.svg")]
-    if runs:
-        out.append(_save(_usage(runs), folder / "token_usage.svg"))
+        out += [_save(_wer_against_time(runs, sets, wanted),
+                      folder / "wer_against_training_time.svg"),
+                _save(_bars(runs, sets, wanted), folder / "wer_by_system.svg")]
+    if any(runs.values()):
+        out.append(_save(_usage(plan, results), folder / "token_usage.svg"))
     return out
 
 
@@ -43,7 +46,23 @@ def _axes(width: float, x_name: str, y_name: str) -> tuple[Figure, Axes]:
     axes.set_xlabel(x_name)
     axes.set_ylabel(y_name)
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     return figure, axes
+
+
+def _name(system: str, some: list[Record], wanted: int) -> str:
+    """With the number of its seeds, where these are not all."""
+    if len(some) == wanted:
+        return system
+    return f"{system} ({len(some)} of {wanted} seeds)" if some else f"{system} (not run)"
+
+
+def _frame(axes: Axes, runs: dict[str, list[Record]], highest: float) -> None:
+    """From 0 to well above the highest value: intervals of two seeds, which go far, are cut."""
+    axes.set_ylim(0, 1.6 * highest or 1.0)
+    alone = "; of one seed: over utterances alone" if any(
+        len(some) == 1 for some in runs.values()) else ""
+    axes.set_title(f"95 % intervals{alone}", fontsize="small")
 
 
 def _half_widths(e: Estimate) -> list[list[float]] | None:
@@ -53,54 +72,76 @@ def _half_widths(e: Estimate) -> list[list[float]] | None:
     return [[100 * (e.value - max(0.0, e.low))], [100 * (e.high - e.value)]]
 
 
-def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...]) -> Figure:
+def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...],
+                      wanted: int) -> Figure:
     """One mark a system, with its interval, and a small one for each run."""
     figure, axes = _axes(6.4, "seconds of training", "text-to-speech WER, %")
+    highest = 0.0
     for number, (name, some) in enumerate(runs.items()):
         color, e = f"C{number}", cell(some, spoken("tts", sets), METRICS["wer"])
         if e is None:
             continue
         axes.errorbar([np.mean([r["train_seconds"] for r in some])], [100 * e.value],
-                      yerr=_half_widths(e), fmt="o", color=color, capsize=3, label=name)
+                      yerr=_half_widths(e), fmt="o", color=color, capsize=3,
+                      label=_name(name, some, wanted))
         for record in some:
-            one = cell([record], spoken("tts", sets), METRICS["wer"])
-            axes.plot(record["train_seconds"], 100 * one.value, ".", color=color, alpha=0.5)
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small")
+            one = 100 * cell([record], spoken("tts", sets), METRICS["wer"]).value
+            highest = max(highest, one)
+            axes.plot(record["train_seconds"], one, ".", color=color, alpha=0.5)
+    _frame(axes, runs, highest)
+    axes.legend(fontsize="small", **_BESIDE)
     return figure
 
 
-def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...]) -> Figure:
-    """WER of every system on every set."""
+def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> Figure:
+    """WER of every system on every set; a gap for a system that has not run."""
     figure, axes = _axes(max(6.4, 1.1 * len(runs)), "", "text-to-speech WER, %")
-    width = 0.8 / len(sets)
+    width, highest = 0.8 / len(sets), 0.0
     for place, name in enumerate(sets):
-        for x, some in enumerate(runs.values()):
-            e = cell(some, spoken("tts", (name,)), METRICS["wer"])
-            if e is not None:
-                axes.bar(x + width * place, 100 * e.value, width, yerr=_half_widths(e),
-                         color=f"C{place}", capsize=2, label=name if x == 0 else None)
-    axes.set_xticks(np.arange(len(runs)) + width * (len(sets) - 1) / 2, list(runs), rotation=20,
-                    ha="right")
-    axes.legend(fontsize="small")
+        found = {x: cell(some, spoken("tts", (name,)), METRICS["wer"])
+                 for x, some in enumerate(runs.values())}
+        found = {x: e for x, e in found.items() if e is not None}
+        bars = [x + width * place for x in found], [100 * e.value for e in found.values()]
+        axes.bar(*bars, width, color=f"C{place}", label=name)
+        for x, y, e in zip(*bars, found.values(), strict=True):
+            highest = max(highest, y)
+            axes.errorbar([x], [y], yerr=_half_widths(e), fmt="none", ecolor="black", capsize=2)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.2 - width / 2, len(runs) - width / 2)
+    axes.set_xticks(np.arange(len(runs)) + width * (len(sets) - 1) / 2,
+                    [_name(name, some, wanted) for name, some in runs.items()], rotation=25,
+                    ha="right", fontsize="small")
+    _frame(axes, runs, highest)
+    axes.legend(fontsize="small", **_BESIDE)
     return figure
 
 
-def _usage(runs: dict[str, list[Record]]) -> Figure:
-    """Share of all tokens that the most used codes make up; systems of one tokenizer are one."""
+def _usage(plan: Plan, results: Results) -> Figure:
+    """Share of all tokens that the most used codes make up: a line for each tokenizer, the mean
+    over its seeds, named by the systems that have it."""
     figure, axes = _axes(6.4, "most used codes, % of all", "share of tokens, %")
-    drawn: dict[str, list[str]] = {}
-    curves = {}
-    for name, some in runs.items():
-        tokenizer = next(u["key"] for u in some[0]["units"] if u["stage"] != "vocoder")
-        drawn.setdefault(tokenizer, []).append(name)
-        curves[tokenizer] = np.mean([r["tokens"]["coverage"] for r in some], axis=0)
-    for key, names in drawn.items():
-        y = 100 * np.concatenate([[0], curves[key]])
-        axes.plot(np.linspace(0, 100, len(y)), y, label=", ".join(names))
+    lines: dict[str, dict[str, list[float]]] = {}
+    names: dict[str, dict[str, None]] = {}
+    for run in plan.runs:
+        record = results.of(run)
+        if record is not None:
+            kind, key = _tokenizer(run)
+            lines.setdefault(kind, {})[key] = record["tokens"]["coverage"]
+            names.setdefault(kind, {})[run.system] = None
+    for kind, by_seed in lines.items():
+        y = 100 * np.concatenate([[0], np.mean(list(by_seed.values()), axis=0)])
+        axes.plot(np.linspace(0, 100, len(y)), y, label="\n".join(
+            textwrap.wrap(", ".join(names[kind]), 40)))
     axes.plot([0, 100], [0, 100], "--", color="grey", linewidth=1, label="even use")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower right")
     return figure
+
+
+def _tokenizer(run: Run) -> tuple[str, str]:
+    """Where its tokens are from, at any seed and at this one: the last stage that trains it, none
+    where it is that of a system which the recipe extends."""
+    unit = next((u for u in reversed(run.units) if "tokenizer" in u.config.trainable), None)
+    return ("", "") if unit is None else (unit.kind, unit.key)
 
 
 def curve(rows: list[dict], path: Path) -> None:

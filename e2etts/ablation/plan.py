@@ -13,6 +13,8 @@ from e2etts.config import build, fingerprint, merge, parse_overrides, read_yaml,
 from e2etts.errors import UserError
 from e2etts.nets.system import PARTS
 from e2etts.recipe import RecipeConfig, StageConfig, recipe_from
+from e2etts.tasks.first_order import READERS
+from e2etts.train.config import weight_at
 
 _FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: decide no result
 # Of score: where a model is found, how many work on it and what is shown decide no result.
@@ -121,6 +123,11 @@ def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:
             recipes[name] = recipe_from(base, changes)
         except UserError as e:
             raise UserError(f"{path}: system '{name}': {e}") from e
+        first = next(iter(recipes.values()))
+        for key in ("tests", "sentences"):
+            if getattr(recipes[name].corpus, key) != getattr(first.corpus, key):
+                raise UserError(f"{path}: system '{name}': corpus.{key} are not those of the other "
+                                "systems, with which it is compared: set them in shared")
     runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.seeds
                  for name, spec in config.systems.items())
     return Plan(config, runs)
@@ -143,27 +150,41 @@ def chain(recipe: RecipeConfig, last: str) -> list[str]:
     return names
 
 
-def exposure(recipe: RecipeConfig, speaks: str) -> dict[str, float]:
-    """Seconds of audio that each part is trained on until ``speaks``, by the budgets."""
+def exposure(recipe: RecipeConfig, speaks: str,
+             spent: dict[str, float] | None = None) -> dict[str, float]:
+    """Seconds of audio that each part is trained on until ``speaks``: by what stages have spent,
+    where that is known, else by their budgets."""
     seconds = dict.fromkeys(PARTS, 0.0)
     for name in chain(recipe, speaks):
         stage = recipe.stage(name)
         budget = Unit(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
+        budget = (spent or {}).get(name, budget)
         for part in stage.trainable:
-            # A loss that joins late trains its part on the rest only.
-            late = getattr(stage.weights.get("lm"), "delay", 0.0)
-            seconds[part] += budget * (1 - late if part == "lm" else 1)
+            # What joins late trains its part on the rest only.
+            delays = [getattr(weight, "delay", 0.0) for loss, weight in stage.weights.items()
+                      if weight_at(weight) and _teaches(stage, loss, part)]
+            seconds[part] += budget * (1 - min(delays, default=1.0))
     return seconds
+
+
+def _teaches(stage: StageConfig, loss: str, part: str) -> bool:
+    """Whether a loss of the stage reaches a part that is trainable there."""
+    if part == "tokenizer" or (part == "lm" and stage.task == "second_order"):
+        return True
+    return loss.removesuffix("_q") in READERS["fm" if part == "speaker" else part]
 
 
 def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
     data = tables_hash(recipe, (recipe.corpus.train, recipe.corpus.dev))
     units: list[Unit] = []
     # The vocoder is no part of any comparison: one serves all seeds.
-    for name in ["vocoder", *chain(recipe, speaks)]:
+    for name in ["vocoder", *_with_judges(recipe, chain(recipe, speaks))]:
         stage = recipe.stage(name)
-        init = next((u for u in units if u.stage == stage.init), None)
+        init, judge = (next((u for u in units if u.stage == other), None)
+                       for other in (stage.init, stage.judge))
         facts = _facts(recipe, name, data)
+        if judge is not None:
+            facts["judge"] = judge.kind
         own = recipe.seed if stage.task == "vocoder" else seed
         units.append(Unit(
             stage=name, seed=own, config=stage,
@@ -176,6 +197,16 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
         "sets": to_dict(recipe.corpus),
         "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
     return Run(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units), key=key)
+
+
+def _with_judges(recipe: RecipeConfig, stages: list[str]) -> list[str]:
+    """Each stage after those that its judge comes from, which no other stage starts from."""
+    names: list[str] = []
+    for name in stages:
+        judge = recipe.stage(name).judge
+        names += [] if judge is None else chain(recipe, judge)
+        names.append(name)
+    return list(dict.fromkeys(names))
 
 
 def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2etts.ablation.plan import Plan, Run
+from e2etts.ablation.plan import Plan, Run, chain
 from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
 from e2etts.score import provenance
@@ -60,10 +60,15 @@ def read_record(run: Run, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
     summaries = {u.stage: provenance.read_json(folder / u.stage / "summary.json")
                  for u in run.units}
     units = [{"stage": u.stage, "key": u.key, **{k: summaries[u.stage][k] for k in (
-        "seconds", "audio_seconds", "steps", "skipped_steps")}} for u in run.units]
+        "seconds", "audio_seconds", "steps", "skipped_steps")}, "events": [
+            *("recovered: " + r["reason"] for r in summaries[u.stage]["recoveries"]),
+            *("warned: " + w["message"] for w in summaries[u.stage]["warnings"])]}
+        for u in run.units]
     record = {
         "key": run.key, "system": run.system, "seed": run.seed, "commit": results["commit"],
-        "train_seconds": round(sum(u["seconds"] for u in units if u["stage"] != "vocoder"), 1),
+        "hardware": results["hardware"],
+        "train_seconds": round(sum(summaries[s]["seconds"] for s in chain(
+            run.recipe, run.speaks)), 1),
         "units": units, "problems": len(results["problems"]), **probe,
         "scores": {kind: scores[kind] for kind in KINDS if kind in scores}}
     return record, {"recordings": scores.get("recording", {}), "hardware": results["hardware"],

@@ -46,7 +46,8 @@ def status(plan: Plan, store: Store, results: Results, scored: Path | None) -> s
     guess = Estimates(plan, store, results, scored)
     open_runs = [run for run in plan.runs if results.of(run) is None]
     needed = {u.name for run in open_runs for u in run.units}
-    lines, left, unknown = [f"{'stage of training':34} {'seed':>4}  state"], 0.0, 0
+    lines = [f"{'stage of training':34} {'seed':>4}  {'state':28}  systems"]
+    left, unknown = 0.0, 0
     for name, unit in plan.units.items():
         whole = guess.training(unit)
         if store.finished(unit):
@@ -60,7 +61,9 @@ def status(plan: Plan, store: Store, results: Results, scored: Path | None) -> s
             left, unknown = left + (rest or 0.0), unknown + (rest is None)
             state = (f"at step {meta['step']}, " if meta else "") + \
                 ("left, time unknown" if rest is None else f"about {clock(rest)} left")
-        lines.append(f"{name:34} {unit.seed:4d}  {state}")
+        users = list(dict.fromkeys(r.system for r in plan.runs if unit in r.units))
+        whose = "all" if len(users) == len(plan.config.systems) else ", ".join(users)
+        lines.append(f"{name:34} {unit.seed:4d}  {state:28}  {whose}")
     lines += ["", f"{'run':34} {'seed':>4}  state"]
     outdated = set(results.outdated(plan))
     for run in plan.runs:

@@ -1,5 +1,6 @@
 """ABLATION.md: the tables of an experiment, from its plan and its records and nothing else."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +11,23 @@ from e2etts.ablation.cells import (
     Take,
     cell,
     difference,
+    events,
     recognised,
     records,
+    same_seeds,
     spoken,
     token_cell,
     token_difference,
+    unscored,
 )
 from e2etts.ablation.plan import Plan, exposure
 from e2etts.ablation.record import Results
 from e2etts.nets.system import PARTS
 from e2etts.score.compare import Estimate
-from e2etts.score.tables import ABSENT, clock
+from e2etts.score.tables import ABSENT, clock, listener_name
 
 Show = Callable[[float], str]
+Runs = dict[str, list[Record]]
 
 
 def _percent(value: float) -> str:
@@ -38,152 +43,207 @@ SHOWN: dict[str, tuple[str, Show]] = {
     "wer": ("WER, %", _percent), "cer": ("CER, %", _percent), "sim": ("similarity", _fixed(3)),
     "dnsmos": ("DNSMOS", _fixed(2))}
 HEADS = {"labels": "label error rate, %", "speaker": "speaker accuracy, %"}
+STATISTICS: dict[str, tuple[str, Show]] = {
+    "entropy_bits": ("H(X_n)", _fixed(3)),
+    "mutual_information_bits": ("I(X_n+1; X_n)", _fixed(3)),
+    "mutual_information_plug_in_bits": ("plug-in I", _fixed(3)),
+    "mutual_information_shuffled_bits": ("of shuffled pairs", _fixed(3)),
+    "used_share": ("codes used, %", _percent)}
 
 
-def written(e: Estimate | None, show: Show, sign: bool = False) -> str:
-    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value."""
+def written(e: Estimate | None, show: Show, sign: bool = False, most: float = math.inf) -> str:
+    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value. most: what the
+    value cannot exceed."""
     if e is None:
         return ABSENT
+    if sign and e.value == 0 and not e.low:  # the same clips or tokens: nothing between them
+        return "equal"
     mark = (lambda v: ("+" if v >= 0 else "") + show(v)) if sign else show
     out = mark(e.value)
-    if e.low is not None:
+    if e.low is not None and e.high > e.low:
         # What is a rate or a score is never below zero, whatever its interval.
         low = e.low if sign else max(0.0, e.low)
-        out += f" [{mark(low)}, {mark(e.high)}]"
+        out += f" [{mark(low)}, {mark(min(most, e.high))}]"
     if sign and e.p is not None:
         out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
     return out
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    rule = [":--"] + ["--:"] * (len(head) - 1)
+def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
+    """Lines of a Markdown table, of whose columns the first ``left`` begin at the left."""
+    rule = [":--"] * left + ["--:"] * (len(head) - left)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
 def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) -> str:
-    """The whole ABLATION.md."""
+    """The whole ABLATION.md. command: what writes it anew."""
     runs, recipe = records(plan, results), plan.runs[0].recipe
     tests, sets = recipe.corpus.tests, (*recipe.corpus.tests, *recipe.corpus.sentences)
-    lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit.", "",
-             f"    {command}", "", *_facts(plan, results, runs), *_budget(plan, runs),
-             "", "## 1 Text-to-speech", ""]
+    pairs, wanted = plan.config.comparisons, len(plan.config.seeds)
+    lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit. The "
+             "same command goes on where it was, or only writes this page when all is measured:",
+             "", f"    {command}", "", *_facts(plan, results, runs, spoken("tts", sets)),
+             *_systems(plan, runs), "",
+             "## 1 Text-to-speech", ""]
     for name in sets:
-        lines += [f"On `{name}`:", "", *_speech(plan, runs, spoken("tts", (name,)),
+        lines += [f"On `{name}`:", "", *_speech(runs, wanted, spoken("tts", (name,)),
                                                 _recordings(results, name)), ""]
     every = f"on {', '.join(f'`{s}`' for s in sets)} together"
-    first, others = plan.config.comparisons[0], plan.config.comparisons[1:]
     lines += ["## 2 Without end-to-end training", "", f"Text-to-speech {every}:", "",
-              *_without(first, runs, spoken("tts", sets)), ""]
-    if others:
+              *_without(pairs[0], runs, wanted, spoken("tts", sets)), ""]
+    if pairs[1:]:
         lines += [f"Every other comparison, text-to-speech {every}:", "",
-                  *_comparisons(others, runs, spoken("tts", sets)), ""]
-    lines += ["## 3 Copy synthesis", "", f"Tokens of the recordings of {', '.join(tests)} through "
-              "FM and vocoder:", "", *_speech(plan, runs, spoken("copy", tests), None), "",
-              *_comparisons(plan.config.comparisons, runs, spoken("copy", tests)), "",
+                  *_speech_differences(pairs[1:], runs, wanted, spoken("tts", sets)), ""]
+    lines += ["## 3 Copy synthesis", "",
+              f"Tokens of the recordings of {', '.join(f'`{s}`' for s in tests)} through FM and "
+              "vocoder:", "", *_speech(runs, wanted, spoken("copy", tests), None), "",
+              *_speech_differences(pairs, runs, wanted, spoken("copy", tests)), "",
               "## 4 What the RM reads in recordings", "", *_recognition(plan, runs, tests), "",
               "## 5 Tokens", "", *_tokens(plan, runs), ""]
+    lines += ["## Figures", ""] if figures else []
     for figure in figures:
         lines += [f"![{figure.stem.replace('_', ' ')}]({figure.parent.name}/{figure.name})", ""]
     return "\n".join(lines)
 
 
-def _facts(plan: Plan, results: Results, runs: dict[str, list[Record]]) -> list[str]:
-    done = sum(map(len, runs.values()))
-    judge = results.facts.get("recognizer") or {}
-    commits = sorted({r["commit"][:12] for some in runs.values() for r in some})
+def _facts(plan: Plan, results: Results, runs: Runs, speech: Take) -> list[str]:
+    done = [r for some in runs.values() for r in some]
+    commits = sorted({"+".join([name[:12], *dirty]) for name, *dirty in
+                      (r["commit"].split("+") for r in done)})
+    wanted = ", ".join(map(str, plan.config.seeds))
+    seeds = ", ".join(map(str, sorted({r["seed"] for r in done}))) or "none"
+    machines = sorted({r.get("hardware", results.facts["hardware"]) for r in done})
+    a, b = plan.config.comparisons[0]
+    answer = difference(runs[a], runs[b], speech, METRICS["wer"])
     out = table(["", ""], [
-        ["runs", f"{done} of {len(plan.runs)} measured"],
-        ["seeds", ", ".join(map(str, plan.config.seeds))],
-        ["judges, none of which took part in training",
-         f"{judge.get('name', 'no recogniser')}; Resemblyzer; DNSMOS"],
-        ["hardware", str(results.facts.get("hardware"))], ["commits", ", ".join(commits) or "–"]])
-    out += ["", "Each cell: mean over seeds with its 95 % interval (utterances drawn anew, and the "
-            "spread of seeds; `e2etts/score/compare.py`). Differences are of the same utterances "
-            f"and seeds; p-values are not corrected for there being {len(plan.config.comparisons)} "
-            "comparisons."]
-    out += [f"- {m['metric']} not run: {m['reason']}; {m['remedy']}"
-            for m in results.facts.get("not_run", [])]
-    problems = {f"{r['system']}-seed{r['seed']}": r["problems"]
-                for some in runs.values() for r in some if r["problems"]}
-    out += [f"- {name}: {count} clips could not be scored" for name, count in problems.items()]
-    return [*out, ""]
+        [f"text-to-speech WER, {a} - {b}, points", written(answer, _percent, True)],
+        ["runs (a system at a seed)", f"{len(done)} of {len(plan.runs)} measured"],
+        ["seeds", seeds if seeds == wanted else f"{seeds} so far; planned {wanted}"],
+        ["judges, none of which took part in training", _judges(plan, results)],
+        ["hardware", "; ".join(machines) or ABSENT],
+        ["commits", ", ".join(commits) or ABSENT]], left=2)
+    out += ["", "Each cell: mean over a system's measured seeds and its 95 % interval: utterances "
+            "are drawn anew, and seeds spread (`e2etts/score/compare.py`). Differences are of the "
+            "same utterances and seeds, \"equal\" where none of these differs; p-values are not "
+            f"corrected for there being {len(plan.config.comparisons)} comparisons."]
+    if any(len(some) == 1 for some in runs.values()):
+        out += ["", "**Where there is one seed, intervals and p-values are of the utterances "
+                "alone**: they say nothing of what training with another seed would have given."]
+    notes = [f"- {m['metric']} not run: {m['reason']}; {m['remedy']}"
+             for m in results.facts.get("not_run", [])]
+    for r in done:
+        some = [f"{r['problems']} clips could not be scored"] if r["problems"] else []
+        notes += [f"- {r['system']}-seed{r['seed']}: {what}" for what in some + unscored(r)]
+    notes += [f"- {what}" for what in events(done)]
+    return [*out, *([""] if notes else []), *notes, ""]
 
 
-def _budget(plan: Plan, runs: dict[str, list[Record]]) -> list[str]:
-    rows = []
+def _judges(plan: Plan, results: Results) -> str:
+    """Who measured what, of the metrics that have run."""
+    score = plan.runs[0].recipe.score
+    absent = {m["metric"] for m in results.facts.get("not_run", []) if m["sets"] == "all"}
+    names = {"wer": listener_name(results.facts.get("recognizer") or {}),
+             "sim": f"similarity: {score.speaker}", "dnsmos": "DNSMOS"}
+    return "; ".join(v for k, v in names.items() if k in score.metrics and k not in absent)
+
+
+def _systems(plan: Plan, runs: Runs) -> list[str]:
+    rows, spent = [], []
     for name, spec in plan.config.systems.items():
-        recipe = next(r.recipe for r in plan.runs if r.system == name)
-        seconds, some = exposure(recipe, spec.speaks), runs.get(name, [])
+        recipe, some = next(r.recipe for r in plan.runs if r.system == name), runs[name]
         mean = sum(r["train_seconds"] for r in some) / len(some) if some else None
-        size = f"{sum(some[0]['parameters'].values()) / 1e6:.1f}" if some else ABSENT
-        rows.append([name, spec.about, str(len(some)),
-                     *(f"{seconds[p] / 3600:.2f}" for p in PARTS), size, clock(mean)])
-    return ["## Systems and their budgets", "",
-            "Hours of audio that each part is trained on, parameters, and mean training time.", "",
-            *table(["system", "what", "runs", *PARTS, "M parameters", "training"], rows)]
+        rows.append([f"`{name}`", spec.about, _seeds(some, len(plan.config.seeds)), clock(mean)])
+        used = {u["stage"]: u["audio_seconds"] for r in some for u in r["units"]}
+        seconds, sizes = exposure(recipe, spec.speaks, used), some[0]["parameters"] if some else {}
+        spent.append([f"`{name}`", *(", ".join([
+            f"{seconds[p] / 3600:.2f} h" if seconds[p] < math.inf else "? h",
+            *([f"{sizes[p] / 1e6:.2f} M"] if p in sizes else [])]) for p in PARTS)])
+    return ["## Systems", "", "Training: mean time of all stages but the vocoder, which all "
+            "systems share.", "", *table(["system", "what", "seeds", "training"], rows, left=2), "",
+            "Hours of audio that each part is trained on, and its parameters:", "",
+            *table(["system", *PARTS], spent)]
 
 
-def _speech(plan: Plan, runs: dict[str, list[Record]], take: Take,
-            topline: dict[str, Estimate | None] | None) -> list[str]:
-    rows = [[name, *(written(cell(some, take, METRICS[m]), show)
-                     for m, (_, show) in SHOWN.items())] for name, some in _in_order(plan, runs)]
+def _seeds(some: list[Record], wanted: int, none: str = "not run") -> str:
+    if not some:
+        return none
+    return str(wanted) if len(some) == wanted else f"{len(some)} of {wanted}"
+
+
+Cells = Callable[[list[Record]], list[str]]
+Differences = Callable[[list[Record], list[Record]], list[str]]
+
+
+def _rows(runs: Runs, wanted: int, cells: Cells) -> list[list[str]]:
+    return [[name, _seeds(some, wanted), *cells(some)] for name, some in runs.items()]
+
+
+def _difference_rows(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
+                     cells: Differences) -> list[list[str]]:
+    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted, "none in common"),
+             *cells(runs[a], runs[b])] for a, b in pairs]
+
+
+def _spoken_cells(take: Take) -> tuple[Cells, Differences]:
+    """What is written of the speech of one system, and of two."""
+    return (lambda some: [written(cell(some, take, METRICS[m]), show)
+                          for m, (_, show) in SHOWN.items()],
+            lambda a, b: [written(difference(a, b, take, METRICS[m]), show, True)
+                          for m, (_, show) in SHOWN.items()])
+
+
+def _speech_head(what: str) -> list[str]:
+    return [what, "seeds", *(title for title, _ in SHOWN.values())]
+
+
+def _speech(runs: Runs, wanted: int, take: Take, topline: list[str] | None) -> list[str]:
+    rows = _rows(runs, wanted, _spoken_cells(take)[0])
     if topline:
-        rows.insert(0, ["recordings", *(written(topline[m], show)
-                                        for m, (_, show) in SHOWN.items())])
-    return table(["system", *(title for title, _ in SHOWN.values())], rows)
+        rows.insert(0, ["recordings", "", *topline])
+    return table(_speech_head("system"), rows)
 
 
-def _recordings(results: Results, name: str) -> dict[str, Estimate | None] | None:
+def _recordings(results: Results, name: str) -> list[str] | None:
     columns = results.facts.get("recordings", {}).get(name)
-    if columns is None:
-        return None
-    return {m: cell([{}], lambda _: columns, METRICS[m]) for m in SHOWN}
+    return _spoken_cells(lambda _: columns)[0]([{}]) if columns else None
 
 
-def _without(pair: tuple[str, str], runs: dict[str, list[Record]], take: Take) -> list[str]:
-    with_it, without = (runs.get(name, []) for name in pair)
-    rows = [[name, *(written(cell(some, take, METRICS[m]), show)
-                     for m, (_, show) in SHOWN.items())]
-            for name, some in zip(pair, (with_it, without), strict=True)]
-    rows.append(["difference", *(written(difference(with_it, without, take, METRICS[m]), show, True)
-                                 for m, (_, show) in SHOWN.items())])
-    return table(["system", *(title for title, _ in SHOWN.values())], rows)
+def _without(pair: tuple[str, str], runs: Runs, wanted: int, take: Take) -> list[str]:
+    cells, differences = _spoken_cells(take)
+    rows = _rows({name: runs[name] for name in pair}, wanted, cells)
+    return table(_speech_head("system"),
+                 rows + _difference_rows((pair,), runs, wanted, differences))
 
 
-def _comparisons(pairs: tuple[tuple[str, str], ...], runs: dict[str, list[Record]],
-                 take: Take) -> list[str]:
-    rows = [[f"{a} - {b}", *(written(difference(runs.get(a, []), runs.get(b, []), take,
-                                                METRICS[m]), show, True)
-                             for m, (_, show) in SHOWN.items())] for a, b in pairs]
-    return table(["difference", *(title for title, _ in SHOWN.values())], rows)
+def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
+                        take: Take) -> list[str]:
+    return table(_speech_head("difference"),
+                 _difference_rows(pairs, runs, wanted, _spoken_cells(take)[1]))
 
 
-def _recognition(plan: Plan, runs: dict[str, list[Record]], tests: tuple[str, ...]) -> list[str]:
-    take = recognised(tests)
-    rows = [[name, *(written(cell(some, take, RECOGNITION[m]), _percent) for m in HEADS)]
-            for name, some in _in_order(plan, runs)]
-    rows += [[f"{a} - {b}", *(written(difference(runs.get(a, []), runs.get(b, []), take,
-                                                 RECOGNITION[m]), _percent, True) for m in HEADS)]
-             for a, b in plan.config.comparisons]
+def _recognition(plan: Plan, runs: Runs, tests: tuple[str, ...]) -> list[str]:
+    take, wanted = recognised(tests), len(plan.config.seeds)
+    rows = _rows(runs, wanted, lambda some: [
+        written(cell(some, take, RECOGNITION[m]), _percent,
+                most=1.0 if m == "speaker" else math.inf) for m in HEADS])
+    rows += _difference_rows(plan.config.comparisons, runs, wanted, lambda a, b: [
+        written(difference(a, b, take, RECOGNITION[m]), _percent, True) for m in HEADS])
     return ["Labels are the text tokens of the recipe (characters, phonemes or pieces), read "
-            "greedily from the CTC head.", "", *table(["system", *HEADS.values()], rows)]
+            "greedily from the CTC head, in recordings of "
+            f"{', '.join(f'`{s}`' for s in tests)}.", "",
+            *table(["system", "seeds", *HEADS.values()], rows)]
 
 
-def _tokens(plan: Plan, runs: dict[str, list[Record]]) -> list[str]:
-    titles = {"entropy_bits": "H(X_n)", "mutual_information_bits": "I(X_n+1; X_n)",
-              "mutual_information_plug_in_bits": "plug-in I",
-              "mutual_information_shuffled_bits": "of shuffled pairs", "used_share": "codes used"}
-    order = list(_in_order(plan, runs))
-    rows = [[name, f"{some[0]['tokens']['tokens']}",
-             *(written(token_cell(some, k), _fixed(3)) for k in titles)] for name, some in order]
-    rows += [[f"{a} - {b}", "", *(written(token_difference(runs.get(a, []), runs.get(b, []), k),
-                                          _fixed(3), True) for k in titles)]
-             for a, b in plan.config.comparisons]
+def _tokens(plan: Plan, runs: Runs) -> list[str]:
+    wanted = len(plan.config.seeds)
+    rows = _rows(runs, wanted, lambda some: [
+        f"{some[0]['tokens']['tokens']}" if some else ABSENT,
+        *(written(token_cell(some, k), show) for k, (_, show) in STATISTICS.items())])
+    rows += _difference_rows(plan.config.comparisons, runs, wanted, lambda a, b: [
+        "", *(written(token_difference(a, b, k), show, True)
+              for k, (_, show) in STATISTICS.items())])
     return ["Tokens of the training recordings, in bits. I is the plug-in estimate from pairs "
-            "within utterances less that of shuffled pairs; intervals are over seeds.", "",
-            *table(["system", "tokens", *titles.values()], rows)]
-
-
-def _in_order(plan: Plan, runs: dict[str, list[Record]]):
-    return ((name, runs[name]) for name in plan.config.systems if name in runs)
+            "within utterances less that of shuffled pairs, comparable at equal numbers of tokens "
+            "only. Intervals are over seeds; of one seed there is none.", "",
+            *table(["system", "seeds", "tokens", *(title for title, _ in STATISTICS.values())],
+                   rows)]

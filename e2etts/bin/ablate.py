@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
         if absent:
             raise UserError(f"{recipe.dump(absent[0])}: not prepared: run stages 1 and 2 first")
     check_buildable(plan)
-    words = ["e2etts", "ablate", "--config", args.config, "--tag", store.tag, *args.overrides]
+    front = ["./run_ablation.sh"] if Path("run_ablation.sh").is_file() else ["e2etts", "ablate"]
+    words = [*front, "--config", args.config, "--tag", store.tag, *args.overrides]
     publish = partial(write_tables, plan, results, folder, shlex.join(words))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as by Ctrl-C
     with locked(store.root) as lock:

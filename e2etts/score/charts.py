@@ -9,6 +9,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 38
 MOST_POINTS = 300
 
 Points = list[tuple[float, float]]
+Mark = tuple[float, str]  # place on the horizontal axis, CSS class
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -39,9 +40,9 @@ def number(value: float) -> str:
 
 
 def line_chart(series: Sequence[tuple[str, str, Points]], label: str, x_name: str,
-               y_name: str, marks: Sequence[float] = ()) -> str:
+               y_name: str, marks: Sequence[Mark] = ()) -> str:
     """SVG of named lines: (name, CSS class, points). Values that are not finite must be left out.
-    marks: places on the horizontal axis that get a dashed vertical line.
+    marks: vertical lines.
 
     The vertical axis leaves out the highest 2 % of values, so that the first steps of a training
     do not flatten the rest; lines are clipped there.
@@ -76,10 +77,10 @@ def line_chart(series: Sequence[tuple[str, str, Points]], label: str, x_name: st
                f'text-anchor="middle">{escape(x_name)}</text>'
                f'<text class="axis" transform="translate(11 {(TOP + HEIGHT - BOTTOM) / 2}) '
                f'rotate(-90)" text-anchor="middle">{escape(y_name)}</text>')
-    for x in marks:
+    for x, style in marks:
         if low_x <= x <= high_x:
             px = at(x, low)[0]
-            out.append(f'<line class="mark" x1="{px}" x2="{px}" y1="{TOP}" '
+            out.append(f'<line class="{style}" x1="{px}" x2="{px}" y1="{TOP}" '
                        f'y2="{HEIGHT - BOTTOM}"/>')
     for name, style, points in series:
         if len(points) == 1:

@@ -78,7 +78,7 @@ def results_markdown(results: dict[str, Any]) -> str:
     trained = [("training", clock(results.get("train_seconds"))),
                ("all stages", clock(results.get("wall_seconds")))] if results.get("training") \
         else []
-    facts = [("recogniser", _listener(listener)), ("speaker model", voice),
+    facts = [("recogniser", listener_name(listener)), ("speaker model", voice),
              ("hardware", results.get("hardware")), *trained,
              ("peak memory", f"{results['peak_gib']:.2f} GiB"), ("seed", results.get("seed")),
              ("commit", results.get("commit")),
@@ -107,7 +107,8 @@ def _listed(title: str, items: list[str]) -> list[str]:
     return ["", f"## {title}", "", *(f"- {item}" for item in items)] if items else []
 
 
-def _listener(listener: dict[str, str]) -> str:
+def listener_name(listener: dict[str, str]) -> str:
+    """Recogniser, version and weights, from ``recognizer`` of results.json."""
     if not listener:
         return "none"
     weights = listener.get("model_sha256")

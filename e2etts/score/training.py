@@ -7,9 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from e2etts.score.charts import Points, line_chart
+from e2etts.score.charts import Mark, Points, line_chart
 from e2etts.score.provenance import TRAINING_STAGES
 
+EVENTS = ("recovered", "warning")  # splits of the log, and line classes of the page's style
 NO_TERMS = ("loss", "audio_seconds_per_second")
 COLOURS = 8  # line classes s0, s1, ... of the page's style
 
@@ -75,9 +76,12 @@ def curves(records: list[dict]) -> dict[str, dict[str, Points]]:
 def training_section(exp: Path) -> str:
     """Loss of every stage; for each stage its health, its events, and every other term; "" where
     nothing was trained."""
-    logs = {stage: read_records(exp / stage / "log.jsonl") for stage in TRAINING_STAGES}
+    others = sorted({p.parent.name for p in exp.glob("*/log.jsonl")} - set(TRAINING_STAGES))
+    logs = {stage: read_records(exp / stage / "log.jsonl")
+            for stage in (*TRAINING_STAGES, *others)}
     found = {stage: curves(records) for stage, records in logs.items()}
-    marks = {s: [r["step"] for r in log if r["split"] == "recovered"] for s, log in logs.items()}
+    marks = {s: [(r["step"], r["split"]) for r in log if r["split"] in EVENTS]
+             for s, log in logs.items()}
     charts = [_term(s, "loss", c["loss"], marks[s]) for s, c in found.items() if "loss" in c]
     if not charts:
         return ""
@@ -88,7 +92,7 @@ def training_section(exp: Path) -> str:
             + "".join(_stage(s, c, marks[s]) for s, c in found.items()) + "</section>")
 
 
-def _stage(stage: str, values: dict[str, dict[str, Points]], marks: list[float]) -> str:
+def _stage(stage: str, values: dict[str, dict[str, Points]], marks: list[Mark]) -> str:
     health = [_health(stage, chart, values, marks) for chart in HEALTH]
     terms = [_term(stage, name, splits, marks) for name, splits in values.items()
              if name not in NO_TERMS and not any(re.fullmatch(c.names, name) for c in HEALTH)]
@@ -98,13 +102,13 @@ def _stage(stage: str, values: dict[str, dict[str, Points]], marks: list[float])
         for what, pictures in (("health", health), ("every term", terms)) if any(pictures))
 
 
-def _term(stage: str, name: str, splits: dict[str, Points], marks: list[float]) -> str:
+def _term(stage: str, name: str, splits: dict[str, Points], marks: list[Mark]) -> str:
     series = [(split, split, splits.get(split, [])) for split in ("train", "dev")]
     return _picture(stage if name == "loss" else name, f"{name} of stage {stage}", series, name,
                     marks)
 
 
-def _health(stage: str, chart: Chart, values: dict[str, dict[str, Points]], marks: list[float]
+def _health(stage: str, chart: Chart, values: dict[str, dict[str, Points]], marks: list[Mark]
             ) -> str:
     series = []
     for name in sorted(values):
@@ -117,7 +121,7 @@ def _health(stage: str, chart: Chart, values: dict[str, dict[str, Points]], mark
 
 
 def _picture(title: str, label: str, series: list[tuple[str, str, Points]], unit: str,
-             marks: list[float], log: bool = False) -> str:
+             marks: list[Mark], log: bool = False) -> str:
     key = " ".join(f'<span class="small"><span class="key {style}"></span>{escape(name)}, last '
                    f"{points[-1][1]:.3g}</span>" for name, style, points in series if points)
     if log:
@@ -131,8 +135,8 @@ def _picture(title: str, label: str, series: list[tuple[str, str, Points]], unit
 
 def _events(logs: dict[str, list[dict]]) -> str:
     rows = [f"<li>{escape(stage)}: {escape(_told(r))}</li>" for stage, records in logs.items()
-            for r in records if r["split"] in ("recovered", "warning")]
-    return ("<h3>Recoveries (dashed in the charts) and warnings</h3><ul>"
+            for r in records if r["split"] in EVENTS]
+    return ("<h3>Recoveries (dashed in the charts) and warnings (dotted)</h3><ul>"
             f'{"".join(rows)}</ul>') if rows else ""
 
 

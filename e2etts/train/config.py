@@ -74,10 +74,10 @@ class HealthConfig:
         by more than this since the stage began. Needs the stage's ``judge``.
     length: tokens of the LM's samples by tokens of the recordings, above this or below 1 / this.
 
-    Before ``grace_steps`` none trips. One that trips warns once, until it is well again; those
-    named in ``stop_on`` end training. observe_every: steps between measurements that cost time
-    (gradient of each loss at q, LM entropy). sampled_utts: dev utterances that the LM speaks at
-    each validation, 0 for none.
+    Before ``grace_steps`` none trips; of an LM that joins late, from when it has first spoken. One
+    that trips warns once, until it is well again; those named in ``stop_on`` end training.
+    observe_every: steps between measurements that cost time (gradient of each loss at q, LM
+    entropy). sampled_utts: dev utterances that the LM speaks at each validation, 0 for none.
     """
 
     collapse: float | None = 0.5

@@ -75,12 +75,15 @@ class SpikeDetector:
 @dataclass(frozen=True)
 class Wire:
     """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    low: trips below its limit, not above."""
+    low: trips below its limit, not above; of_samples: is about what the LM says on the dev set: it
+    may begin to learn late, and has its grace from when it first speaks. The others are about
+    tokens of the train set: a dev set may have too few for the entropy of a large codebook."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
+    of_samples: bool = False
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -110,11 +113,11 @@ WIRES = {
         _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
         "does; gap of error rates since the start",
         "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
-        "end the stage earlier"),
+        "end the stage earlier", of_samples=True),
     "length": Wire(
         _excess_length, "samples of the LM have another length than the recordings: by a factor",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
-        "synthesis.sampling.max_ratio bounds what is spoken"),
+        "synthesis.sampling.max_ratio bounds what is spoken", of_samples=True),
 }
 
 
@@ -131,24 +134,27 @@ class Trip:
 class TripWires:
     """Says when a logged value crosses its limit, once until it is back.
 
-    first: values that later ones are held against; tripped: wires that are over their limit.
+    first: values that later ones are held against; since: steps at which the LM's samples were
+    first measured; tripped: wires that are over their limit.
     """
 
     def __init__(self, config: HealthConfig):
         self.config = config
         self.first: dict[str, float] = {}
+        self.since: dict[str, int] = {}
         self.tripped: list[str] = []
 
-    def check(self, step: int, values: dict[str, float]) -> list[Trip]:
-        """Trips of one record of the log."""
+    def check(self, step: int, values: dict[str, float], dev: bool = False) -> list[Trip]:
+        """Trips of one record of the log, of the dev set or else of the train set."""
         out = []
         for name, wire in WIRES.items():
             limit, value = getattr(self.config, name), wire.measure(values)
-            if limit is None or value is None:
+            if limit is None or value is None or wire.of_samples != dev:
                 continue
             if name == "reward_gap":
                 value -= self.first.setdefault(name, value)
-            if step < self.config.grace_steps:
+            since = self.since.setdefault(name, step) if dev else 0
+            if step < since + self.config.grace_steps:
                 continue
             beyond = value < limit if wire.low else value > limit
             if beyond and name not in self.tripped:
@@ -164,7 +170,8 @@ class TripWires:
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first, "tripped": self.tripped}
+        return {"first": self.first, "since": self.since, "tripped": self.tripped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first, self.tripped = state["first"], state["tripped"]
+        self.since = state.get("since", {})  # older runs did not keep it

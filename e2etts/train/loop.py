@@ -103,6 +103,7 @@ class Trainer:
         means, window_audio = Means(), 0.0
         stream = self.train_batches(self.cursor, self.ranks.rank, self.ranks.count)
         self.task.train()
+        self.stepper.prepare(self._progress())
         if self.step == 0:
             self._measure_start()
         self._validate_if_due()  # a stop may have cut it off
@@ -174,9 +175,9 @@ class Trainer:
         self.log.say(f"{reason}: back to the weights of step {back_to}, on with later data at "
                      f"{scale:.3g} of the learning rate")
 
-    def _check_wires(self, values: dict[str, float]) -> None:
+    def _check_wires(self, values: dict[str, float], dev: bool = False) -> None:
         """Warns, or saves and raises UserError, where a trip-wire has tripped."""
-        for trip in self.wires.check(self.step, values):
+        for trip in self.wires.check(self.step, values, dev):
             message = f"step {self.step}: {trip.message}"
             self._warn(trip.wire, message)
             if trip.stop:
@@ -204,16 +205,16 @@ class Trainer:
             self.best_loss, self.best_step = values["loss"], self.step
             self._save_weights("best", values)
         self.last_metrics = values
-        self._check_wires(values)
+        self._check_wires(values, dev=True)
 
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
-        it."""
+        it. Not where the LM joins later: it has not learned to speak."""
         if not self.task.speaks:
             return
         values = self.evaluator.samples()
         self.log.write(self.step, self._seconds(), "dev", values)
-        self._check_wires(values)
+        self._check_wires(values, dev=True)
 
     def _save_weights(self, name: str, metrics: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:

@@ -59,9 +59,8 @@ class Stepper:
         are not finite change nothing that later steps see, except what earlier phases of the same
         step have already learned.
         """
-        self.task.progress, self.task.observed = progress, observe
-        self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
-        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
+        self.prepare(progress)
+        self.task.observed = observe
         ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
                                                self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
@@ -87,6 +86,12 @@ class Stepper:
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
         return Outcome(values, {k: v for k, v in values.items() if self.weights_now.get(k)})
+
+    def prepare(self, progress: float) -> None:
+        """Tell the task how far training is, and which losses are not on yet."""
+        self.task.progress = progress
+        self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
+        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
 
     def _gradients(self, phase: str, batches: list[Batch],
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:

@@ -69,7 +69,10 @@ class Stand:
         for name in ("best", "last", "state"):
             (stage / name).mkdir()
         (stage / "summary.json").write_text(json.dumps(
-            {"seconds": 10.0, "audio_seconds": 600.0, "steps": 100, "skipped_steps": 0}))
+            {"seconds": 10.0, "audio_seconds": 600.0, "steps": 100, "skipped_steps": 0,
+             "recoveries": [], "warnings": [{"step": 9, "what": "length",
+                                             "message": "step 9: too long"}]
+             if words[1:3] == ["lm", "seed=1"] else []}))
 
     def synthesize(self, folder: Path, words: list[str]) -> None:
         assert (folder / "vocoder" / "best").is_dir()
@@ -90,7 +93,7 @@ def load_recipe_of(words: list[str]) -> dict:
 
 def write_probe(folder: Path, entropy: float) -> None:
     (folder / "probe.json").write_text(json.dumps({
-        "parameters": {"lm": 1000, "fm": 500},
+        "parameters": {"lm": 1_000_000, "fm": 500_000},
         "tokens": {"tokens": 1000, "codebook_size": 375, "used_share": 0.9,
                    "entropy_bits": entropy, "mutual_information_bits": 1.5,
                    "mutual_information_plug_in_bits": 4.0,

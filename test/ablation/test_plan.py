@@ -69,9 +69,40 @@ def test_seconds_of_audio_by_part(here):
     recipe = next(r.recipe for r in plan.runs if r.system == "stage3")
     assert exposure(recipe, "joint") == {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600,
                                          "speaker": 600}
-    late = load_plan(here / "ablation.yaml", 
+    late = load_plan(here / "ablation.yaml",
                      ["stages.tokenizer.weights.lm={weight: 1.0, delay: 0.75}"])
     assert exposure(late.runs[2].recipe, "tokenizer")["lm"] == 150
+    spent = {"tokenizer": 1000.0, "vocoder": 5.0}
+    assert exposure(late.runs[2].recipe, "tokenizer", spent)["lm"] == 250
+
+
+@pytest.mark.parametrize(("override", "changed"), [
+    ("stages.tokenizer.weights.lm=0", {"lm": 1200}),
+    ("stages.tokenizer.weights.lm={weight: 0, delay: 0.5}", {"lm": 1200}),
+    ("stages.tokenizer.weights.fm=0", {"fm": 0, "speaker": 0}),
+    ("stages.tokenizer.weights.ctc={weight: 1, delay: 0.25}", {"rm": 450}),
+    ("stages.tokenizer.weights={lm: {weight: 1, delay: 0.5}, fm: 0, ctc: 0}",
+     {"tokenizer": 300, "lm": 1500, "fm": 0, "speaker": 0, "rm": 0}),
+    ("stages.joint={trainable: [lm, fm], weights: {fm_q: 1}}", {"fm": 1200})])
+def test_a_part_counts_from_when_a_loss_teaches_it(here, override, changed):
+    recipe = load_plan(make_folder(here), [override]).runs[2].recipe
+    usual = {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600, "speaker": 600}
+    assert exposure(recipe, "joint") == {**usual, **changed}
+
+
+def test_a_judge_is_trained_before_its_stage_and_counts_for_no_part(here):
+    recipe = copy.deepcopy(RECIPE)
+    recipe["stages"]["judge"] = {**recipe["stages"]["lm"], "trainable": ["rm"], "fresh": ["rm"],
+                                 "weights": {"ctc": 1.0}}
+    recipe["stages"]["joint"]["judge"] = "judge"
+    plan = load_plan(make_folder(here, recipe=recipe))
+    three = keys(plan, "stage3")
+    assert list(three) == ["vocoder", "tokenizer", "lm", "judge", "joint"]
+    assert "judge" not in keys(plan, "stage2")
+    assert exposure(plan.runs[2].recipe, "joint")["rm"] == 600
+    other = load_plan(here / "ablation.yaml", ["stages.judge.train.lr=0.5"])
+    changed = {s for s, key in keys(other, "stage3").items() if key != three[s]}
+    assert changed == {"judge", "joint"}
 
 
 def test_slips_are_named(here):
@@ -84,6 +115,8 @@ def test_slips_are_named(here):
     refused("seeds must be different", {"seeds": [1, 1]})
     refused("system 'stage2': unknown configuration key 'stages.lm.trian'",
             {"systems": {"stage2": {"overrides": {"stages": {"lm": {"trian": {}}}}}}})
+    refused("system 'stage2': corpus.tests are not those of the other systems",
+            {"systems": {"stage2": {"overrides": {"corpus": {"tests": ["dev"]}}}}})
     refused("no stage 'fm'", {"systems": {"stage2": {"speaks": "fm"}}})
     refused("nearest known key: 'systems.stage2.about'", {"systems": {"stage2": {"abuot": "x"}}})
     circle = copy.deepcopy(RECIPE)

@@ -104,18 +104,19 @@ def test_results_alone_are_enough_to_go_on(here):
     assert {c[-1] for c in stand.calls if c[0] == "train"} == {"seed=2", "seed=5"}
 
 
-def test_time_ends_training_at_a_checkpoint_and_nothing_else(here):
-    plan, asked = make_plan(here), []
+def test_time_ends_training_at_a_checkpoint_and_nothing_else(here, monkeypatch):
+    plan, asked, clock = make_plan(here), [], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def note(words):
         asked.append(words[0])
         if words[0] == "train" and len(asked) == 3:
-            time.sleep(0.25)  # the end comes while the third command trains
+            clock[0] += 3600  # the end comes while the third command trains
             return 130
 
     stand = Stand(plan, note)
     with pytest.raises(TimeIsUp):
-        session(plan, stand, hours=0.2 / 3600).go()
+        session(plan, stand, hours=1).go()
     assert asked == ["train"] * 3
     with pytest.raises(KeyboardInterrupt):  # asked to stop before its time
         session(plan, Stand(plan, lambda words: 130), hours=1).go()
@@ -158,6 +159,9 @@ def test_status_tells_done_from_left(here):
     store, results = Store("abl"), Results(here / "exp/abl/ablation.json")
     said = status(plan, store, results, None)
     assert "2 of 6 runs measured" in said and said.count("done in 10.0 s") == 5
+    stages = said.splitlines()[1:12]
+    assert [s.split("  ")[-1] for s in stages[:4]] == ["all", "cascade", "cascade",
+                                                       "stage2, stage3"]
     # 600 s of audio at 60 a second, known from the other seed; the joint stage is known of none.
     assert said.count("about 10.0 s left") == 4 and said.count("time unknown") == 2
     scored = here / "scored.json"

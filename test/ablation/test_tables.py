@@ -1,10 +1,12 @@
 import re
 
 import pytest
-from made_experiment import Stand, make_plan
+from made_experiment import Stand, make_folder, make_plan
 
+from e2etts.ablation import figures
 from e2etts.ablation.cells import METRICS, cell, counts, difference, records, spoken
 from e2etts.ablation.figures import curve, draw
+from e2etts.ablation.plan import load_plan
 from e2etts.ablation.record import Results
 from e2etts.ablation.run import Session, Store
 from e2etts.ablation.tables import markdown, written
@@ -12,16 +14,25 @@ from e2etts.errors import UserError
 from e2etts.score.compare import Estimate
 
 
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """(plan, ablation.json) of three systems at two seeds. Seed s of a system has made (its number
+    of errors, s) errors in the two utterances of each set, of ten words each."""
+    folder = tmp_path_factory.mktemp("experiment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plan = make_plan(folder)
+        results = Results(folder / "ablation.json")
+        Session(plan, Store("abl"), results, call=Stand(plan), publish=lambda: None,
+                say=lambda text: None).go()
+    return plan, folder / "ablation.json"
+
+
 @pytest.fixture
-def measured(tmp_path, monkeypatch):
-    """(plan, results) of three systems at two seeds. Seed s of a system has made (its number of
-    errors, s) errors in the two utterances of each set, of ten words each."""
-    monkeypatch.chdir(tmp_path)
-    plan, store = make_plan(tmp_path), Store("abl")
-    results = Results(store.root / "ablation.json")
-    Session(plan, store, results, call=Stand(plan), publish=lambda: None,
-            say=lambda text: None).go()
-    return plan, Results(store.root / "ablation.json")
+def measured(experiment):
+    """(plan, results) anew for each test."""
+    plan, path = experiment
+    return plan, Results(path)
 
 
 def row(page: str, heading: str, first: str) -> list[str]:
@@ -35,23 +46,57 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     plan, results = measured
     page = markdown(plan, results, "e2etts ablate", [])
     assert re.findall(r"^## (.+)$", page, re.M) == [
-        "Systems and their budgets", "1 Text-to-speech", "2 Without end-to-end training",
+        "Systems", "1 Text-to-speech", "2 Without end-to-end training",
         "3 Copy synthesis", "4 What the RM reads in recordings", "5 Tokens"]
     # Seeds 0 and 1: (3 + 0) / 20 and (3 + 1) / 20 words wrong.
-    assert row(page, "## 1", "cascade")[1].startswith("17.5 [")
-    assert row(page, "## 1", "stage3")[1].startswith("7.5 [")
-    assert row(page, "## 1", "recordings")[1] != "–"
-    assert row(page, "## 1", "stage3")[2].startswith("1.9 [")  # 3 of 2 x 80 characters
-    assert row(page, "## 2", "difference")[1].startswith("-10.0 [")
-    assert "p = " in row(page, "## 2", "difference")[1]
-    assert row(page, "## 2", "stage3 - stage2")[1].startswith("-5.0 [")
-    assert row(page, "## 3", "stage2")[1].startswith("12.5 [")
-    assert row(page, "## 4", "stage2")[1:] == ["10.0 [10.0, 10.0]", "100.0 [100.0, 100.0]"]
-    assert row(page, "## 5", "stage3")[1:3] == ["1000", "8.100 [8.100, 8.100]"]
-    assert row(page, "## 5", "stage3 - cascade")[2].startswith("+0.100 [")
-    assert row(page, "## Systems", "stage3")[2:] == [
-        "2", "0.17", "0.50", "0.17", "0.17", "0.17", "0.0", "30.0 s"]
-    assert "6 of 6 measured" in page and "toy ear" in page
+    cascade, stage3 = (row(page, "## 1", s) for s in ("cascade", "stage3"))
+    assert cascade[1] == "2" and cascade[2].startswith("17.5 [")
+    assert stage3[2].startswith("7.5 [") and stage3[3].startswith("1.9 [")  # 3 of 2 x 80 characters
+    assert row(page, "## 1", "recordings")[2] != "–"
+    difference = row(page, "## 2", "stage3 - cascade")
+    assert difference[2].startswith("-10.0 [") and "p = " in difference[2]
+    assert row(page, "# Abl", "text-to-speech WER, stage3 - cascade, points")[1] == difference[2]
+    assert row(page, "## 2", "stage3 - stage2")[2].startswith("-5.0 [")
+    assert row(page, "## 3", "stage2")[2].startswith("12.5 [")
+    assert row(page, "## 4", "stage2")[1:] == ["2", "10.0", "100.0"]
+    assert row(page, "## 4", "stage3 - stage2")[1:] == ["2", "equal", "equal"]
+    assert row(page, "## 5", "stage3")[1:4] == ["2", "1000", "8.100"]
+    assert row(page, "## 5", "stage3 - cascade")[3] == "+0.100, p < 0.001"
+    assert row(page, "## Systems", "`stage3`") == ["`stage3`", "and by samples", "2", "30.0 s"]
+    assert row(page, "Hours of audio", "`stage3`")[1:4] == [
+        "0.17 h", "0.50 h, 1.00 M", "0.17 h, 0.50 M"]
+    assert "| 6 of 6 measured |" in page and "| seeds | 0, 1 |" in page
+    assert "toy ear; similarity: resemblyzer; DNSMOS" in page and "one seed," not in page
+
+
+def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
+    plan, results = measured
+    results.runs["stage2-seed0"]["commit"] = "f" * 40 + "+dirty"
+    results.runs["stage2-seed1"]["scores"]["copy"]["test_en"]["dnsmos"][1] = None
+    results.runs["stage3-seed1"]["problems"] = 2
+    del results.runs["stage3-seed0"]["hardware"]  # older records: as the facts of all have it
+    results.runs["stage3-seed1"]["hardware"] = "a second toy"
+    results.facts["not_run"] = [{"metric": "sim", "sets": "all", "reason": "no ear", "remedy": "x"}]
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert "| 0123456789ab, ffffffffffff+dirty |" in page
+    assert "| hardware | a second toy; toy |" in page
+    assert "- stage2-seed1: 1 of 2 clips of copy test_en without dnsmos\n" in page
+    assert "- stage3-seed1: 2 clips could not be scored\n" in page
+    assert "- sim not run: no ear; x\n" in page and "toy ear; DNSMOS" in page
+
+
+def test_what_happened_in_training_is_told_once_for_each_stage(measured):
+    plan, results = measured
+    for name in ("stage2-seed0", "stage3-seed0"):
+        results.runs[name]["units"][1] |= {
+            "skipped_steps": 3, "events": ["recovered: step 300: fm went from 1 to 2"]}
+    del results.runs["cascade-seed0"]["units"][1]["events"]  # as older records are
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert [line for line in page.splitlines() if ", stage " in line] == [
+        "- cascade-seed1, stage lm: warned: step 9: too long",
+        "- stage2-seed0, stage tokenizer: recovered: step 300: fm went from 1 to 2",
+        "- stage2-seed0, stage tokenizer: 3 steps were not finite",
+        "- stage2-seed1, stage lm: warned: step 9: too long"]  # that of stage3 is the same
 
 
 def test_tables_of_a_part_of_the_runs(measured):
@@ -59,14 +104,35 @@ def test_tables_of_a_part_of_the_runs(measured):
     for name in ("cascade-seed0", "cascade-seed1", "stage3-seed1"):
         del results.runs[name]
     page = markdown(plan, results, "e2etts ablate", [])
-    assert "3 of 6 measured" in page
-    assert row(page, "## 2", "cascade")[1:] == ["–"] * 4 == row(page, "## 2", "difference")[1:]
+    assert "3 of 6 measured" in page and "**Where there is one seed" in page
+    for heading in ("## 1", "## 2", "## 3"):
+        assert row(page, heading, "cascade")[1:] == ["not run"] + ["–"] * 4
+    assert row(page, "## 2", "stage3 - cascade")[1:] == ["none in common"] + ["–"] * 4
+    assert row(page, "## 4", "cascade")[1:] == ["not run", "–", "–"]
+    assert row(page, "## 5", "cascade")[1] == "not run"
+    assert [row(page, "## 1", s)[1] for s in ("stage2", "stage3")] == ["2", "1 of 2"]
+    assert row(page, "## 2", "stage3 - stage2")[1] == "1 of 2"
+    # One seed of stage3: the interval is of its utterances, and token statistics have none.
+    assert "[" in row(page, "## 1", "stage3")[2] and row(page, "## 5", "stage3")[3] == "8.100"
     # One seed of stage3 against two of stage2: only the seed of both is compared.
     one = difference(*(records(plan, results)[s] for s in ("stage3", "stage2")),
                      spoken("tts", ("test_en", "sentences_en")), METRICS["wer"])
     assert (one.runs, one.utts) == (1, 4) and one.value == pytest.approx(-0.05)
     results.runs.clear()
-    assert "0 of 6 measured" in markdown(plan, results, "e2etts ablate", [])
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert "0 of 6 measured" in page and "| none so far; planned 0, 1 |" in page
+
+
+def test_audio_of_a_stage_that_minutes_limit_is_known_when_it_has_run(measured, tmp_path):
+    _, results = measured
+    plan = load_plan(make_folder(tmp_path), ["stages.tokenizer.train={max_audio_seconds: null, "
+                                             "max_minutes: 3}"])
+    for run in plan.runs:
+        if run.name in ("stage2-seed0", "stage2-seed1"):
+            results.runs[run.name] |= {"key": run.key}
+    page = markdown(plan, results, "e2etts ablate", [])
+    assert row(page, "Hours of audio", "`stage3`")[1] == "? h"
+    assert row(page, "Hours of audio", "`stage2`")[2] == "0.33 h, 1.00 M"
 
 
 def test_utterances_without_a_score_are_left_out_on_both_sides(measured):
@@ -89,7 +155,11 @@ def test_how_a_cell_is_written():
         "-2.0 [-5.0, +1.0], p = 0.200"
     assert written(Estimate(2.0, 1.0, 3.0, 1e-5, 3, 9), percent, True) == \
         "+2.0 [+1.0, +3.0], p < 0.001"
+    assert written(Estimate(0.9, 0.7, 1.1, 0.2, 3, 9), percent, most=1.0) == "0.9 [0.7, 1.0]"
     assert written(Estimate(2.0, None, None, None, 1, 1), percent) == "2.0"
+    assert written(Estimate(2.0, 2.0, 2.0, 0.0, 3, 9), percent) == "2.0"
+    for low in (None, 0.0):
+        assert written(Estimate(0.0, low, low, 1.0, 3, 9), percent, True) == "equal"
 
 
 def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
@@ -99,7 +169,6 @@ def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
                                        "token_usage.svg"]
     before = [p.read_bytes() for p in paths]
     assert [p.read_bytes() for p in draw(plan, results, tmp_path)] == before
-    assert b"cascade" in before[0] or b"<svg" in before[0]
     page = markdown(plan, results, "e2etts ablate", paths)
     assert "![wer by system](figures/wer_by_system.svg)" in page
     point = {"test_en": {"wer": 0.5, "wer_ci": [0.4, 0.7]}}
@@ -107,6 +176,50 @@ def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
     assert "<svg" in (tmp_path / "c.svg").read_text()
     results.runs.clear()
     assert draw(plan, results, tmp_path) == []
+
+
+def drawn(plan, results):
+    """The three figures, as matplotlib has them."""
+    runs, sets = records(plan, results), ("test_en", "sentences_en")
+    made = (figures._wer_against_time(runs, sets, 2), figures._bars(runs, sets, 2),
+            figures._usage(plan, results))
+    return [figure.axes[0] for figure in made]
+
+
+def test_figures_of_a_part_of_the_runs_say_what_is_absent(measured):
+    plan, results = measured
+    for name in ("cascade-seed0", "cascade-seed1", "stage3-seed1"):
+        del results.runs[name]
+    times, bars, usage = drawn(plan, results)
+    names = ["cascade (not run)", "stage2", "stage3 (1 of 2 seeds)"]
+    assert [t.get_text() for t in bars.get_xticklabels()] == names
+    # 2 of 20 words at seed 0 and 3 at seed 1; 1 at seed 0.
+    assert [round(b.get_height(), 6) for b in bars.containers[0]] == [12.5, 5.0]
+    assert [b.get_x() + b.get_width() / 2 for b in bars.containers[0]] == [1, 2]
+    for axes in (times, bars):
+        assert "one seed" in axes.get_title()
+    assert times.get_legend_handles_labels()[1] == names[1:]
+    assert usage.get_legend_handles_labels()[1] == ["stage2, stage3", "even use"]
+
+
+def test_a_line_of_token_usage_is_the_mean_over_all_seeds_of_its_tokenizer(measured):
+    plan, results = measured
+    del results.runs["stage3-seed1"]  # the last of the systems has one seed
+    for name, share in (("stage2-seed0", 0.2), ("stage3-seed0", 0.2), ("stage2-seed1", 0.4)):
+        results.runs[name]["tokens"]["coverage"] = [share] * 20
+    usage = drawn(plan, results)[2]
+    lines = {line.get_label(): line.get_ydata() for line in usage.get_lines()}
+    assert lines["stage2, stage3"][1:] == pytest.approx([30.0] * 20)
+    assert lines["cascade"][1] == pytest.approx(5.0)
+
+
+def test_a_wide_interval_flattens_no_figure(measured):
+    plan, results = measured
+    for seed, edits in ((0, [0, 0]), (1, [10, 10])):
+        for name in ("test_en", "sentences_en"):
+            results.runs[f"stage3-seed{seed}"]["scores"]["tts"][name]["edits"] = edits
+    times, bars, _ = drawn(plan, results)
+    assert times.get_ylim() == (0, 160.0) and bars.get_ylim() == (0, 80.0)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

@@ -12,6 +12,12 @@ REACH = {  # what each loss may and must teach
     "coarse": {"tokenizer", "fm", "speaker"}, "ctc": {"tokenizer", "rm"},
     "attention": {"tokenizer", "rm"}, "speaker": {"tokenizer", "rm"},
     "emotion": {"tokenizer", "rm"}}
+OWN = {  # parameters of a reader that some of its losses alone teach, by how their names begin
+    "lm": {"lm": ("head.",), "advance": ("advance.",)},
+    "fm": {"fm": ("estimator.",), "coarse": ("coarse.",)},
+    "rm": {"ctc": ("split.", "ctc."), "attention": ("decoder.", "text.", "head."),
+           "speaker": ("pools.speaker.", "heads.speaker."),
+           "emotion": ("pools.emotion.", "heads.emotion.")}}
 
 
 def make(losses=ALL, trainable=PARTS, options=None, **changes):
@@ -46,6 +52,10 @@ def test_each_loss_reaches_what_it_should_and_nothing_else(name):
     assert got == REACH[name]
     if name != "coarse":
         assert not unreached(task.system.tokenizer)
+    reader = next(part for part in OWN if name in OWN[part])
+    others = tuple(p for loss, own in OWN[reader].items() if loss != name for p in own)
+    assert set(unreached(getattr(task.system, reader))) == {
+        n for n, _ in getattr(task.system, reader).named_parameters() if n.startswith(others)}
 
 
 SWITCHES = [  # options, losses whose way to the tokenizer is cut, losses whose gradient is another

@@ -16,7 +16,7 @@ from toy import (
 
 from e2etts.errors import UserError
 from e2etts.train.checkpoint import load_state
-from e2etts.train.config import HealthConfig
+from e2etts.train.config import HealthConfig, LossWeight
 
 SPIKE = {"max_steps": 70, "health": quick_spikes()}
 
@@ -158,3 +158,14 @@ def test_the_model_speaks_before_the_stage_and_at_every_validation(tmp_path):
     dev = records(tmp_path, "dev")
     assert [(r["step"], r["length_ratio"]) for r in dev] == [(0, 3.0), (4, 3.0), (8, 3.0)]
     assert "loss" not in dev[0]
+
+
+def test_a_model_whose_loss_joins_later_does_not_speak_before(tmp_path):
+    class Later(Speaker):
+        speaks = property(lambda self: "error" not in self.muted)
+
+    weights = {"error": LossWeight(weight=1.0, delay=0.6), "fool": 0.1}
+    make_trainer(Later(), tmp_path, max_steps=8, weights=weights,
+                 health=HealthConfig(sampled_utts=3)).run()
+    assert [(r["step"], r.get("length_ratio")) for r in records(tmp_path, "dev")] == [
+        (4, None), (8, 3.0)]

@@ -122,18 +122,31 @@ def test_limits_are_configuration():
     ("length", {"length_ratio": 1.1}, {"length_ratio": 1.8}, "end token"),
     ("length", {"length_ratio": 0.9}, {"length_ratio": 0.5}, "end token")])
 def test_a_wire_trips_once_says_what_to_do_and_again_after_it_was_well(name, well, ill, told):
-    wires = TripWires(HealthConfig(stop_on=(name,)))
-    assert wires.check(0, well) == [] == wires.check(200, well)
-    [trip] = wires.check(220, ill)
+    wires, dev = TripWires(HealthConfig(stop_on=(name,))), name in ("reward_gap", "length")
+    assert wires.check(0, well, dev) == [] == wires.check(200, well, dev)
+    assert wires.check(210, ill, not dev) == []
+    [trip] = wires.check(220, ill, dev)
     assert trip.wire == name and trip.stop and told in trip.message
     assert f"train.health.{name}" in trip.message
     again = TripWires(HealthConfig())
     again.load_state_dict(wires.state_dict())
     for values in (ill, {}, well):
-        assert again.check(240, values) == []
-    assert [t.stop for t in again.check(280, ill)] == [False]
+        assert again.check(240, values, dev) == []
+    assert [t.stop for t in again.check(280, ill, dev)] == [False]
     off = TripWires(HealthConfig(**{name: None}))
-    assert off.check(0, well) == [] == off.check(200, ill)
+    assert off.check(0, well, dev) == [] == off.check(200, ill, dev)
+
+
+def test_an_lm_that_joins_late_has_its_grace_from_then():
+    wires = TripWires(HealthConfig())
+    assert wires.check(900, {"length_ratio": 0.5}, dev=True) == []  # spoke for the first time
+    again = TripWires(HealthConfig())
+    again.load_state_dict(wires.state_dict())
+    assert again.check(999, {"length_ratio": 0.5}, dev=True) == []
+    assert [t.wire for t in again.check(1000, {"length_ratio": 0.5}, dev=True)] == ["length"]
+    old = {k: v for k, v in wires.state_dict().items() if k != "since"}
+    again.load_state_dict(old)
+    assert again.since == {}
 
 
 def test_what_lies_about_its_limit_warns_once():
@@ -145,5 +158,5 @@ def test_what_lies_about_its_limit_warns_once():
 def test_errors_that_fall_or_rise_together_are_no_hacking_and_nothing_trips_at_first():
     wires = TripWires(HealthConfig())
     for step, (rm, judge) in enumerate([(0.5, 0.6), (0.2, 0.3), (0.7, 0.8)]):
-        assert wires.check(500 * step, {"rm_error": rm, "judge_error": judge}) == []
+        assert wires.check(500 * step, {"rm_error": rm, "judge_error": judge}, dev=True) == []
     assert wires.check(99, {"saturated": 1.0}) == [] != wires.check(100, {"saturated": 1.0})
