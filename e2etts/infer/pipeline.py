@@ -57,22 +57,29 @@ def load_system(checkpoint: str | Path) -> tuple[System, dict[str, Any]]:
 
 
 class Synthesizer:
-    """A trained system with its vocoder, text front end and labels."""
+    """A trained system with its vocoder, text front end and labels.
+
+    The nets are on ``device``; what goes in and comes out of every method is on the CPU.
+    """
 
     def __init__(
         self, system: System, vocoder: Vocoder, audio: AudioConfig, text: TextConfig,
         tokenizer: TextTokenizer, vocab: Vocab, config: SynthesisConfig,
+        device: torch.device | str = "cpu",
     ):
-        self.system, self.vocoder = system.eval(), vocoder.eval()
+        self.device = torch.device(device)
+        self.system, self.vocoder = system.eval().to(device), vocoder.eval().to(device)
         self.audio, self.text, self.tokenizer = audio, text, tokenizer
         self.vocab, self.config = vocab, config
         self.packed = PackedLM(system.lm)
 
     @classmethod
     def load(
-        cls, system: str | Path, vocoder: str | Path, dump: str | Path, config: SynthesisConfig
+        cls, system: str | Path, vocoder: str | Path, dump: str | Path, config: SynthesisConfig,
+        device: torch.device | str | None = None,
     ) -> "Synthesizer":
-        """From two checkpoint folders and the folder of text.model and vocab.json.
+        """From two checkpoint folders and the folder of text.model and vocab.json; device: the
+        GPU where there is one unless told.
 
         Raises UserError for a missing or damaged file, or one that does not fit the others.
         """
@@ -92,8 +99,9 @@ class Synthesizer:
             raise UserError(f"{dump}/vocab.json: {vocab.text_size} text tokens, {system} was "
                             f"trained with {told['sizes']['text_vocab']}: prepare and train again")
         text = build(TextConfig, told["text"], "text")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(net, voc, audio, text, TextTokenizer.load(Path(dump) / "text.model"), vocab,
-                   config)
+                   config, device)
 
     def text_ids(self, text: str, lang: str) -> list[int]:
         """Raw text -> text tokens, as the LM was trained. Raises UserError for empty text."""
@@ -115,23 +123,23 @@ class Synthesizer:
     @torch.no_grad()
     def voice(self, wavs: list[np.ndarray]) -> torch.Tensor:
         """Mean voice (X,) of recordings of one speaker, of length 1."""
-        voices = self.system.voice(*_padded([self.mel(w) for w in wavs]))
-        return torch.nn.functional.normalize(voices.mean(0), dim=0)
+        voices = self.system.voice(*self._padded([self.mel(w) for w in wavs]))
+        return torch.nn.functional.normalize(voices.mean(0), dim=0).cpu()
 
     @torch.no_grad()
     def encode(self, wavs: list[np.ndarray]) -> list[torch.Tensor]:
         """Speech tokens (T,) of each recording."""
-        tokens = self.system.encode(*_padded([self.mel(w) for w in wavs]))
-        return [row[:n] for row, n in zip(tokens.index, tokens.lens.tolist(), strict=True)]
+        tokens = self.system.encode(*self._padded([self.mel(w) for w in wavs]))
+        return _cut(tokens.index, tokens.lens)
 
     @torch.no_grad()
     def prompt(self, wav: np.ndarray, text: str, lang: str) -> Prompt:
         """A voice prompt from a recording and its text."""
         tokens, ids = self.encode([wav])[0], self.text_ids(text, lang)
-        place = self.system.place(
-            self.system.tokenizer.embed(tokens[None]), torch.tensor([len(tokens)]),
-            torch.tensor([ids]), torch.tensor([len(ids)]))
-        return Prompt(tokens, None if place is None else place[0], self.mel(wav), ids)
+        index, lens = self._padded([tokens])
+        place = self.system.place(self.system.tokenizer.embed(index), lens,
+                                  *self._padded([torch.tensor(ids)]))
+        return Prompt(tokens, None if place is None else place[0].cpu(), self.mel(wav), ids)
 
     def style(self, names: list[str | None]) -> torch.Tensor | None:
         """(R,) style ids of labels, None for no style; None for a system without styles.
@@ -147,7 +155,8 @@ class Synthesizer:
         wrong = next((n for n in names if n is not None and n not in known), None)
         if wrong is not None:
             raise UserError(f"no style '{wrong}'; styles: {', '.join(known)}")
-        return torch.tensor([0 if n is None else known.index(n) + 1 for n in names])
+        return torch.tensor([0 if n is None else known.index(n) + 1 for n in names],
+                            device=self.device)
 
     def copy(
         self, wavs: list[np.ndarray], voices: list[torch.Tensor], seed: int = 0,
@@ -187,29 +196,34 @@ class Synthesizer:
                styles: list[str | None] | None = None) -> list[torch.Tensor]:
         """The LM's ``candidates`` token rows for each text, those of one text side by side."""
         told = prompt.text_ids + self.vocab.space if prompt else []
-        text, text_lens = _padded([torch.tensor(told + t) for t in texts])
+        text, text_lens = self._padded([torch.tensor(told + t) for t in texts])
+
+        def of_each(row: torch.Tensor | None) -> torch.Tensor | None:
+            return None if row is None else row.to(self.device).expand(len(texts), -1)
+
         tokens = sample_tokens(
             self.system, text, text_lens,
-            torch.tensor([self.vocab.languages.index(x) for x in langs]), torch.stack(readers),
+            torch.tensor([self.vocab.languages.index(x) for x in langs], device=self.device),
+            torch.stack(readers).to(self.device),
             self.config.sampling, candidates=self.config.candidates,
-            spoken_lens=torch.tensor([len(t) for t in texts]),
+            spoken_lens=text_lens - len(told),
             style=self.style(styles or [None] * len(texts)),
-            generator=torch.Generator().manual_seed(seed), packed=self.packed,
-            prompt=prompt.tokens.expand(len(texts), -1) if prompt else None,
-            prompt_place=(prompt.place.expand(len(texts), -1)
-                          if prompt and prompt.place is not None else None))
-        return [t if len(t) else t.new_zeros(1) for t in tokens]
+            generator=self._random(seed), packed=self.packed,
+            prompt=of_each(prompt.tokens) if prompt else None,
+            prompt_place=of_each(prompt.place) if prompt else None)
+        return [t.cpu() if len(t) else torch.zeros(1, dtype=torch.long) for t in tokens]
 
     @torch.no_grad()
     def score(self, tokens: list[torch.Tensor], texts: list[list[int]]) -> torch.Tensor:
         """How unlike its text the RM finds each token row: nats a text token; inf where the text
         cannot fit into the tokens."""
-        index, lens = _padded(tokens)
-        text, text_lens = _padded([torch.tensor(t) for t in texts])
+        index, lens = self._padded(tokens)
+        text, text_lens = self._padded([torch.tensor(t) for t in texts])
         q = self.system.tokenizer.embed(index)
         with self._autocast():
             h = self.system.rm.encode(q, lens)
-        return self.system.rm.ctc_loss(h.float(), lens, text, text_lens, impossible=torch.inf)
+        return self.system.rm.ctc_loss(h.float(), lens, text, text_lens,
+                                       impossible=torch.inf).cpu()
 
     def render(
         self, tokens: list[torch.Tensor], voices: list[torch.Tensor], *,
@@ -226,28 +240,40 @@ class Synthesizer:
         """Natural-log mel (B, F, M) of tokens by the FM, without the prompt's part, and its
         lengths (B,)."""
         before = len(prompt.tokens) if prompt else 0
-        index, lens = _padded([torch.cat([prompt.tokens, t]) for t in tokens] if prompt else tokens)
+        index, lens = self._padded([torch.cat([prompt.tokens, t]) for t in tokens]
+                                   if prompt else tokens)
         known = None
         if prompt:
-            known = self.system.normalise(prompt.mel).expand(len(tokens), -1, -1)
+            known = self.system.normalise(prompt.mel.to(self.device)).expand(len(tokens), -1, -1)
         q = self.system.tokenizer.embed(index)
         style = self.style(styles or [None] * len(tokens))
         with self._autocast():
             mel = self.system.fm.sample(
-                q, lens, torch.stack(voices), known, style=style, flow=self.config.flow,
-                generator=torch.Generator().manual_seed(seed))
+                q, lens, torch.stack(voices).to(self.device), known, style=style,
+                flow=self.config.flow, generator=self._random(seed))
         frames = self.audio.frames_per_token
-        return self.system.denormalise(mel)[:, before * frames :], (lens - before) * frames
+        mel = self.system.denormalise(mel)[:, before * frames :]
+        return mel.cpu(), (lens - before).cpu() * frames
 
     def vocode(self, mel: torch.Tensor, lens: torch.Tensor) -> list[np.ndarray]:
         """Natural-log mel (B, F, M) and its lengths -> samples."""
-        wav, hop = self.vocoder.synthesize(mel, lens), self.audio.hop_samples
-        return [w[: n * hop].numpy() for w, n in zip(wav, lens.tolist(), strict=True)]
+        wav = self.vocoder.synthesize(mel.to(self.device), lens.to(self.device))
+        return [w.numpy() for w in _cut(wav, lens * self.audio.hop_samples)]
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16,
+                              enabled=self.config.precision == "bf16")
+
+    def _random(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _padded(self, rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows (T, ...) of any lengths -> one tensor (R, T, ...), zeros behind, and lengths (R,),
+        where the nets are."""
+        lens = torch.tensor([len(r) for r in rows], device=self.device)
+        return pad_sequence(rows, batch_first=True).to(self.device), lens
 
 
-def _padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows (T, ...) of any lengths -> one tensor (R, T, ...), zeros behind, and lengths (R,)."""
-    return pad_sequence(rows, batch_first=True), torch.tensor([len(r) for r in rows])
+def _cut(rows: torch.Tensor, lens: torch.Tensor) -> list[torch.Tensor]:
+    """(R, T, ...) and lengths (R,) -> the rows without padding, on the CPU."""
+    return [row[:n] for row, n in zip(rows.cpu(), lens.tolist(), strict=True)]

@@ -11,7 +11,7 @@ from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
 from e2etts.score.models import HUB_REMEDY, Unavailable, locate_hub, require, stamp
-from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, encoder
+from e2etts.score.reward_reader import FORM, SystemMeter, TrainedSystem, listener
 from e2etts.score.run import Run, Score
 
 
@@ -66,18 +66,16 @@ class RewardClassifier(SystemMeter):
     def open(self, device: str) -> Measure:
         import torch
 
-        synthesizer = self.system.load()
-        encode, rm = encoder(synthesizer), synthesizer.system.rm
+        synthesizer = self.system.load(device)
+        listen, rm = listener(synthesizer), synthesizer.system.rm
         if "emotion" not in rm.heads:
             raise UserError("this reward model has no emotion head: its training data had no "
                             "utt2emo with two labels")
 
         @torch.no_grad()
         def measure(path: Path, lang: str) -> str:
-            tokens = encode(path)[None]
-            lens = torch.tensor([tokens.shape[1]])
-            h = rm.encode(synthesizer.system.tokenizer.embed(tokens), lens)
-            return synthesizer.vocab.emotions[int(rm.classify("emotion", h, lens)[0].argmax())]
+            return synthesizer.vocab.emotions[
+                int(rm.classify("emotion", *listen(path))[0].argmax())]
 
         return each(measure)
 

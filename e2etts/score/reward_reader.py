@@ -36,12 +36,13 @@ class TrainedSystem:
             raise UserError(f"{weights}: no such file; name {FORM}")
         return cls(str(checkpoint), str(vocoder), dump or first, content_hash(weights))
 
-    def load(self) -> Any:
+    def load(self, device: str) -> Any:
         """The Synthesizer. Raises UserError as that does."""
         from e2etts.infer.config import SynthesisConfig
         from e2etts.infer.pipeline import Synthesizer
 
-        return Synthesizer.load(self.checkpoint, self.vocoder, self.dump, SynthesisConfig())
+        return Synthesizer.load(self.checkpoint, self.vocoder, self.dump, SynthesisConfig(),
+                                device)
 
 
 def encoder(synthesizer: Any) -> Callable[[Path], Any]:
@@ -50,6 +51,21 @@ def encoder(synthesizer: Any) -> Callable[[Path], Any]:
 
     rate_hz = synthesizer.audio.sample_rate_hz
     return lambda path: synthesizer.encode([load_wav_as(path, rate_hz)])[0]
+
+
+def listener(synthesizer: Any) -> Callable[[Path], tuple[Any, Any]]:
+    """f(path of a wav) -> what the RM's trunk makes of its speech tokens (1, T, D), and (T,)."""
+    import torch
+
+    encode, system, device = encoder(synthesizer), synthesizer.system, synthesizer.device
+
+    @torch.no_grad()
+    def listen(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = encode(path).to(device)[None]
+        lens = torch.tensor([tokens.shape[1]], device=device)
+        return system.rm.encode(system.tokenizer.embed(tokens), lens), lens
+
+    return listen
 
 
 @dataclass(frozen=True)
@@ -81,18 +97,15 @@ class RewardMeter(SystemMeter):
     def open(self, device: str) -> Measure:
         import torch
 
-        synthesizer = self.system.load()
+        synthesizer = self.system.load(device)
         if synthesizer.text.phonemes:
             raise UserError("this reward model hears phonemes, not words: choose another "
                             "recogniser")
-        encode, rm = encoder(synthesizer), synthesizer.system.rm
+        listen, rm = listener(synthesizer), synthesizer.system.rm
 
         @torch.no_grad()
         def measure(path: Path, lang: str) -> str:
-            tokens = encode(path)[None]
-            h = rm.encode(synthesizer.system.tokenizer.embed(tokens),
-                          torch.tensor([tokens.shape[1]]))
-            best = rm.ctc_logits(h)[0].argmax(-1).unique_consecutive()
-            return synthesizer.tokenizer.decode(best[best != rm.blank].tolist())
+            [said] = rm.read_ctc(*listen(path))
+            return synthesizer.tokenizer.decode(said.tolist())
 
         return each(measure)

@@ -44,7 +44,7 @@ class TokenMeter(SystemMeter):
         return f"tokens {self.system.identity}"
 
     def open(self, device: str) -> Measure:
-        encode = encoder(self.system.load())
+        encode = encoder(self.system.load(device))
 
         def measure(path: Path, lang: str) -> str:
             return pack(encode(path).numpy(), TOKEN)

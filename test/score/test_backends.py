@@ -102,7 +102,7 @@ def test_the_reward_model_listens(system, tmp_path):
     meter = named_recognizer(f"rm:{system}", ScoreConfig())
     assert meter.understands("fr") and not meter.understands("zh")
     heard = ScoreCache(tmp_path / "c.json").measure(meter, clips(system), 1)
-    synthesizer = TrainedSystem.at(str(system)).load()
+    synthesizer = TrainedSystem.at(str(system)).load("cpu")
     for job, text in heard.items():
         row = synthesizer.encode([soundfile.read(str(job.path), dtype="float32")[0]])[0]
         rm, q = synthesizer.system.rm, synthesizer.system.tokenizer.embed(row[None])
@@ -119,7 +119,7 @@ def test_tokens_are_those_of_the_systems_tokenizer(system, tmp_path):
     rows = [unpack(found[job], tokens.TOKEN) for job in clips(system)]
     assert [len(r) for r in rows] == [20, 45]  # 25 a second
     wav = soundfile.read(str(clips(system)[0].path), dtype="float32")[0]
-    assert rows[0].tolist() == TrainedSystem.at(str(system)).load().encode([wav])[0].tolist()
+    assert rows[0].tolist() == TrainedSystem.at(str(system)).load("cpu").encode([wav])[0].tolist()
 
 
 def test_token_statistics_on_a_worked_example():

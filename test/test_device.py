@@ -1,0 +1,92 @@
+"""All that meets in training and synthesis is on one device: on a pretended GPU, where none is."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import PretendedGPU
+from tiny import BANDS, VOICE, make_batch, make_system, sizes, system_config, wake
+
+from e2etts.audio import AudioConfig
+from e2etts.data.vocab import Vocab
+from e2etts.infer import pipeline
+from e2etts.infer.config import SamplingConfig, SynthesisConfig
+from e2etts.nets.flow import FlowConfig
+from e2etts.nets.system import PARTS, StyleConfig, System
+from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.tasks import first_order, health, second_order
+from e2etts.text import TextConfig, TextTokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")
+
+
+def test_the_pretended_gpu_refuses_what_a_real_one_does():
+    with PretendedGPU():
+        there, here = torch.ones(2, device="cuda"), torch.ones(2)
+        assert there.device.type == "cuda" and (there + 1).device.type == "cuda"
+        assert here.device.type == "cpu" and (here + there.cpu()).tolist() == [2.0, 2.0]
+        with pytest.raises(RuntimeError, match="on cuda and on cpu meet"):
+            there + here
+        with pytest.raises((RuntimeError, TypeError)):
+            there.numpy()
+
+
+@pytest.mark.parametrize("reading", ["prefix", "aligned"])
+def test_synthesis(reading, monkeypatch):
+    text = TextConfig(phonemes=False)
+    tokenizer = TextTokenizer.train(["hello there", "one two three"], text)
+    vocab = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["x", "y"],
+                  mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer),
+                  space=[tokenizer.encode("a")[0]])
+    torch.manual_seed(0)
+    system = wake(System(system_config(reading=reading, style=StyleConfig()),
+                         sizes(text_vocab=len(tokenizer))), std=0.1)
+    vocoder = Vocoder(VocoderConfig(dim=16, layers=1), sample_rate_hz=16000, hop_samples=320,
+                      mel_bands=BANDS)
+    config = SynthesisConfig(candidates=2, flow=FlowConfig(steps=2),
+                             sampling=SamplingConfig(max_ratio=1.5))
+    # Inference mode knows no tensors that are not its own; without a driver, no random state.
+    monkeypatch.setattr(pipeline, "sample_tokens", pipeline.sample_tokens.__wrapped__)
+    monkeypatch.setattr(pipeline.Synthesizer, "_random", lambda self, seed: None)
+    wav = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    with PretendedGPU():
+        speaker = pipeline.Synthesizer(system, vocoder, AudioConfig(mel_bands=BANDS), text,
+                                       tokenizer, vocab, config, "cuda")
+        assert speaker.system.lm.turn.device.type == "cuda"
+        texts = [speaker.text_ids(t, "en") for t in ("hello there", "one")]
+        voices = [speaker.voice([wav, wav[:5000]]), torch.ones(VOICE)]
+        spoken = [*speaker.speak(texts, ["en", "fr"], voices, styles=["x", None]),
+                  *speaker.speak(texts, ["en", "fr"], voices,
+                                 prompt=speaker.prompt(wav, "one two", "en")),
+                  *speaker.copy([wav, wav[:5000]], voices)]
+    for speech in spoken:
+        assert speech.tokens.device.type == "cpu" and type(speech.tokens) is torch.Tensor
+        assert len(speech.wav) == len(speech.tokens) * 640 and np.isfinite(speech.wav).all()
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_training(second, monkeypatch):
+    monkeypatch.setattr(health, "sample_tokens", health.sample_tokens.__wrapped__)
+    system, batch = wake(make_system(reading="aligned", style=StyleConfig()), std=0.1), make_batch()
+    if second:
+        system.train_only(["lm", "fm"])
+        task = second_order.SecondOrderTask(system, second_order.SecondOrderOptions(),
+                                            second_order.LOSSES)
+    else:
+        system.train_only(list(PARTS))
+        losses = {name for names in first_order.READERS.values() for name in names}
+        task = first_order.FirstOrderTask(system, first_order.FirstOrderOptions(), losses)
+    task.train()
+    here = copy.deepcopy(task)
+    torch.manual_seed(1)
+    want, said = here(batch), here.sample_metrics(batch, 2)
+    with PretendedGPU():  # the forward pass: autograd's own threads want a driver
+        task.to("cuda")
+        torch.manual_seed(1)
+        out, spoken = task(batch.to("cuda")), task.sample_metrics(batch.to("cuda"), 2)
+        terms = {name: loss.detach().cpu() for name, loss in out.terms.items()}
+    assert all(loss.device.type == "cuda" for loss in out.terms.values())
+    torch.testing.assert_close(terms, {k: v.detach() for k, v in want.terms.items()},
+                               rtol=1e-4, atol=1e-5)
+    assert spoken.keys() == said.keys() and said
