@@ -59,7 +59,7 @@ def load_system(checkpoint: str | Path) -> tuple[System, dict[str, Any]]:
 class Synthesizer:
     """A trained system with its vocoder, text front end and labels.
 
-    The nets are on ``device``; what goes in and comes out of every method is on the CPU.
+    The nets are on ``device``; speech, tokens, voices and mels go in and come out on the CPU.
     """
 
     def __init__(
@@ -142,7 +142,8 @@ class Synthesizer:
         return Prompt(tokens, None if place is None else place[0].cpu(), self.mel(wav), ids)
 
     def style(self, names: list[str | None]) -> torch.Tensor | None:
-        """(R,) style ids of labels, None for no style; None for a system without styles.
+        """(R,) style ids of labels where the nets are, None for no style; None for a system
+        without styles.
 
         Raises UserError for a style that the system does not have."""
         asked = next((n for n in names if n is not None), None)
