@@ -7,13 +7,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 ablation_usage() {
     cat <<TXT
-usage: ./run_ablation.sh [--status] [--hours H] [--config FILE] [--tag NAME] [key=value ...]
+usage: ./run_ablation.sh [--status] [--hours H] [--only RUNS] [--config FILE] [--tag NAME]
+                         [key=value ...]
 
 Prepares the recipe's data, then trains, speaks and scores every system of the experiment at every
 seed. It may be stopped at any moment: the same command goes on, and does nothing twice.
 
   --status        show what is done and left, with times, and end
   --hours H       stop after so long; a training is interrupted at a checkpoint
+  --only RUNS     these runs alone and in this order, for example 'stage*-seed1,cascade-seed1'
   --config FILE   the experiment (default $default_config)
   --tag NAME      work goes to exp/NAME (default: the experiment's file name)
   key=value       override a configuration key in every system, for example corpus.tests=[dev]
@@ -25,18 +27,18 @@ TXT
 ablation_stop() { echo "run_ablation.sh: error: $*" >&2; exit 2; }
 
 ablation() {
-    local config=$default_config tag='' hours='' only_status='' overrides=() status=0
+    local config=$default_config tag='' hours='' only='' only_status='' overrides=() status=0
     while [ $# -gt 0 ]; do
         case $1 in
-            --config | --tag | --hours)
+            --config | --tag | --hours | --only)
                 [ $# -ge 2 ] || ablation_stop "$1 wants a value; try --help"
                 printf -v "${1#--}" '%s' "$2"
                 shift ;;
             --status) only_status=1 ;;
             -h | --help) ablation_usage; exit 0 ;;
             [a-z]*=*) overrides+=("$1") ;;
-            *) ablation_stop "unknown argument '$1': options are --status --hours --config --tag" \
-                "--help, settings are key=value" ;;
+            *) ablation_stop "unknown argument '$1': options are --status --hours --only" \
+                "--config --tag --help, settings are key=value" ;;
         esac
         shift
     done
@@ -56,8 +58,8 @@ ablation() {
         "$root/tools/get_whisper.sh" ||
             echo "run_ablation.sh: warning: no Whisper recogniser to be had: PocketSphinx listens" >&2
     fi
-    e2etts ablate "${arguments[@]}" ${hours:+--hours "$hours"} ${only_status:+--status} \
-        "${overrides[@]}" || status=$?
+    e2etts ablate "${arguments[@]}" ${hours:+--hours "$hours"} ${only:+--only "$only"} \
+        ${only_status:+--status} "${overrides[@]}" || status=$?
     [ $status -lt 128 ] || echo "run_ablation.sh: stopped; the same command goes on" >&2
     return $status
 }

@@ -5,7 +5,9 @@ a hash of all that decides its result: two runs with the same unit share it.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,19 @@ class Plan:
     def units(self) -> dict[str, Unit]:
         """Every unit once, by name, in the order of training."""
         return {unit.name: unit for run in self.runs for unit in run.units}
+
+    def only(self, patterns: Sequence[str]) -> "Plan":
+        """The runs whose names match shell patterns, in the order of the patterns.
+
+        Raises UserError for a pattern that no run matches."""
+        chosen: dict[str, Run] = {}
+        for pattern in patterns:
+            found = {run.name: run for run in self.runs if fnmatchcase(run.name, pattern)}
+            if not found:
+                raise UserError(f"no run is called '{pattern}'; runs: "
+                                f"{', '.join(run.name for run in self.runs)}")
+            chosen = {**chosen, **found}
+        return replace(self, runs=tuple(chosen.values()))
 
 
 def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:

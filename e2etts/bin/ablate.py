@@ -7,6 +7,7 @@ figures/ are written as runs come. Needs the recipe's prepared data (stages 1 an
 examples:
   e2etts ablate --status
   e2etts ablate --hours 2.5
+  e2etts ablate --only 'stage*-seed1,cascade-seed1'
   e2etts ablate --tag choose corpus.tests=[dev] corpus.sentences=[]
 """
 
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where ablation.json and ABLATION.md are (default: exp/NAME)")
     parser.add_argument("--hours", type=float, metavar="H",
                         help="stop after so long: a training is interrupted at a checkpoint")
+    parser.add_argument("--only", metavar="RUNS",
+                        help="these runs alone and in this order: names such as cascade-seed1, or "
+                             "patterns such as 'stage*-seed1', with commas (default: all)")
     parser.add_argument("--status", action="store_true",
                         help="show what is done and left, and end")
     parser.add_argument("--recipe", action="store_true",
@@ -58,9 +62,10 @@ def run(args: argparse.Namespace) -> None:
     store = Store(args.tag or Path(args.config).stem)
     folder = Path(args.results) if args.results else store.root
     results = Results(folder / "ablation.json")
+    chosen = plan.only(args.only.split(",")) if args.only else plan
     if args.status:
         speeds = plan.config.speeds_from
-        print(status(plan, store, results, Path(speeds) if speeds else None))
+        print(status(chosen, store, results, Path(speeds) if speeds else None))
         return
     for recipe in {id(r.recipe): r.recipe for r in plan.runs}.values():
         sets = (recipe.corpus.train, recipe.corpus.dev, *recipe.corpus.tests,
@@ -76,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     with locked(store.root) as lock:
         for name in results.outdated(plan):
             print(f"ablate: {name}: what is stored is of other settings or data: measured anew")
-        session = Session(plan, store, results, call=in_process_of_its_own(lock), publish=publish,
+        session = Session(chosen, store, results, call=in_process_of_its_own(lock), publish=publish,
                           hours=args.hours, say=partial(print, flush=True))
         try:
             session.go()

@@ -127,6 +127,16 @@ def test_slips_are_named(here):
     assert chain(plan.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
 
 
+def test_runs_are_chosen_by_name_in_the_order_asked_for(here):
+    plan = make_plan(here, seeds=[0, 1])
+    chosen = plan.only(["stage?-seed1", "cascade-seed0", "*-seed1"])
+    assert [run.name for run in chosen.runs] == ["stage2-seed1", "stage3-seed1", "cascade-seed0",
+                                                 "cascade-seed1"]
+    assert len(plan.runs) == 6 and all(run in plan.runs for run in chosen.runs)
+    with pytest.raises(UserError, match="no run is called 'stage4-seed0'; runs: cascade-seed0, "):
+        plan.only(["*-seed1", "stage4-seed0"])
+
+
 @pytest.mark.parametrize("name", ["ablation", "ablation_smoke"])
 def test_the_experiments_of_mini_are_whole_and_spend_alike(name):
     path = Path(__file__).resolve().parents[2] / "egs/mini/conf" / f"{name}.yaml"

@@ -55,6 +55,19 @@ def test_everything_is_done_once_and_published_as_it_comes(here):
     assert again.calls == []
 
 
+def test_a_part_of_the_runs_leaves_what_the_whole_would_not_do_again(here):
+    plan = make_plan(here, seeds=[0, 1])
+    part = Stand(plan)
+    session(plan.only(["stage2-seed1"]), part).go()
+    assert [c[1:] for c in part.calls if c[0] == "train"] == [
+        ["vocoder", "seed=5"], ["tokenizer", "seed=1"], ["lm", "seed=1"]]
+    whole = Stand(plan)
+    session(plan, whole).go()
+    trained = [c for c in part.calls + whole.calls if c[0] == "train"]
+    assert len(trained) == len(plan.units)
+    assert sum(c[0] == "score" for c in part.calls + whole.calls) == len(plan.runs)
+
+
 def test_killed_at_any_command_it_goes_on_and_repeats_only_that(here):
     plan, calls = make_plan(here, seeds=[0]), []
     for _ in range(100):
