@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+PROGRAM = Path(__file__).resolve().parents[2]
 TRAINING_STAGES = ("vocoder", "tokenizer", "lm", "fm", "rm", "joint")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
 
@@ -43,16 +44,16 @@ def hardware() -> str:
     return ", ".join(p for p in (cpu, f"{cores} cores", f"{memory:.1f} GiB", known, torch) if p)
 
 
-def commit() -> str:
+def commit(root: Path = PROGRAM) -> str:
     """The commit of this program, "+dirty" when tracked files other than results differ."""
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=Path(__file__).resolve().parents[2], timeout=20,
+        return subprocess.run(["git", *args], cwd=root, timeout=20,
                               capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         name = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".",
-                      *(f":!egs/*/{file}" for file in ("results.json", "RESULTS.md", "figures",
+                      *(f":!egs/*/{file}" for file in ("results.json", "RESULTS.md", "figures/*",
                                                        "ablation.json", "ABLATION.md")))
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -1,0 +1,33 @@
+import subprocess
+
+from e2etts.score.provenance import commit
+
+
+def test_results_that_the_program_writes_make_no_commit_dirty_and_all_else_does(tmp_path):
+    def git(*args):
+        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
+                              cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def write(name, text):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    results = ("egs/mini/results.json", "egs/mini/RESULTS.md", "egs/mini/ablation.json",
+               "egs/mini/ABLATION.md", "egs/mini/figures/wer.svg")
+    git("init", "-q")
+    for name in (*results, "egs/mini/conf/figures.yaml", "code.py"):
+        write(name, "before")
+    git("add", "-A")
+    git("commit", "-q", "-m", "all")
+    head = git("rev-parse", "HEAD").strip()
+    for name in (*results, "exp/log.txt"):
+        write(name, "after")
+    assert commit(tmp_path) == head
+    for name in ("egs/mini/conf/figures.yaml", "code.py"):
+        write(name, "after")
+        assert commit(tmp_path) == head + "+dirty"
+        write(name, "before")
+
+
+def test_without_git_the_commit_is_unknown(tmp_path):
+    assert commit(tmp_path) == "unknown"
