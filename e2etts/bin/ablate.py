@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     publish = partial(write_tables, plan, results, folder, shlex.join(words))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as by Ctrl-C
     with locked(store.root) as lock:
-        for name in results.outdated(plan):
+        for name in results.outdated(chosen):
             print(f"ablate: {name}: what is stored is of other settings or data: measured anew")
         session = Session(chosen, store, results, call=in_process_of_its_own(lock), publish=publish,
                           hours=args.hours, say=partial(print, flush=True))
