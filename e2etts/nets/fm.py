@@ -4,6 +4,7 @@ Legend: B batch, T tokens, F mel frames, M mel bands, P frames a patch, N = F / 
 Q size of q, X size of a voice.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -83,10 +84,11 @@ class FM(nn.Module):
 
     def losses(
         self, q: torch.Tensor, mel: torch.Tensor, mel_lens: torch.Tensor, voice: torch.Tensor,
-        style: torch.Tensor | None = None,
+        style: torch.Tensor | None = None, *, wanted: Collection[str] = ("fm", "coarse"),
     ) -> dict[str, torch.Tensor]:
         """{"fm": flow loss, "coarse": L1 of the coarse mel} of mel (B, F, M), normalised, given
-        q (B, T, Q), voice (B, X) and style (B,) ids, 0 or None for none."""
+        q (B, T, Q), voice (B, X) and style (B,) ids, 0 or None for none. What is not wanted is not
+        run: the flow is more than half of this net."""
         voice = self._in_style(voice, style)
         target = stack_frames(mel, self.config.patch_frames)
         lens = mel_lens // self.config.patch_frames
@@ -96,10 +98,12 @@ class FM(nn.Module):
         prompt_mask = length_mask(prompt_lens, target.shape[1])
         prompt = target * prompt_mask.unsqueeze(-1)
         condition, coarse = self._encode(q, voice, prompt, prompt_mask, lens)
-        keep = torch.rand(len(mel), device=mel.device) >= self.config.flow.drop
-        losses = {"fm": flow_loss(self.estimator, self.config.flow, target,
-                                  condition.dropped(keep), lens, ~prompt_mask)}
-        if coarse is not None:
+        losses = {}
+        if "fm" in wanted:
+            keep = torch.rand(len(mel), device=mel.device) >= self.config.flow.drop
+            losses["fm"] = flow_loss(self.estimator, self.config.flow, target,
+                                     condition.dropped(keep), lens, ~prompt_mask)
+        if coarse is not None and "coarse" in wanted:
             valid = length_mask(lens, target.shape[1]) & ~prompt_mask
             losses["coarse"] = masked_mean((coarse.float() - target).abs(), valid)
         return losses

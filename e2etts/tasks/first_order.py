@@ -92,7 +92,7 @@ class FirstOrderTask(Task):
         if on & set(READERS["fm"]):
             q = tokens.q if options.fm_grad == "inputs" else tokens.q.detach()
             terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, voice,
-                                      style)
+                                      style, wanted=on)
         if on & set(READERS["rm"]):
             q = tokens.q
             if self.training and options.rm_noise:

@@ -26,7 +26,8 @@ from e2etts.tasks.health import lm_metrics, sample_metrics
 from e2etts.train.task import Losses, Task
 
 RM_LOSSES = {"ctc", "attention", "speaker", "emotion"}
-LOSSES = {"ce", "kl", "advance", "fm", "coarse", "fm_q", "coarse_q"} | RM_LOSSES
+KEPT = {"fm_q", "coarse_q"}  # those of the FM on the recording's own q
+LOSSES = {"ce", "kl", "advance", "fm", "coarse"} | KEPT | RM_LOSSES
 MAX_PERIOD = 8  # tokens, of what counts as a repetition
 
 
@@ -106,7 +107,7 @@ class SecondOrderTask(Task):
         others = sorted(set(self.system.trainable) - {"lm", "fm"})
         if others:
             raise ValueError(f"trainable: {', '.join(others)}: the second order trains lm and fm")
-        if "fm" not in self.system.trainable and self.losses & {"fm_q", "coarse_q"}:
+        if "fm" not in self.system.trainable and self.losses & KEPT:
             raise ValueError("weights: fm_q and coarse_q teach the FM alone, and it is not among "
                              "the stage's trainable parts: set their weights to 0")
         if not self.free_running:
@@ -144,9 +145,10 @@ class SecondOrderTask(Task):
         targets = lm_targets(heard.index, heard.lens, system.lm.end)
         terms["ce"] = lm_loss(out.logits, targets)
         metrics = lm_metrics(out.logits, targets, system.lm.end) if self.observed else {}
-        if on & {"fm_q", "coarse_q"}:
+        if on & KEPT:
             kept = system.fm.losses(heard.q, system.normalise(batch.mel), batch.mel_lens,
-                                    heard.voice, heard.style)
+                                    heard.voice, heard.style,
+                                    wanted={name.removesuffix("_q") for name in on & KEPT})
             terms |= {f"{name}_q": loss for name, loss in kept.items()}
         said, seam = heard, ()
         if self.free_running:
@@ -222,7 +224,7 @@ class SecondOrderTask(Task):
         terms = {}
         if on & {"fm", "coarse"}:
             terms |= self.system.fm.losses(q_hat, self.system.normalise(batch.mel),
-                                           batch.mel_lens, said.voice, said.style)
+                                           batch.mel_lens, said.voice, said.style, wanted=on)
         if on & RM_LOSSES:
             terms |= self.system.rm.losses(q_hat, said.lens, said.text, said.text_lens,
                                            said.speaker, said.emotion)

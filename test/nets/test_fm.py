@@ -136,6 +136,18 @@ def test_flow_is_given_the_coarse_mel_as_a_fact():
     assert all(n.startswith("estimator") for n in unreached(net))
 
 
+def test_what_is_not_wanted_is_not_run():
+    net, batch = make(), given()
+    torch.manual_seed(0)
+    both = net.losses(**batch)
+    del net.estimator
+    torch.manual_seed(0)
+    alone = net.losses(**batch, wanted={"coarse"})
+    assert set(alone) == {"coarse"} and torch.equal(alone["coarse"], both["coarse"])
+    with pytest.raises(AttributeError, match="estimator"):
+        net.losses(**batch, wanted={"fm"})
+
+
 @pytest.mark.parametrize(("patch", "coarse"), KINDS)
 def test_gradient_reaches_q_and_voice(patch, coarse):
     net, batch = make(patch, coarse, prompt_share=1.0, prompt_max=0.9), given()

@@ -118,7 +118,8 @@ def test_an_lm_with_a_table_of_its_own_reads_it_and_teaches_it():
 def test_noise_is_for_the_rm_in_training_only(monkeypatch):
     task, batch, seen = make(options={"rm_noise": 0.5}), make_batch(), {}
     for name, part in (("rm", task.system.rm), ("fm", task.system.fm)):
-        monkeypatch.setattr(part, "losses", lambda q, *a, name=name: seen.update({name: q}) or {})
+        monkeypatch.setattr(part, "losses",
+                            lambda q, *a, name=name, **k: seen.update({name: q}) or {})
     task(batch)
     noise, q = (seen["rm"] - seen["fm"]).detach(), seen["fm"].detach()
     assert float(noise.std() / q.std()) == pytest.approx(0.5, rel=0.1)
@@ -130,12 +131,12 @@ def test_noise_is_for_the_rm_in_training_only(monkeypatch):
 
 def test_what_is_muted_is_not_run_in_training_and_always_in_evaluation():
     task, batch = make(), make_batch()
-    del task.system.lm.head
-    task.muted = frozenset({"lm", "advance", "ctc"})
+    del task.system.lm.head, task.system.fm.estimator
+    task.muted = frozenset({"lm", "advance", "fm", "ctc"})
     assert set(task(batch).terms) == ALL - task.muted
     with pytest.raises(AttributeError, match="head"):
         task.eval()(batch)
-    task.muted = frozenset({"lm"})
+    task.muted = frozenset({"lm", "fm"})
     with pytest.raises(AttributeError, match="head"):  # "advance" needs the LM too
         task.train()(batch)
 
