@@ -21,6 +21,7 @@ from e2etts.bin.main import add_overrides
 from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
 from e2etts.recipe import load_recipe
+from e2etts.train.memory import keep_freed_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     floors = dict(map(_floor, args.floor))
     recipes = {Path(c).stem: load_recipe(c, args.overrides)
                for c in (args.config, args.larger) if c}
+    keep_freed_memory()  # as training does
     results = measure(recipes, args.rounds, set(args.part or PARTS), args.pair,
                       lambda text: print(f"bench: {text}", file=sys.stderr))
     if args.out:

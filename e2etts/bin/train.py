@@ -22,6 +22,7 @@ from e2etts.tasks.build import build_task, model_config, system_sizes
 from e2etts.train.checkpoint import load_checkpoint, require_same
 from e2etts.train.grow import check_extends, grown
 from e2etts.train.loop import Trainer
+from e2etts.train.memory import keep_freed_memory
 from e2etts.train.pretrained import start_from_published
 
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
     root = experiment_folder(args)
+    keep_freed_memory()
     train_stage(recipe, args.stage, root)
 
 

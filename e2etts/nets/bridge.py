@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+TINY = 1e-30  # of what is drawn from (0, 1): its logarithm is finite
+
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeConfig:
@@ -57,9 +59,11 @@ def bridge(
     codebook: (V, Q). picked: (...,) codes that have been sampled already: the noise is drawn as it
     is where it picks these. Returns (..., Q).
     """
-    score = restrict(logits.float(), config).log_softmax(-1)
+    score = restrict(logits.float(), config)
     if config.noise:
-        score = score + gumbel_noise(score.detach(), picked)
+        # Only noise that knows what it picks asks for the normalised scores.
+        log_p = score if picked is None else score.log_softmax(-1)
+        score = score + gumbel_noise(log_p.detach(), picked)
     soft = (score / config.temperature_at(progress)).softmax(-1)
     if not config.hard:
         return soft.to(codebook.dtype) @ codebook
@@ -73,7 +77,8 @@ def bridge(
 def gumbel_noise(log_p: torch.Tensor, picked: torch.Tensor | None = None) -> torch.Tensor:
     """Standard Gumbel noise for log-probabilities (..., V); given that log_p + noise is greatest at
     ``picked`` (...,), where there is one (arXiv 2010.04838)."""
-    wait = torch.empty_like(log_p).exponential_().log()
+    # As -log of uniform numbers: on CPU exponential_ is several times slower, and in one thread.
+    wait = torch.empty_like(log_p).uniform_(TINY, 1).log_().neg_().log_()
     if picked is None:
         return -wait
     # exp(-score) are arrival times with rates p: the picked comes first, at a rate of 1, and the

@@ -9,7 +9,7 @@ def onehot_formula(logits, codebook, config, seed):
     torch.manual_seed(seed)
     score = logits.log_softmax(-1)
     if config.noise:
-        score = score - torch.empty_like(score).exponential_().log()
+        score = score + gumbel_noise(score)
     soft = (score / config.temperature).softmax(-1)
     hard = torch.nn.functional.one_hot(score.argmax(-1), logits.shape[-1]).to(soft)
     return (hard + soft - soft.detach()) @ codebook
