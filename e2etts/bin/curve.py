@@ -27,13 +27,15 @@ from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.score.provenance import read_json
 from e2etts.score.results import score_experiment
 
+HEARD = {"lm", "fm"}  # what they learn is heard in speech from text
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
                         help="last stage of the run (default: %(default)s)")
     parser.add_argument("--stage", metavar="NAMES",
                         help="stages whose checkpoints speak, with commas (default: those that "
-                             "train the LM)")
+                             "train LM or FM)")
     add_recipe_arguments(parser)
 
 
@@ -63,7 +65,7 @@ def checkpoints(recipe: RecipeConfig, root: Path, last: str,
         summary = read_json(folder / "summary.json")
         if summary is None:
             raise UserError(f"{folder}/summary.json: absent: train stage '{name}' to its end first")
-        if name in only if only else "lm" in stage.trainable:
+        if name in only if only else HEARD & set(stage.trainable):
             kept = sorted(folder.glob("kept/*/meta.json"), key=lambda p: int(p.parent.name))
             found += [(before + json.loads(p.read_text())["seconds"], p.parent) for p in kept]
             found.append((before + summary["seconds"], folder / "best"))
