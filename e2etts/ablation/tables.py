@@ -94,6 +94,8 @@ def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) ->
     if pairs[1:]:
         lines += [f"Every other comparison, text-to-speech {every}:", "",
                   *_speech_differences(pairs[1:], runs, wanted, spoken("tts", sets)), ""]
+    lines += [f"Every run by its seed, text-to-speech {every}, WER, % (DNSMOS):", "",
+              *_each_run(plan, runs, spoken("tts", sets)), ""]
     lines += ["## 3 Copy synthesis", "",
               f"Tokens of the recordings of {', '.join(f'`{s}`' for s in tests)} through FM and "
               "vocoder:", "", *_speech(runs, wanted, spoken("copy", tests), None), "",
@@ -219,6 +221,19 @@ def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: 
                         take: Take) -> list[str]:
     return table(_speech_head("difference"),
                  _difference_rows(pairs, runs, wanted, _spoken_cells(take)[1]))
+
+
+def _each_run(plan: Plan, runs: Runs, take: Take) -> list[str]:
+    """What intervals over so few seeds are made of."""
+    def shown(record: Record, metric: str) -> str:
+        e = cell([record], take, METRICS[metric])
+        return ABSENT if e is None else SHOWN[metric][1](e.value)
+
+    rows = []
+    for name, some in runs.items():
+        by_seed = {r["seed"]: f"{shown(r, 'wer')} ({shown(r, 'dnsmos')})" for r in some}
+        rows.append([name, *(by_seed.get(seed, ABSENT) for seed in plan.config.seeds)])
+    return table(["system", *(f"seed {seed}" for seed in plan.config.seeds)], rows)
 
 
 def _recognition(plan: Plan, runs: Runs, tests: tuple[str, ...]) -> list[str]:

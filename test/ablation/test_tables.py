@@ -57,6 +57,7 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     assert difference[2].startswith("-10.0 [") and "p = " in difference[2]
     assert row(page, "# Abl", "text-to-speech WER, stage3 - cascade, points")[1] == difference[2]
     assert row(page, "## 2", "stage3 - stage2")[2].startswith("-5.0 [")
+    assert row(page, "Every run", "stage2")[1:] == ["10.0 (3.50)", "15.0 (3.50)"]
     assert row(page, "## 3", "stage2")[2].startswith("12.5 [")
     assert row(page, "## 4", "stage2")[1:] == ["2", "10.0", "100.0"]
     assert row(page, "## 4", "stage3 - stage2")[1:] == ["2", "equal", "equal"]
@@ -108,6 +109,8 @@ def test_tables_of_a_part_of_the_runs(measured):
     for heading in ("## 1", "## 2", "## 3"):
         assert row(page, heading, "cascade")[1:] == ["not run"] + ["–"] * 4
     assert row(page, "## 2", "stage3 - cascade")[1:] == ["none in common"] + ["–"] * 4
+    assert row(page, "Every run", "cascade")[1:] == ["–", "–"]
+    assert row(page, "Every run", "stage3")[2] == "–"
     assert row(page, "## 4", "cascade")[1:] == ["not run", "–", "–"]
     assert row(page, "## 5", "cascade")[1] == "not run"
     assert [row(page, "## 1", s)[1] for s in ("stage2", "stage3")] == ["2", "1 of 2"]
