@@ -10,7 +10,10 @@ from made_corpus import make_set
 from made_up import ToyMeter
 
 from e2etts.bin import ablate
+from e2etts.bin.curve import checkpoints
 from e2etts.bin.main import main
+from e2etts.data.datadir import write_text
+from e2etts.recipe import recipe_from
 from e2etts.score import recognition
 
 pytest.importorskip("whisper_normalizer")
@@ -110,6 +113,25 @@ def test_curve_has_a_point_for_every_kept_checkpoint_and_stage(recipe, monkeypat
                  "ablation/runs/stage3-seed3"]
     assert main([*arguments, "--stage", "joint"]) == 2
     assert "keep_every" in capsys.readouterr().err
+
+
+def test_curve_takes_stages_that_train_lm_or_fm(tmp_path):
+    alone = {name: {"task": "first_order", "init": init, "trainable": [name],
+                    "weights": {loss: 1.0}, "train": TRAIN}
+             for name, init, loss in (("fm", "tokenizer", "fm"), ("rm", "fm", "ctc"))}
+    stages = {**RECIPE["stages"], **alone, "joint": {**RECIPE["stages"]["joint"], "init": "rm"}}
+    recipe = recipe_from({**RECIPE, "stages": stages}, {})
+    for name in ("tokenizer", "fm", "rm", "joint"):
+        for step in ("1", "2"):
+            write_text(tmp_path / name / "kept" / step / "meta.json", f'{{"seconds": {step}}}')
+        write_text(tmp_path / name / "summary.json", '{"seconds": 10}')
+    found = [(seconds, str(path.relative_to(tmp_path)))
+             for seconds, path in checkpoints(recipe, tmp_path, "joint")]
+    assert [f for f in found if not f[1].startswith("tokenizer")] == [
+        (11, "fm/kept/1"), (12, "fm/kept/2"), (20, "fm/best"),
+        (31, "joint/kept/1"), (32, "joint/kept/2"), (40, "joint/best")]
+    assert [path for _, path in checkpoints(recipe, tmp_path, "joint", ["rm"])] == [
+        tmp_path / "rm" / "kept" / "1", tmp_path / "rm" / "kept" / "2", tmp_path / "rm" / "best"]
 
 
 def test_the_shell_front_asks_for_what_it_needs(tmp_path):
