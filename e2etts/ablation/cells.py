@@ -1,5 +1,6 @@
 """From records of runs to numbers with intervals, and to differences with p-values."""
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,12 @@ def records(plan: Plan, results: Results) -> dict[str, list[Record]]:
         if record is not None:
             out[run.system].append(record)
     return out
+
+
+def training_seconds(runs: list[Record]) -> float | None:
+    """A system's median over its runs, None without any: budgets are audio, and time besides that
+    is of a machine that did other work or was halted spoils a mean."""
+    return statistics.median(r["train_seconds"] for r in runs) if runs else None
 
 
 def spoken(kind: str, sets: tuple[str, ...]) -> Take:

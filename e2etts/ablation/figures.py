@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2etts.ablation.cells import METRICS, Record, cell, records, spoken
+from e2etts.ablation.cells import METRICS, Record, cell, records, spoken, training_seconds
 from e2etts.ablation.plan import Plan, Run
 from e2etts.ablation.record import Results
 from e2etts.score.compare import Estimate
@@ -74,20 +74,20 @@ def _half_widths(e: Estimate) -> list[list[float]] | None:
 
 def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...],
                       wanted: int) -> Figure:
-    """One mark a system, with its interval, and a small one for each run."""
-    figure, axes = _axes(6.4, "seconds of training", "text-to-speech WER, %")
+    """One mark a system, with its interval, and a small one for each run, at their median time."""
+    figure, axes = _axes(6.4, "seconds of training (median of seeds)", "text-to-speech WER, %")
     highest = 0.0
     for number, (name, some) in enumerate(runs.items()):
         color, e = f"C{number}", cell(some, spoken("tts", sets), METRICS["wer"])
         if e is None:
             continue
-        axes.errorbar([np.mean([r["train_seconds"] for r in some])], [100 * e.value],
-                      yerr=_half_widths(e), fmt="o", color=color, capsize=3,
-                      label=_name(name, some, wanted))
+        seconds = training_seconds(some)
+        axes.errorbar([seconds], [100 * e.value], yerr=_half_widths(e), fmt="o",
+                      color=color, capsize=3, label=_name(name, some, wanted))
         for record in some:
             one = 100 * cell([record], spoken("tts", sets), METRICS["wer"]).value
             highest = max(highest, one)
-            axes.plot(record["train_seconds"], one, ".", color=color, alpha=0.5)
+            axes.plot(seconds, one, ".", color=color, alpha=0.5)
     _frame(axes, runs, highest)
     axes.legend(fontsize="small", **_BESIDE)
     return figure

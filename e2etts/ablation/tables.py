@@ -18,6 +18,7 @@ from e2etts.ablation.cells import (
     spoken,
     token_cell,
     token_difference,
+    training_seconds,
     unscored,
 )
 from e2etts.ablation.plan import Plan, exposure
@@ -153,14 +154,14 @@ def _systems(plan: Plan, runs: Runs) -> list[str]:
     rows, spent = [], []
     for name, spec in plan.config.systems.items():
         recipe, some = next(r.recipe for r in plan.runs if r.system == name), runs[name]
-        mean = sum(r["train_seconds"] for r in some) / len(some) if some else None
-        rows.append([f"`{name}`", spec.about, _seeds(some, len(plan.config.seeds)), clock(mean)])
+        rows.append([f"`{name}`", spec.about, _seeds(some, len(plan.config.seeds)),
+                     clock(training_seconds(some))])
         used = {u["stage"]: u["audio_seconds"] for r in some for u in r["units"]}
         seconds, sizes = exposure(recipe, spec.speaks, used), some[0]["parameters"] if some else {}
         spent.append([f"`{name}`", *(", ".join([
             f"{seconds[p] / 3600:.2f} h" if seconds[p] < math.inf else "? h",
             *([f"{sizes[p] / 1e6:.2f} M"] if p in sizes else [])]) for p in PARTS)])
-    return ["## Systems", "", "Training: mean time of all stages but the vocoder, which all "
+    return ["## Systems", "", "Training: median time of all stages but the vocoder, which all "
             "systems share.", "", *table(["system", "what", "seeds", "training"], rows, left=2), "",
             "Hours of audio that each part is trained on, and its parameters:", "",
             *table(["system", *PARTS], spent)]

@@ -4,7 +4,15 @@ import pytest
 from made_experiment import Stand, make_folder, make_plan
 
 from e2etts.ablation import figures
-from e2etts.ablation.cells import METRICS, cell, counts, difference, records, spoken
+from e2etts.ablation.cells import (
+    METRICS,
+    cell,
+    counts,
+    difference,
+    records,
+    spoken,
+    training_seconds,
+)
 from e2etts.ablation.figures import curve, draw
 from e2etts.ablation.plan import load_plan
 from e2etts.ablation.record import Results
@@ -203,6 +211,16 @@ def test_figures_of_a_part_of_the_runs_say_what_is_absent(measured):
         assert "one seed" in axes.get_title()
     assert times.get_legend_handles_labels()[1] == names[1:]
     assert usage.get_legend_handles_labels()[1] == ["stage2, stage3", "even use"]
+
+
+def test_a_run_whose_machine_was_halted_does_not_move_the_time_of_its_system(measured):
+    plan, results = measured
+    runs = records(plan, results)
+    runs["cascade"] = [runs["cascade"][0] | {"train_seconds": s} for s in (100.0, 9000.0, 104.0)]
+    assert training_seconds(runs["cascade"]) == 104.0 and training_seconds([]) is None
+    axes = figures._wer_against_time(runs, ("test_en",), 3).axes[0]
+    at = {x for line in axes.get_lines() for x in line.get_xdata()}
+    assert 104.0 in at and max(at) < 9000
 
 
 def test_a_line_of_token_usage_is_the_mean_over_all_seeds_of_its_tokenizer(measured):
