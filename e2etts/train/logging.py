@@ -75,10 +75,11 @@ class RunLog:
         part.rename(path)
         self.file = path.open("a")
         self.board = SummaryWriter(str(folder / "tb"), purge_step=step + 1 if step else None)
-        # A log file is not flooded with redrawn bars.
+        # A log file is not flooded with redrawn bars. miniters: tqdm would else wait for another
+        # step as large as the first, which in a resumed run is all that was done before.
         every = 0.5 if sys.stderr.isatty() else 30.0
         self.title = title
-        self.bar = tqdm(total=1.0, desc=title, mininterval=every, dynamic_ncols=True,
+        self.bar = tqdm(total=1.0, desc=title, mininterval=every, miniters=0, dynamic_ncols=True,
                         bar_format="{percentage:3.0f}%|{bar:20}| {desc}")
 
     def write(self, step: int, seconds: float, split: str, values: dict[str, float],

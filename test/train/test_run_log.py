@@ -34,6 +34,16 @@ def test_records_after_the_resumed_step_and_half_lines_are_dropped(tmp_path):
                           "utts": ["a"]}
 
 
+def test_progress_of_a_resumed_run_is_shown_from_its_first_steps_on(tmp_path, capsys):
+    log = RunLog(tmp_path, "stage", step=80)
+    log.bar.mininterval = 0.0
+    for step in (81, 82, 83):
+        log.show(step / 100, step, {"loss": 1.0}, 20.0, 61.0)
+    log.close()
+    drawn = capsys.readouterr().err
+    assert all(f"step {step} " in drawn for step in (81, 82, 83))
+
+
 def test_silent_process_writes_nothing(tmp_path):
     log = RunLog(None, "stage")
     log.write(1, 0.0, "train", {"loss": 1.0})
