@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from e2etts.ablation.cells import METRICS, Record, cell, records, spoken, training_seconds
 from e2etts.ablation.plan import Plan, Run
@@ -145,16 +146,28 @@ def _tokenizer(run: Run) -> tuple[str, str]:
 
 
 def curve(rows: list[dict], path: Path) -> None:
-    """WER against minutes of training, a line for each set; rows as of ``e2etts curve``."""
+    """WER, on a log scale, against minutes of training: a line for each set, and where a stage
+    ends; rows as of ``e2etts curve``."""
     figure, axes = _axes(6.4, "minutes of training", "WER, %")
+    values = []
     for system, style in (("tts", "o-"), ("copy", "s--")):
         for number, name in enumerate(dict.fromkeys(s for r in rows for s in r[system])):
             points = [(r["seconds"] / 60, r[system][name]) for r in rows if name in r[system]]
-            values = np.array([c["wer"] for _, c in points])
+            wer = np.array([c["wer"] for _, c in points])
             ends = np.array([c["wer_ci"] for _, c in points]).T
-            axes.errorbar([x for x, _ in points], 100 * values,
-                          yerr=100 * np.abs(ends - values), fmt=style, color=f"C{number}",
-                          markersize=3, capsize=2, label=f"{system} {name}")
-    axes.set_ylim(0, min(axes.get_ylim()[1], 110))
-    axes.legend(fontsize="small")
+            axes.errorbar([x for x, _ in points], 100 * wer, yerr=100 * np.abs(ends - wer),
+                          fmt=style, color=f"C{number}", markersize=3, capsize=2,
+                          label=f"{system} {name}")
+            values += [*wer]
+    # Without a log scale the speech before the LM has learned leaves no room for what comes after.
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(max(1.0, 60 * min(values)), max(120.0, 120 * max(values)))
+    ticks = FixedLocator([1, 2, 5, 10, 20, 50, 100, 200, 500])
+    axes.yaxis.set(major_locator=ticks, major_formatter=ScalarFormatter(),
+                   minor_locator=NullLocator())
+    for stage, seconds in {r["checkpoint"].split("/")[0]: r["seconds"] for r in rows}.items():
+        axes.axvline(seconds / 60, color="grey", linewidth=0.8, linestyle=":")
+        axes.annotate(stage, (seconds / 60, 1.0), (-2, 2), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", ha="right", fontsize="small", color="grey")
+    axes.legend(fontsize="small", **_BESIDE)
     _save(figure, path)

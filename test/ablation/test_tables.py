@@ -182,11 +182,18 @@ def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
     assert [p.read_bytes() for p in draw(plan, results, tmp_path)] == before
     page = markdown(plan, results, "e2etts ablate", paths)
     assert "![wer by system](figures/wer_by_system.svg)" in page
-    point = {"test_en": {"wer": 0.5, "wer_ci": [0.4, 0.7]}}
-    curve([{"seconds": s, "copy": point, "tts": point} for s in (60, 90)], tmp_path / "c.svg")
-    assert "<svg" in (tmp_path / "c.svg").read_text()
     results.runs.clear()
     assert draw(plan, results, tmp_path) == []
+
+
+def test_the_curve_names_the_stages_and_can_hold_a_rate_of_nothing(tmp_path):
+    rows = [{"seconds": seconds, "checkpoint": f"{stage}/best", "copy": {},
+             "tts": {"test_en": {"wer": wer, "wer_ci": [wer, wer + 0.1]}}}
+            for seconds, stage, wer in ((60, "tokenizer", 1.2), (90, "lm", 0.05), (120, "fm", 0.0))]
+    curve(rows, tmp_path / "c.svg")
+    drawing = (tmp_path / "c.svg").read_text()
+    assert all(f"<!-- {word} -->" in drawing for word in ("tokenizer", "lm", "fm", "100", "2"))
+    assert "nan" not in drawing
 
 
 def drawn(plan, results):
