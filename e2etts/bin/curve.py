@@ -1,7 +1,8 @@
 """Word error rate against training time: speak and score every checkpoint kept along a run.
 
 Keep checkpoints by stages.<stage>.train.keep_every (in steps). Time is that of the stage so far
-and of all stages before it. Writes exp/TAG/curve.json and curve.svg; a point is measured once.
+and of all stages before it; the end of a stage is the weights that it hands on, those of its lowest
+dev loss. Writes exp/TAG/curve.json and curve.svg; a point is measured once.
 
 examples:
   e2etts curve --config conf/long.yaml
