@@ -158,7 +158,7 @@ def curve(rows: list[dict], path: Path) -> None:
             axes.errorbar([x for x, _ in points], 100 * wer, yerr=100 * np.abs(ends - wer),
                           fmt=style, color=f"C{number}", markersize=3, capsize=2,
                           label=f"{system} {name}")
-            values += [*wer]
+            values.extend(wer)
     # Without a log scale the speech before the LM has learned leaves no room for what comes after.
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylim(max(1.0, 60 * min(values)), max(120.0, 120 * max(values)))

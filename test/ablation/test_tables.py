@@ -187,13 +187,16 @@ def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
 
 
 def test_the_curve_names_the_stages_and_can_hold_a_rate_of_nothing(tmp_path):
-    rows = [{"seconds": seconds, "checkpoint": f"{stage}/best", "copy": {},
-             "tts": {"test_en": {"wer": wer, "wer_ci": [wer, wer + 0.1]}}}
-            for seconds, stage, wer in ((60, "tokenizer", 1.2), (90, "lm", 0.05), (120, "fm", 0.0))]
+    rows = []
+    for seconds, stage, wer in ((60, "tokenizer", 1.2), (90, "lm", 0.05), (120, "fm", 0.0)):
+        point = {"test_en": {"wer": wer, "wer_ci": [wer, wer + 0.1]}}
+        rows.append({"seconds": seconds, "checkpoint": f"{stage}/best", "copy": point,
+                     "tts": point})
     curve(rows, tmp_path / "c.svg")
     drawing = (tmp_path / "c.svg").read_text()
-    assert all(f"<!-- {word} -->" in drawing for word in ("tokenizer", "lm", "fm", "100", "2"))
-    assert "nan" not in drawing
+    assert "<svg" in drawing and "nan" not in drawing
+    for word in ("tokenizer", "lm", "fm", "100", "2", "tts test_en", "copy test_en"):
+        assert f"<!-- {word} -->" in drawing, word
 
 
 def drawn(plan, results):
