@@ -12,8 +12,9 @@ import json
 import sys
 
 from e2etts.bin.main import tool
-from e2etts.data.datadir import DataDir, write_text
+from e2etts.data.datadir import DataDir
 from e2etts.data.summary import summarise, summary_text
+from e2etts.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from e2etts.ablation.plan import Plan, Run, chain
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
-from e2etts.score import provenance
+from e2etts.files import read_json, write_text
 
 FORMAT = 1
 KINDS = ("copy", "tts")
@@ -23,7 +22,7 @@ class Results:
         self.facts: dict[str, Any] = {}
         if not path.exists():
             return
-        stored = provenance.read_json(path)
+        stored = read_json(path)
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
             raise UserError(f"{path}: not results of an experiment: move it away")
         self.runs, self.facts = stored["runs"], stored["facts"]
@@ -54,10 +53,10 @@ class Results:
 
 def read_record(run: Run, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(record, facts) of a run whose ``folder`` has been trained, spoken, probed and scored."""
-    results = provenance.read_json(folder / "results.json")
-    probe = provenance.read_json(folder / run.speaks / "probe.json")
+    results = read_json(folder / "results.json")
+    probe = read_json(folder / run.speaks / "probe.json")
     scores = _columns(folder / "scores.jsonl")
-    summaries = {u.stage: provenance.read_json(folder / u.stage / "summary.json")
+    summaries = {u.stage: read_json(folder / u.stage / "summary.json")
                  for u in run.units}
     units = [{"stage": u.stage, "key": u.key, **{k: summaries[u.stage][k] for k in (
         "seconds", "audio_seconds", "steps", "skipped_steps")}, "events": [

@@ -15,9 +15,9 @@ import yaml
 
 from e2etts.ablation.plan import Plan, Run, Unit
 from e2etts.ablation.record import Results, read_record
-from e2etts.data.datadir import write_text
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.recipe import resolved
 from e2etts.tasks.build import build_task
 

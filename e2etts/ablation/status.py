@@ -7,7 +7,7 @@ from statistics import mean
 from e2etts.ablation.plan import Plan, Unit
 from e2etts.ablation.record import Results
 from e2etts.ablation.run import Store
-from e2etts.score.provenance import read_json
+from e2etts.files import read_json
 from e2etts.score.tables import clock
 
 

@@ -9,8 +9,8 @@ from e2etts.bench.steps import Case, counted_work, stage_step
 from e2etts.bench.synthesis import synthesis_speed
 from e2etts.bench.timing import in_turns
 from e2etts.errors import UserError
+from e2etts.provenance import commit, hardware
 from e2etts.recipe import RecipeConfig
-from e2etts.score.provenance import commit, hardware
 
 Say = Callable[[str], None]
 STEPS = ("tokenizer", "lm", "fm", "rm", "joint")

@@ -31,8 +31,8 @@ from e2etts.ablation.run import (
 from e2etts.ablation.status import status
 from e2etts.ablation.tables import markdown
 from e2etts.bin.main import add_overrides
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from e2etts.bench.run import PARTS, measure, table
 from e2etts.bin.main import add_overrides
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.recipe import load_recipe
 from e2etts.train.memory import keep_freed_memory
 

@@ -17,8 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.score.compare import Estimate, Rows, common, estimate, metrics_of, read_rows
 
 

@@ -21,11 +21,10 @@ from e2etts.ablation.plan import chain
 from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.bin.synthesize import Job
 from e2etts.config import fingerprint, to_dict
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import read_json, write_text
 from e2etts.infer.pipeline import Synthesizer
 from e2etts.recipe import RecipeConfig, load_recipe
-from e2etts.score.provenance import read_json
 from e2etts.score.results import score_experiment
 
 HEARD = {"lm", "fm"}  # what they learn is heard in speech from text

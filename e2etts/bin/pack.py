@@ -11,7 +11,6 @@ model.safetensors and meta.json), results.json, README.md and SHA256SUMS, which
 
 import argparse
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -20,8 +19,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from e2etts.bin.main import add_recipe_arguments, experiment_folder
-from e2etts.data.folders import replaced_folder
 from e2etts.errors import UserError
+from e2etts.files import file_sha256, replaced_folder
 
 SUMS = "SHA256SUMS"
 CHUNK_BYTES = 1 << 20
@@ -124,15 +123,6 @@ save_wav("speech.wav", speech.wav, rate_hz)
 The voices are those of the training data. Do not use the system to imitate a person without
 their consent, and say of its speech that it is synthetic.
 """
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def write_sums(folder: Path) -> None:

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.batch import Batch
-from e2etts.data.datadir import write_text
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches
+from e2etts.files import write_text
 from e2etts.infer.pipeline import load_system
 from e2etts.nets.system import PARTS, System
 from e2etts.nets.tokenizer import Tokens

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.config import build, parse_overrides
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.recipe import load_recipe
 from e2etts.score.config import ScoreConfig
 from e2etts.score.gather import read_results

@@ -29,8 +29,8 @@ from typing import Any
 
 from e2etts.bin.main import add_recipe_arguments
 from e2etts.config import build, merge, parse_overrides, read_yaml
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.recipe import load_recipe
 from e2etts.score.config import METRICS, ScoreConfig
 from e2etts.score.lists import read_folder

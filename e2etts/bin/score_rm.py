@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.batch import Batch
-from e2etts.data.datadir import write_text
 from e2etts.data.dataset import DataConfig, MelDataset
 from e2etts.data.loader import dev_batches
 from e2etts.data.noise import NoiseConfig
 from e2etts.data.vocab import Vocab
+from e2etts.files import write_text
 from e2etts.nets.system import System
 from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.score.reward import Heard, heard_errors, summarise_rm

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from e2etts.audio import load_wav, load_wav_as, save_wav
 from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
-from e2etts.data.datadir import read_table, write_text
+from e2etts.data.datadir import read_table
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.infer.pipeline import Speech, Synthesizer
 from e2etts.infer.voices import Voices
 from e2etts.recipe import RecipeConfig, load_recipe

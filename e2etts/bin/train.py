@@ -13,10 +13,10 @@ import yaml
 
 from e2etts.bin.main import add_recipe_arguments, experiment_folder
 from e2etts.config import to_dict
-from e2etts.data.datadir import write_text
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.vocab import Vocab
+from e2etts.files import write_text
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import build_task, model_config, system_sizes
 from e2etts.train.checkpoint import load_checkpoint, require_same

@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from e2etts.audio import AudioConfig
 from e2etts.config import build, merge, parse_overrides, read_yaml
-from e2etts.data.datadir import DataDir, Source, write_text
+from e2etts.data.datadir import DataDir, Source
 from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
 from e2etts.data.recordings import header, read_mono, write_wav
-from e2etts.data.sampler import mix
 from e2etts.data.sizes import Published, Size, compare
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+from e2etts.files import write_text
+from e2etts.seeds import mix
 
 _RMS_SECONDS = 0.02
 

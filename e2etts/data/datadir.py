@@ -1,7 +1,6 @@
 """Kaldi-style data directories: files of ``id value`` lines, UTF-8, sorted by id."""
 
 import codecs
-import contextlib
 import math
 import sys
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from e2etts.errors import UserError
+from e2etts.files import write_text
 
 
 def read_table(path: str | Path) -> dict[str, str]:
@@ -64,25 +64,6 @@ def write_table(path: str | Path, table: dict[str, str]) -> None:
         if not value.strip() or "\n" in value or "\r" in value:
             raise UserError(f"{path}: value of '{utt}' is empty or holds a line break")
     write_text(path, "".join(f"{utt} {table[utt].strip()}\n" for utt in sorted(table)))
-
-
-def write_text(path: str | Path, content: str) -> None:
-    """Write UTF-8 text under a temporary name and rename. Raises UserError (disk full, ...)."""
-    write_bytes(path, content.encode("utf-8"))
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Like ``write_text``, for bytes."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UserError(f"{path}: cannot write: {e.strerror}") from e
 
 
 # File -> field of DataDir.

@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
 from e2etts.data.datadir import is_command, read_table
 from e2etts.data.noise import Noise, NoiseConfig
-from e2etts.data.sampler import Element, Plan, mix, speaker_repeats
+from e2etts.data.sampler import Element, Plan, speaker_repeats
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
+from e2etts.seeds import mix
 
 MEL_PADDING = math.log(LOG_FLOOR)
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from e2etts.data.datadir import write_bytes
 from e2etts.errors import UserError
+from e2etts.files import write_bytes
 
 _BLOCK_BYTES = 1 << 20
 _ATTEMPTS, _TIMEOUT_SECONDS = 3, 60.0

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from e2etts.audio import AudioConfig, load_wav, log_mel
 from e2etts.config import fingerprint, to_dict
-from e2etts.data.datadir import DataDir, Source, read_table, write_table, write_text
-from e2etts.data.folders import replaced_folder
+from e2etts.data.datadir import DataDir, Source, read_table, write_table
 from e2etts.data.recordings import cut
 from e2etts.data.texts import spoken_texts
 from e2etts.data.vocab import Vocab
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+from e2etts.files import files_sha256, replaced_folder, write_text
 from e2etts.text import TextConfig, TextTokenizer
 
 FORMAT = 1
@@ -93,10 +93,10 @@ class _Builder:
         path = self.dump / "text.model"
         before = ""
         if self.extends:
-            before = _hash_of([self.extends / "text.model", self.extends / "vocab.json"])
+            before = files_sha256([self.extends / "text.model", self.extends / "vocab.json"])
         one = self._load(name, before, need_wav=True)
         if (self._up_to_date(one) and path.is_file()
-                and self._stamp(name)["text_model"] == _hash_of([path])):
+                and self._stamp(name)["text_model"] == files_sha256([path])):
             return TextTokenizer.load(path)
         with replaced_folder(self.dump / name) as part:
             with one.timed("text"):
@@ -111,12 +111,12 @@ class _Builder:
             with one.timed("tables"):
                 self._tables(one, part, model)
             mean, std = _mean_std(one)
-            self._finish(one, part, mel_mean=mean, mel_std=std, text_model=_hash_of([path]))
+            self._finish(one, part, mel_mean=mean, mel_std=std, text_model=files_sha256([path]))
         return model
 
     def other_set(self, name: str, model: TextTokenizer) -> None:
         """Makes a set that is read with the train set's text model."""
-        one = self._load(name, _hash_of([self.dump / "text.model"]), need_wav=False)
+        one = self._load(name, files_sha256([self.dump / "text.model"]), need_wav=False)
         if self._up_to_date(one):
             return
         model.unknown.clear()
@@ -165,7 +165,7 @@ class _Builder:
         files = sorted(p for p in (self.data / name).iterdir() if p.is_file())
         return _Set(name, data, fingerprint({
             "format": FORMAT, "audio": to_dict(self.audio), "text": to_dict(self.text),
-            "text_model": text_model, "files": _hash_of(files), "wavs": wavs.hexdigest()}))
+            "text_model": text_model, "files": files_sha256(files), "wavs": wavs.hexdigest()}))
 
     def _stamp(self, name: str) -> dict[str, Any]:
         try:
@@ -263,10 +263,3 @@ def _mean_std(one: _Set) -> tuple[float, float]:
     mean = total / count
     return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-8)))
 
-
-def _hash_of(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

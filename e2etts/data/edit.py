@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from e2etts.data.datadir import TABLES, DataDir, write_text
+from e2etts.data.datadir import TABLES, DataDir
 from e2etts.errors import UserError
+from e2etts.files import write_text
 
 LeftOut = dict[str, str]  # utterance -> "kind" or "kind: particulars"
 

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 
 from e2etts.data.batch import Batch
 from e2etts.data.dataset import MEL_PADDING, Item, MelDataset
-from e2etts.data.sampler import BatchSampler, Cursor, Element, mix
+from e2etts.data.sampler import BatchSampler, Cursor, Element
 from e2etts.errors import UserError
+from e2etts.seeds import mix
 
 
 def collate(items: list[Item]) -> Batch:

@@ -10,9 +10,10 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from e2etts.data.datadir import DataDir, Source, write_bytes
+from e2etts.data.datadir import DataDir, Source
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+from e2etts.files import write_bytes
 
 # Segment times are rounded: Kaldi's extract-segments lets an end lie this far behind the audio.
 _OVERSHOOT_SECONDS = 0.5

@@ -1,7 +1,6 @@
 """Which utterances make up which batch: planned by (seed, epoch) alone, so runs can resume."""
 
 import fnmatch
-import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,11 @@ from functools import lru_cache
 import numpy as np
 
 from e2etts.errors import UserError
+from e2etts.seeds import mix
 
 _LENGTH_JITTER = 0.03
 
 Cursor = tuple[int, int]  # (epoch, batches of it already used)
-
-
-def mix(*parts: Hashable) -> int:
-    """A seed in [0, 2**63) from numbers and strings; the same on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2etts.errors import UserError
-from e2etts.score.provenance import read_json
+from e2etts.files import read_json
 from e2etts.score.sections import NAMES, cells_of
 
 Row = dict[str, Any]

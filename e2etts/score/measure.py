@@ -1,6 +1,5 @@
 """Runs one metric over many wavs: one process a device, results cached by content."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -16,8 +15,8 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from e2etts.data.datadir import write_text
 from e2etts.errors import UserError
+from e2etts.files import file_sha256, write_text
 from e2etts.score.models import Unavailable
 
 JUDGE_RATE_HZ = 16000  # what every recogniser and encoder here was trained on
@@ -74,7 +73,7 @@ class CheckpointMeter(Meter):
 
     @classmethod
     def of(cls, path: Path) -> "CheckpointMeter":
-        return cls(str(path), content_hash(path))
+        return cls(str(path), file_sha256(path))
 
     def describe(self) -> dict[str, str]:
         return {"name": self.title, "source": self.checkpoint, "model_sha256": self.identity}
@@ -107,15 +106,6 @@ def load_16k(path: Path) -> np.ndarray:
     return wav.clip(-1.0, 1.0)
 
 
-def content_hash(path: Path) -> str:
-    """Hash of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]
-
-
 class ScoreCache:
     """``score_cache.json``: metric and settings -> content hash of a wav -> value."""
 
@@ -135,7 +125,7 @@ class ScoreCache:
         path = Path(os.path.normpath(path))
         if path not in self._hashes:
             try:
-                self._hashes[path] = content_hash(path)
+                self._hashes[path] = file_sha256(path)
             except OSError:
                 self._hashes[path] = None
         return self._hashes[path]

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from e2etts.errors import UserError
+from e2etts.files import file_sha256
 from e2etts.score import paraformer
 from e2etts.score.config import ScoreConfig
-from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, content_hash, each
+from e2etts.score.measure import JUDGE_RATE_HZ, Measure, Meter, each
 from e2etts.score.models import (
     EXTRAS,
     HUB_REMEDY,
@@ -150,7 +151,7 @@ def _from_hub(model: str) -> Path:
 
 
 def _whisper(folder: Path, source: str, config: ScoreConfig) -> WhisperMeter:
-    return WhisperMeter(folder=str(folder), identity=content_hash(folder / "model.bin"),
+    return WhisperMeter(folder=str(folder), identity=file_sha256(folder / "model.bin"),
                         source=source, beam=config.beam, pad_seconds=config.pad_seconds,
                         window_seconds=config.window_seconds)
 

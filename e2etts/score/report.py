@@ -7,12 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from e2etts.files import read_json
 from e2etts.score.charts import histogram
 from e2etts.score.clips import PROMPT_SYSTEM
 from e2etts.score.config import ScoreConfig
 from e2etts.score.gather import gather, read_results
 from e2etts.score.listen import listen_section
-from e2etts.score.provenance import read_json
 from e2etts.score.sections import (
     COLUMNS,
     NAMES,

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from e2etts.data.datadir import write_text
-from e2etts.score import compare, provenance, style, wer
+from e2etts import provenance
+from e2etts.files import read_json, write_text
+from e2etts.score import compare, style, wer
 from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, Labelled, read_clips
 from e2etts.score.config import DEFAULT_METRICS, ScoreConfig
 from e2etts.score.measure import ScoreCache
@@ -66,10 +67,10 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
-    if rm := provenance.read_json(exp / "rm.json"):
+    if rm := read_json(exp / "rm.json"):
         results["rm"] = rm
     processes = len(config.devices) or config.workers
-    own = provenance.own_peak_gib(processes)
+    own = provenance.peak_gib(processes)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
     results["scoring"] = {"seconds": seconds, "workers": processes,
                           "measured": cache.misses, "from_cache": cache.hits,

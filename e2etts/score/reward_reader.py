@@ -7,7 +7,8 @@ from typing import Any
 
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
-from e2etts.score.measure import Job, Measure, Meter, content_hash, each
+from e2etts.files import file_sha256
+from e2etts.score.measure import Job, Measure, Meter, each
 
 FORM = "a pack's folder, or exp/TAG/STAGE/best:DUMP"
 
@@ -34,7 +35,7 @@ class TrainedSystem:
         weights = checkpoint / "model.safetensors"
         if not weights.is_file():
             raise UserError(f"{weights}: no such file; name {FORM}")
-        return cls(str(checkpoint), str(vocoder), dump or first, content_hash(weights))
+        return cls(str(checkpoint), str(vocoder), dump or first, file_sha256(weights))
 
     def load(self, device: str) -> Any:
         """The Synthesizer. Raises UserError as that does."""

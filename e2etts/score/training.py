@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from e2etts.provenance import TRAINING_STAGES
 from e2etts.score.charts import Mark, Points, line_chart
-from e2etts.score.provenance import TRAINING_STAGES
 
 EVENTS = ("recovered", "warning")  # splits of the log, and line classes of the page's style
 NO_TERMS = ("loss", "audio_seconds_per_second")

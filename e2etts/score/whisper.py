@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from e2etts.files import read_json
 from e2etts.score.config import ScoreConfig
 from e2etts.score.measure import JUDGE_RATE_HZ, Job, Measure, Meter, each, read_samples
 from e2etts.score.models import HUB_REMEDY, locate_hub, require, stamp
-from e2etts.score.provenance import read_json
 
 LARGE, LARGE_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
 # Mels tell it from versions 1 and 2, decoder layers from the turbo model.

@@ -7,13 +7,13 @@ import torch
 
 from e2etts.audio import AudioConfig
 from e2etts.config import build, to_dict
-from e2etts.data.sampler import mix
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.nets.reward import RM
 from e2etts.nets.system import Sizes, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.recipe import RecipeConfig
+from e2etts.seeds import mix
 from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask

@@ -1,8 +1,6 @@
 """Checkpoint folders: written whole or not at all, and loaded only where they fit exactly."""
 
 import json
-import subprocess
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from e2etts.config import differences
-from e2etts.data.folders import recover_folder, replaced_folder
 from e2etts.errors import UserError
+from e2etts.files import recover_folder, replaced_folder
+from e2etts.provenance import commit
 
 FORMAT = 1
 STATE_FORMAT = 2
@@ -24,9 +23,9 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[s
     """Write ``model.safetensors`` and ``meta.json`` as one folder, replacing an older one.
 
     meta should hold "step", "config" (the full model configuration) and "metrics"; the format
-    version and the git commit are added. Raises UserError when the disk refuses.
+    version and the commit are added. Raises UserError when the disk refuses.
     """
-    meta = {"format": FORMAT, "commit": git_commit(), **meta}
+    meta = {"format": FORMAT, "commit": commit(), **meta}
     # A clone each, because safetensors refuses tensors that share memory (tied weights).
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with replaced_folder(Path(folder)) as part:
@@ -109,17 +108,6 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     except Exception as e:  # torch.load raises many kinds for a damaged file
         raise UserError(f"{folder}: cannot resume ({' '.join(str(e).split())[:200]}): delete this "
                         "folder to start the stage anew") from e
-
-
-@lru_cache
-def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, None for an installed package."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                              cwd=Path(__file__).parent, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _first(items: list[str]) -> str:

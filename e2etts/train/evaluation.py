@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from e2etts.data.batch import Batch
-from e2etts.data.sampler import mix
 from e2etts.errors import UserError
+from e2etts.seeds import mix
 from e2etts.train.config import weight_at
 from e2etts.train.logging import Means
 from e2etts.train.step import Stepper

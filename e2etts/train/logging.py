@@ -1,7 +1,6 @@
 """Where a run reports: ``log.jsonl``, TensorBoard, and one progress line."""
 
 import json
-import resource
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -117,13 +116,6 @@ class RunLog:
             self.board.close()
             self.bar.refresh()
             self.bar.close()
-
-
-def peak_gib() -> float:
-    """Most memory that this process and the children that have ended held, in GiB."""
-    usage = [resource.getrusage(who).ru_maxrss
-             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage) / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _lines(path: Path) -> list[str]:

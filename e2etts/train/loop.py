@@ -12,15 +12,17 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from e2etts.config import fingerprint
 from e2etts.data.batch import Batch
-from e2etts.data.datadir import write_text
-from e2etts.data.sampler import Cursor, mix
+from e2etts.data.sampler import Cursor
 from e2etts.errors import UserError
+from e2etts.files import write_text
+from e2etts.provenance import peak_gib
+from e2etts.seeds import mix
 from e2etts.train.checkpoint import load_state, restore, save_checkpoint, save_state
 from e2etts.train.config import LossWeight, TrainConfig
 from e2etts.train.evaluation import Evaluator
 from e2etts.train.health import TripWires
 from e2etts.train.identity import require_same_run, run_identity
-from e2etts.train.logging import Means, RunLog, peak_gib
+from e2etts.train.logging import Means, RunLog
 from e2etts.train.recovery import Recovery
 from e2etts.train.signals import signals_noted
 from e2etts.train.step import Outcome, Stepper

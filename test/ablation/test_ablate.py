@@ -12,7 +12,7 @@ from made_up import ToyMeter
 from e2etts.bin import ablate
 from e2etts.bin.curve import checkpoints
 from e2etts.bin.main import main
-from e2etts.data.datadir import write_text
+from e2etts.files import write_text
 from e2etts.recipe import recipe_from
 from e2etts.score import recognition
 

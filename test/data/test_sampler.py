@@ -4,8 +4,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from e2etts.data.sampler import BatchSampler, Plan, mix, speaker_repeats
+from e2etts.data.sampler import BatchSampler, Plan, speaker_repeats
 from e2etts.errors import UserError
+from e2etts.seeds import mix
 
 BUDGET = 2000
 

@@ -6,8 +6,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from e2etts.data.folders import replaced_folder
 from e2etts.errors import UserError
+from e2etts.files import replaced_folder
 from e2etts.train import checkpoint
 from e2etts.train.checkpoint import (
     load_checkpoint,

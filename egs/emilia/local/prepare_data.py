@@ -25,11 +25,11 @@ import torchaudio
 from tqdm import tqdm
 
 from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker, run
-from e2etts.data.datadir import write_text
 from e2etts.data.download import entries
-from e2etts.data.sampler import mix
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+from e2etts.files import write_text
+from e2etts.seeds import mix
 
 CREDIT = "Emilia by Haorui He and others (arXiv 2407.05361), CC BY-NC 4.0"
 HOW_TO_GET = ("Emilia is given to those who accept its terms at huggingface.co/datasets/amphion/"

@@ -16,9 +16,9 @@ from fetch import VERSION, fetch_all
 from settings import SAMPLE_RATE_HZ, MiniData
 from tqdm import tqdm
 
-from e2etts.data.datadir import write_text
 from e2etts.data.recordings import write_wav
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.text import normalise
 
 HERE = Path(__file__).resolve().parent

@@ -21,9 +21,10 @@ from split import hold_out, split
 
 from e2etts.config import fingerprint
 from e2etts.data.corpus import Job, run
-from e2etts.data.datadir import DataDir, read_table, write_text
+from e2etts.data.datadir import DataDir, read_table
 from e2etts.data.validate import Limits, clean_directory
 from e2etts.errors import UserError
+from e2etts.files import write_text
 from e2etts.programs import find_program
 from e2etts.text import normalise
 

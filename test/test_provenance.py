@@ -1,6 +1,6 @@
 import subprocess
 
-from e2etts.score.provenance import commit
+from e2etts.provenance import commit
 
 
 def test_results_that_the_program_writes_make_no_commit_dirty_and_all_else_does(tmp_path):

@@ -1,6 +1,5 @@
 """Where numbers come from: commit, hardware, training time and memory of an experiment."""
 
-import json
 import os
 import resource
 import subprocess
@@ -9,17 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PROGRAM = Path(__file__).resolve().parents[2]
+from e2etts.files import read_json
+
+PROGRAM = Path(__file__).resolve().parents[1]
 TRAINING_STAGES = ("vocoder", "tokenizer", "lm", "fm", "rm", "joint")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, None where there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def hardware() -> str:
@@ -45,7 +38,8 @@ def hardware() -> str:
 
 
 def commit(root: Path = PROGRAM) -> str:
-    """The commit of this program, "+dirty" when tracked files other than results differ."""
+    """The commit of this program, "+dirty" when tracked files other than results differ, "unknown"
+    for an installed package."""
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=root, timeout=20,
                               capture_output=True, text=True, check=True).stdout.strip()
@@ -60,13 +54,13 @@ def commit(root: Path = PROGRAM) -> str:
     return name + ("+dirty" if changed else "")
 
 
-def own_peak_gib(workers: int) -> float:
-    """Upper bound of this process tree's peak: own peak plus ``workers`` times the largest
-    child's."""
+def peak_gib(children: int = 1) -> float:
+    """Upper bound of the most memory that this process held, and ``children`` processes as large
+    as the largest of those that have ended."""
     scale = 2**30 if sys.platform == "darwin" else 2**20
     own, child = (resource.getrusage(who).ru_maxrss / scale
                   for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own + workers * child
+    return own + children * child
 
 
 def training(exp: Path) -> dict[str, Any]:
