@@ -6,9 +6,9 @@ import json
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import pydantic
 import yaml
@@ -86,10 +86,13 @@ def _scalar(text: str) -> Any:
 def build(cls: type[T], tree: dict, where: str = "") -> T:
     """Make the dataclass ``cls`` from a nested mapping.
 
-    Raises UserError for an unknown key (with the nearest right one), a missing key, or a value
-    of the wrong type.
+    A field may be a union of sections: the one whose ``kind`` is named is meant, of sections
+    without a kind the one whose required keys are given, else the first.
+
+    Raises UserError for an unknown key (with its new name, or the nearest right one), a missing
+    key, or a value of the wrong type.
     """
-    _check_keys(cls, tree, where)
+    tree = _checked(cls, tree, where)
     try:
         return pydantic.TypeAdapter(cls).validate_python(tree)
     except pydantic.ValidationError as e:
@@ -99,45 +102,96 @@ def build(cls: type[T], tree: dict, where: str = "") -> T:
         raise UserError(f"configuration key '{key}': {first['msg']}{got}") from e
 
 
-def _check_keys(kind: Any, tree: Any, where: str) -> None:
+def _checked(kind: Any, tree: Any, where: str) -> Any:
+    """``tree`` with its keys checked, and with sections of unions built."""
     if not isinstance(tree, dict):
-        return
-    kind = _dataclass_of(kind)
-    if kind is None:
-        return
-    if typing.get_origin(kind) is dict:
-        for key, value in tree.items():
-            _check_keys(typing.get_args(kind)[1], value, f"{where}.{key}".strip("."))
-        return
-    known = [f.name for f in fields(kind)]
-    hints = typing.get_type_hints(kind)
+        return tree
+    sections = [s for s in _alternatives(kind) if is_dataclass(s) or get_origin(s) is dict]
+    if not sections:
+        return tree
+    chosen = _section(sections, tree, where)
+    if get_origin(chosen) is dict:
+        value = get_args(chosen)[1]
+        return {k: _checked(value, v, f"{where}.{k}".strip(".")) for k, v in tree.items()}
+    known, hints = [f.name for f in fields(chosen)], typing.get_type_hints(chosen)
+    out = {}
     for key, value in tree.items():
-        path = f"{where}.{key}".strip(".")
         if key not in known:
             raise unknown_key(where, key, known)
-        _check_keys(hints[key], value, path)
+        out[key] = _checked(hints[key], value, f"{where}.{key}".strip("."))
+    return build(chosen, tree, where) if len(sections) > 1 else out
+
+
+def _section(sections: list[Any], tree: dict, where: str) -> Any:
+    """The section of a union that a mapping means."""
+    if len(sections) == 1:
+        return sections[0]
+    kinds = {get_args(typing.get_type_hints(s)["kind"])[0]: s for s in sections
+             if is_dataclass(s) and "kind" in typing.get_type_hints(s)}
+    if kinds and "kind" in tree:
+        if tree["kind"] not in kinds:
+            raise UserError(f"configuration key '{where}.kind': no kind '{tree['kind']}'; kinds: "
+                            f"{', '.join(kinds)}")
+        return kinds[tree["kind"]]
+    if kinds:
+        return sections[0]
+    required = {s: {f.name for f in fields(s) if f.default is MISSING
+                    and f.default_factory is MISSING} for s in sections}
+    return next((s for s in sections if required[s] and required[s] <= tree.keys()), sections[0])
+
+
+# Keys of earlier versions, by the end of their path -> what they are called now.
+RENAMED = {
+    "model.tokenizer.trunk": "model.tokenizer.encoder",
+    "model.lm.voice": "model.lm.speaker_embedding",
+    "model.lm.reading": "model.lm.text_input",
+    "model.lm.reader_layers": "model.lm.text_encoder_layers",
+    "model.fm.flow.drop": "model.fm.flow.cfg_dropout",
+    "model.fm.flow.guidance": "synthesis.solver.cfg_scale",
+    "model.fm.flow.steps": "synthesis.solver.steps",
+    "model.fm.flow.temperature": "synthesis.solver.temperature",
+    "model.fm.flow.start": "synthesis.solver.start",
+    "model.speaker.voice_dim": "model.speaker.embedding_dim",
+    "model.style.drop": "model.style.dropout",
+    "synthesis.flow": "synthesis.solver",
+    "synthesis.readers": "synthesis.lm_speakers",
+    "sampling.longest_stay": "sampling.max_tokens_per_text_token",
+    "data.voice_max_seconds": "data.reference_max_seconds",
+    "fresh": "init, as a mapping that leaves these parts out",
+}
 
 
 def unknown_key(where: str, key: object, known: Iterable[object]) -> UserError:
     """The error of a ``key`` that the section ``where`` does not have."""
+    path = f"{where}.{key}".strip(".")
+    for old, new in RENAMED.items():
+        if f".{path}".endswith(f".{old}"):
+            return UserError(f"configuration key '{path}' is now called {new}")
     near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1, cutoff=0.0)
-    path, nearest = (f"{where}.{k}".strip(".") for k in (key, near[0] if near else "none"))
+    nearest = f"{where}.{near[0] if near else 'none'}".strip(".")
     return UserError(f"unknown configuration key '{path}'; nearest known key: '{nearest}'")
 
 
-def _dataclass_of(kind: Any) -> Any:
-    """The dataclass or dict type inside ``X``, ``X | None``; None for plain values."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        kinds = [_dataclass_of(k) for k in typing.get_args(kind)]
-        return next((k for k in kinds if k is not None), None)
-    if is_dataclass(kind) or typing.get_origin(kind) is dict:
-        return kind
-    return None
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    return get_args(kind) if get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
 def to_dict(config: Any) -> dict:
     """Plain nested mapping of a configuration, ready for YAML or JSON."""
     return json.loads(json.dumps(asdict(config)))
+
+
+def without_training_options(config: Any) -> dict:
+    """``to_dict`` of a configuration without the fields that only training reads (see
+    ``nets.options``): what is left decides shapes and meaning of a model's tensors."""
+    out = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if not f.metadata.get("training"):
+            out[f.name] = (without_training_options(value) if is_dataclass(value)
+                           else json.loads(json.dumps(value)))
+    return out
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:

@@ -8,10 +8,10 @@ from e2etts.audio import AudioConfig
 from e2etts.config import build, merge, parse_overrides, read_yaml, to_dict, unknown_key
 from e2etts.data.dataset import DataConfig
 from e2etts.errors import UserError
-from e2etts.infer.config import SynthesisConfig
 from e2etts.nets.system import PARTS, SystemConfig
 from e2etts.nets.vocoder import VocoderConfig
 from e2etts.score.config import ScoreConfig
+from e2etts.synthesis_config import SynthesisConfig
 from e2etts.text import TextConfig
 from e2etts.train.config import LossWeight, TrainConfig, weight_at
 

@@ -25,7 +25,6 @@ from e2etts.data.dataset import MelDataset
 from e2etts.data.dump import prepare
 from e2etts.data.loader import collate
 from e2etts.data.sampler import Element
-from e2etts.infer.config import SamplingConfig
 from e2etts.infer.sampling import sample_tokens
 from e2etts.nets.estimator import Condition, Estimator
 from e2etts.nets.fsq import FSQ
@@ -36,6 +35,7 @@ from e2etts.nets.tokenizer import Tokenizer
 from e2etts.nets.transformer import TransformerConfig
 from e2etts.nets.vocoder import Vocoder
 from e2etts.recipe import RecipeConfig
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.build import system_sizes
 
 Run = Callable[[], object]

@@ -102,7 +102,7 @@ To speak in the voice of any recording, with e2etts installed:
 
 ```python
 from e2etts.audio import load_wav_as, save_wav
-from e2etts.infer.config import SynthesisConfig
+from e2etts.synthesis_config import SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 
 system = Synthesizer.load("joint", "vocoder", ".", SynthesisConfig())

@@ -1,11 +1,35 @@
-"""What a task sees: one batch of utterances as tensors.
+"""What a task sees: one batch of utterances as padded tensors.
 
-Legend: B batch, L text tokens, T mel frames, S samples, M mel bands.
+Legend: B batch, L text tokens, T mel frames, S samples, M mel bands, N speech tokens.
 """
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from e2etts.audio import LOG_FLOOR
+
+MEL_PADDING = math.log(LOG_FLOOR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One row before padding; see ``Batch``. mel: (T, M), reference_mel: (T', M), codes: (N,),
+    wav: (S,)."""
+
+    utt: str
+    mel: Tensor
+    text: Tensor
+    language: int
+    speaker: int
+    emotion: int
+    reference_mel: Tensor
+    codes: Tensor | None = None
+    wav: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,24 +39,56 @@ class Batch:
     mel: (B, T, M) natural-log mel; mel_lens: (B,), each a multiple of frames_per_token.
     text: (B, L) text token ids; text_lens: (B,).
     language, speaker, emotion: (B,) label ids, -1 where the label is missing.
-    voice_mel: (B, T', M) mel of other speech of the same speaker; voice_lens: (B,).
-    wav: (B, S) samples in [-1, 1] aligned with mel, S = T * hop_samples; only where asked for.
+    reference_mel: (B, T', M) mel of other speech of the same speaker; reference_lens: (B,).
+    codes: (B, N) speech tokens from files, N = T / frames_per_token; only where they are read.
+    wav: (B, S) samples in [-1, 1] aligned with mel, S = T * hop_samples; only where needed.
     """
 
     utts: list[str]
-    mel: torch.Tensor
-    mel_lens: torch.Tensor
-    text: torch.Tensor
-    text_lens: torch.Tensor
-    language: torch.Tensor
-    speaker: torch.Tensor
-    emotion: torch.Tensor
-    voice_mel: torch.Tensor
-    voice_lens: torch.Tensor
-    wav: torch.Tensor | None = None
+    mel: Tensor
+    mel_lens: Tensor
+    text: Tensor
+    text_lens: Tensor
+    language: Tensor
+    speaker: Tensor
+    emotion: Tensor
+    reference_mel: Tensor
+    reference_lens: Tensor
+    codes: Tensor | None = None
+    wav: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with every tensor on ``device``."""
+        return self._changed(lambda x: x.to(device, non_blocking=True))
+
+    def select(self, rows: slice) -> "Batch":
+        """The utterances ``rows``, padded as before."""
+        return replace(self._changed(lambda x: x[rows]), utts=self.utts[rows])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, non_blocking=True)
-                                for k, v in tensors.items() if isinstance(v, torch.Tensor)})
+        return replace(self, **{k: change(v) for k, v in tensors.items() if isinstance(v, Tensor)})
+
+
+def collate(items: list[Item]) -> Batch:
+    """Pad to the longest row: mel with silence, text, codes and samples with zeros."""
+    def lengths(rows: Iterable[Tensor]) -> Tensor:
+        return torch.tensor([len(r) for r in rows])
+
+    def padded(rows: list[Tensor], value: float = 0.0) -> Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value)
+
+    def where_read(rows: list[Tensor | None]) -> Tensor | None:
+        return None if rows[0] is None else padded(rows)
+
+    def ids(name: str) -> Tensor:
+        return torch.tensor([getattr(i, name) for i in items])
+
+    mels, texts, references = ([getattr(i, name) for i in items]
+                               for name in ("mel", "text", "reference_mel"))
+    return Batch(
+        utts=[i.utt for i in items], mel=padded(mels, MEL_PADDING), mel_lens=lengths(mels),
+        text=padded(texts), text_lens=lengths(texts), language=ids("language"),
+        speaker=ids("speaker"), emotion=ids("emotion"),
+        reference_mel=padded(references, MEL_PADDING), reference_lens=lengths(references),
+        codes=where_read([i.codes for i in items]), wav=where_read([i.wav for i in items]))

@@ -1,6 +1,5 @@
 """Rows of a prepared set (``dump/<set>``). All chance comes from the element's seed."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from e2etts.audio import LOG_FLOOR, AudioConfig, log_mel
-from e2etts.data.datadir import is_command, read_table
+from e2etts.audio import AudioConfig, log_mel
+from e2etts.data.batch import MEL_PADDING, Item
+from e2etts.data.codes import Codes, ark_entry
+from e2etts.data.datadir import read_table
 from e2etts.data.noise import Noise, NoiseConfig
 from e2etts.data.sampler import Element, Plan, speaker_repeats
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.seeds import mix
-
-MEL_PADDING = math.log(LOG_FLOOR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,33 +28,20 @@ class DataConfig:
 
     concat_probability: chance that an utterance is joined with others of its speaker (language
         and emotion), up to a length drawn between its own and concat_max_seconds.
-    voice_max_seconds: longest stretch of another utterance of the speaker given as reference.
+    reference_max_seconds: longest stretch of another utterance of the speaker, whose embedding the
+        models are conditioned on.
     crop_seconds: train on random stretches of this length; None for whole utterances.
     speaker_weights: pattern of speaker ids -> times an epoch that their utterances occur.
     noise: added to what is tokenised, in training and, always in the same way, in validation;
-        the voice reference and the samples given to a vocoder stay as they are.
+        the speaker reference and the samples given to a vocoder stay as they are.
     """
 
     concat_probability: float = 0.0
     concat_max_seconds: float = 8.0
-    voice_max_seconds: float = 3.0
+    reference_max_seconds: float = 3.0
     crop_seconds: float | None = None
     speaker_weights: dict[str, float] = field(default_factory=dict)
     noise: NoiseConfig | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One row before padding; see ``Batch``. mel: (T, M), voice_mel: (T', M), wav: (S,)."""
-
-    utt: str
-    mel: Tensor
-    text: Tensor
-    language: int
-    speaker: int
-    emotion: int
-    voice_mel: Tensor
-    wav: Tensor | None
 
 
 class MelDataset(Dataset):
@@ -66,7 +52,8 @@ class MelDataset(Dataset):
 
     def __init__(self, dump_set: str | Path, audio: AudioConfig, *,
                  config: DataConfig | None = None, vocab: Vocab | None = None,
-                 with_wav: bool = False):
+                 with_wav: bool = False, codes: tuple[str, int] | None = None):
+        """codes: name and codebook size of an ark of speech tokens in the folder (``Codes``)."""
         self.folder, self.audio, self.with_wav = Path(dump_set), audio, with_wav
         self.config = config or DataConfig()
         self.vocab = vocab or Vocab.load(self.folder.parent)
@@ -79,7 +66,7 @@ class MelDataset(Dataset):
             raise UserError(f"{self.folder}: its files do not name the same utterances: delete "
                             "the folder and run the prepare stage again")
         self.utts = list(mels)
-        self.mels = [self._ark(u, v) for u, v in mels.items()]
+        self.mels = [ark_entry(self.folder / "mel.scp", u, v) for u, v in mels.items()]
         self.frames = np.array([int(v) for v in frames.values()])
         self.texts = [np.array(v.split(), dtype=np.int64) for v in texts.values()]
         self.speakers = list(speakers.values())
@@ -94,6 +81,12 @@ class MelDataset(Dataset):
         self.of_speaker: dict[str, list[int]] = {}
         for i, speaker in enumerate(self.speakers):
             self.of_speaker.setdefault(speaker, []).append(i)
+        self.codes, self.used_frames = None, self.frames
+        if codes is not None:  # an utterance is as long as its tokens
+            self.codes = Codes(self.folder, codes[0], self.utts, codes[1])
+            counts = self.codes.lengths(dict(zip(self.utts, self.frames.tolist(), strict=True)),
+                                        audio.frames_per_token)
+            self.used_frames = np.array(counts) * audio.frames_per_token
         self.noise = Noise(self.config.noise, audio.sample_rate_hz) if self.config.noise else None
         self.wavs: list[str] = []
         if with_wav or self.noise:
@@ -108,28 +101,32 @@ class MelDataset(Dataset):
 
     def __getitem__(self, element: Element) -> Item:
         random = np.random.default_rng(element.seed)
-        voice = self._voice(element, random)
+        reference = self._reference(element, random)
         first = element.utts[0]
         language, speaker, emotion = self.labels[first]
         if self.crop_frames is not None and self.frames[first] > self.crop_frames:
             start = int(random.integers(self.frames[first] - self.crop_frames + 1))
             parts = [(first, start, start + self.crop_frames)]
         else:
-            parts = [(i, 0, int(self.frames[i])) for i in element.utts]
-        mel = np.concatenate([self._mel(i)[a:b] for i, a, b in parts])
-        missing = -len(mel) % self.audio.frames_per_token
-        mel = np.pad(mel, ((0, missing), (0, 0)), constant_values=MEL_PADDING)
+            parts = [(i, 0, int(self.used_frames[i])) for i in element.utts]
+        mel = np.concatenate([_stretch(self._mel(i), a, b) for i, a, b in parts])
+        mel = _stretch(mel, 0, len(mel) + -len(mel) % self.audio.frames_per_token)
+        codes = None
+        if self.codes is not None:
+            rows = [self.codes.row(self.utts[i]) for i in element.utts]
+            codes = torch.from_numpy(np.concatenate(rows))
         wav = self._wav(parts, len(mel)) if self.with_wav or self.noise else None
         return Item(
             utt="+".join(self.utts[i] for i in element.utts),
             mel=self._noisy(torch.from_numpy(mel), wav, element),
             text=self._text(element.utts), language=language, speaker=speaker, emotion=emotion,
-            voice_mel=torch.from_numpy(voice), wav=wav if self.with_wav else None)
+            reference_mel=torch.from_numpy(reference), codes=codes,
+            wav=wav if self.with_wav else None)
 
     def plan(self, batch_seconds: float, *, training: bool) -> Plan:
         """What a sampler needs; joining and speaker weights are for training only."""
         config, rate = self.config, self.audio.frame_rate_hz
-        frames = self.frames
+        frames = self.used_frames
         if self.crop_frames is not None:
             frames = np.minimum(frames, self.crop_frames)
         joined = training and self.crop_frames is None
@@ -140,13 +137,6 @@ class MelDataset(Dataset):
             concat_probability=config.concat_probability if joined else 0.0,
             concat_max_frames=int(config.concat_max_seconds * rate),
             round_to=self.audio.frames_per_token)
-
-    def _ark(self, utt: str, value: str) -> str:
-        if is_command(value):
-            raise UserError(f"{self.folder}/mel.scp: '{utt}' is a command; only ark files are "
-                            "read: run the prepare stage again (--stage 2)")
-        path, _, offset = value.rpartition(":")
-        return f"{self.folder / Path(path).name}:{offset}"
 
     def _mel(self, i: int) -> np.ndarray:
         try:
@@ -161,7 +151,7 @@ class MelDataset(Dataset):
                             "stage again")
         return mel
 
-    def _voice(self, element: Element, random: np.random.Generator) -> np.ndarray:
+    def _reference(self, element: Element, random: np.random.Generator) -> np.ndarray:
         """Mel of another utterance of the speaker; of its own where there is no other."""
         mates = self.of_speaker[self.speakers[element.utts[0]]]
         if len(mates) > 2 * len(element.utts):
@@ -172,7 +162,7 @@ class MelDataset(Dataset):
             others = [i for i in mates if i not in element.utts] or mates
             chosen = others[random.integers(len(others))]
         mel = self._mel(chosen)
-        longest = max(1, int(self.config.voice_max_seconds * self.audio.frame_rate_hz))
+        longest = max(1, int(self.config.reference_max_seconds * self.audio.frame_rate_hz))
         start = int(random.integers(max(1, len(mel) - longest + 1)))
         return mel[start : start + longest].copy()
 
@@ -218,3 +208,9 @@ class MelDataset(Dataset):
             out[place : place + len(wav)] = torch.from_numpy(wav)
             place += len(wav)
         return out
+
+
+def _stretch(mel: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Frames start to end of a mel (T, M), silence where it is over."""
+    missing = max(0, end - len(mel))
+    return np.pad(mel[start:end], ((0, missing), (0, 0)), constant_values=MEL_PADDING)

@@ -6,35 +6,13 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from e2etts.data.batch import Batch
-from e2etts.data.dataset import MEL_PADDING, Item, MelDataset
+from e2etts.data.batch import Batch, collate
+from e2etts.data.dataset import MelDataset
 from e2etts.data.sampler import BatchSampler, Cursor, Element
 from e2etts.errors import UserError
 from e2etts.seeds import mix
-
-
-def collate(items: list[Item]) -> Batch:
-    """Pad to the longest row: mel with silence, text and samples with zeros."""
-    def lengths(rows: Iterable[Tensor]) -> Tensor:
-        return torch.tensor([len(r) for r in rows])
-
-    def padded(rows: list[Tensor], value: float = 0.0) -> Tensor:
-        return pad_sequence(rows, batch_first=True, padding_value=value)
-
-    mels, texts = [i.mel for i in items], [i.text for i in items]
-    voices, wavs = [i.voice_mel for i in items], [i.wav for i in items if i.wav is not None]
-    return Batch(
-        utts=[i.utt for i in items], mel=padded(mels, MEL_PADDING), mel_lens=lengths(mels),
-        text=padded(texts), text_lens=lengths(texts),
-        language=torch.tensor([i.language for i in items]),
-        speaker=torch.tensor([i.speaker for i in items]),
-        emotion=torch.tensor([i.emotion for i in items]),
-        voice_mel=padded(voices, MEL_PADDING), voice_lens=lengths(voices),
-        wav=padded(wavs) if wavs else None)
 
 
 def training_stream(

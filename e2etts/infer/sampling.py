@@ -1,15 +1,16 @@
 """Decoding the LM: repetition-aware nucleus sampling, many rows in lockstep.
 
-Legend: R rows, L text tokens, V speech codes, Q size of q, X size of a voice.
+Legend: R rows, T speech tokens, V speech codes, C classes, A classes of the advance.
 """
 
 from typing import NamedTuple
 
 import torch
 
-from e2etts.infer.config import SamplingConfig
+from e2etts.nets.lm import LMCondition
 from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import System
+from e2etts.synthesis_config import SamplingConfig
 
 
 def pick(
@@ -43,25 +44,34 @@ def pick(
 def advance(
     logits: torch.Tensor, config: SamplingConfig, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """By how much each row's reading place moves, sampled from logits (R, A). Returns (R,)."""
+    """By how much each row's text position moves, sampled from logits (R, A). Returns (R,)."""
     p = (logits.float() / max(config.temperature, 1e-4)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator).squeeze(1)
 
 
 class Rollout(NamedTuple):
     """index: (R, T) tokens; lens: (R,) without the end token; ended: (R,) bool, False for a row
-    that the longest length has cut; place: (R, T) of each token in its text, for an LM that reads
-    aligned. What lies behind a row's length is arbitrary."""
+    that was cut at its maximal length; position: (R, T) of each token in its text, for an LM with
+    aligned text_input. What lies behind a row's length is arbitrary."""
 
     index: torch.Tensor
     lens: torch.Tensor
     ended: torch.Tensor
-    place: torch.Tensor | None
+    position: torch.Tensor | None
+
+
+class TokenPrompt(NamedTuple):
+    """Speech tokens before those to be generated, the same for all rows: index (P,), position (P,)
+    in the text for an LM with aligned text_input, and how many text tokens they cover."""
+
+    index: torch.Tensor
+    position: torch.Tensor | None
+    text_tokens: int
 
 
 @torch.inference_mode()
 def sample_tokens(*args, **kwargs) -> list[torch.Tensor]:
-    """What ``roll_out`` says of the same arguments: a tensor (T,) a row, without the end token."""
+    """The tokens of ``roll_out`` for the same arguments: (T,) for each row, without the end."""
     made = roll_out(*args, **kwargs)
     return [row[:n] for row, n in zip(made.index, made.lens.tolist(), strict=True)]
 
@@ -69,62 +79,59 @@ def sample_tokens(*args, **kwargs) -> list[torch.Tensor]:
 @torch.no_grad()
 def roll_out(
     system: System,
-    text: torch.Tensor,
-    text_lens: torch.Tensor,
-    language: torch.Tensor,
-    voice: torch.Tensor,
+    given: LMCondition,
     config: SamplingConfig,
     *,
     candidates: int = 1,
-    prompt: torch.Tensor | None = None,
-    prompt_place: torch.Tensor | None = None,
-    spoken_lens: torch.Tensor | None = None,
-    style: torch.Tensor | None = None,
+    prompt: TokenPrompt | None = None,
     generator: torch.Generator | None = None,
     packed: PackedLM | None = None,
 ) -> Rollout:
     """Speech tokens for R texts, ``candidates`` samples each: R * candidates rows, those of one
     text next to each other, without the prompt.
 
-    text: (R, L), of which the last spoken_lens (R,) tokens are still to be spoken (default all);
-    prompt: (R, P) speech tokens of what comes before; prompt_place: (R, P) their places in the
-    text, for an LM that reads aligned; it ends only when all text is read. style: (R,) ids.
-    Lengths are held between min_ratio and max_ratio tokens a text token to be spoken; the end
-    token ends a row.
+    given: condition of R rows, its text beginning with that of the prompt. With aligned text_input
+    a row ends only when all of its text is read. Lengths are held between min_ratio and max_ratio
+    tokens per text token behind the prompt; the end token ends a row.
     packed: the LM's fast step, made of its present weights.
     """
     lm, end = system.lm, system.lm.end
-    spoken = text_lens if spoken_lens is None else spoken_lens
-    shortest = (spoken * config.min_ratio).long().repeat_interleave(candidates)
-    longest = (spoken * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
+    text_lens, device = given.text_lens, given.text.device
+    remaining = text_lens - (prompt.text_tokens if prompt else 0)
+    shortest = (remaining * config.min_ratio).long().repeat_interleave(candidates)
+    longest = (remaining * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
     codebook = system.tokenizer.codebook() if lm.table is None else lm.table.weight
-    prompt_q = None if prompt is None else codebook[prompt]
+    prompt_q = prompt_position = None
+    if prompt is not None:
+        prompt_q = codebook[prompt.index.to(device)].expand(len(text_lens), -1, -1)
+        if prompt.position is not None:
+            prompt_position = prompt.position.to(device).expand(len(text_lens), -1)
     steps = int(longest.max())
-    state = lm.start(text, text_lens, language, voice, prompt_q, steps, prompt_place, style)
+    state = lm.start(given, steps, prompt_q, prompt_position)
     last = (text_lens - 1).repeat_interleave(candidates)
-    rows = torch.arange(len(text), device=text.device).repeat_interleave(candidates)
+    rows = torch.arange(len(text_lens), device=device).repeat_interleave(candidates)
     if candidates > 1:
         state.select(rows)
     step = (packed or lm).step
-    out = torch.zeros(len(rows), steps, dtype=torch.long, device=text.device)
-    places = torch.full_like(out, -1) if lm.aligned else None
-    history = torch.full((len(rows), config.repeat_window), -1, device=text.device)
+    out = torch.zeros(len(rows), steps, dtype=torch.long, device=device)
+    positions = torch.full_like(out, -1) if lm.aligned else None
+    history = torch.full((len(rows), config.repeat_window), -1, device=device)
     limit, lens = longest, longest.clone()
-    # What follows is of the rows of ``out`` that go on; those at their end are left behind.
-    alive, said = torch.arange(len(rows), device=text.device), longest.clone()
-    stay = torch.zeros_like(lens)  # tokens said so far at the place where a row reads
+    # What follows is of the rows of ``out`` that continue; those at their end are left behind.
+    alive, length = torch.arange(len(rows), device=device), longest.clone()
+    stay = torch.zeros_like(lens)  # tokens generated so far at a row's text position
     done = torch.zeros_like(lens, dtype=torch.bool)
     for t in range(steps):
         logits = state.out.logits.float()
         early = t < shortest
         if lm.aligned:
-            early |= state.place < last
+            early |= state.text_position < last
         logits[:, end].masked_fill_(early, -torch.inf)
         token = pick(logits, history, config, generator)
         if lm.aligned:
-            token = token.masked_fill((stay >= config.longest_stay) & ~early, end)
+            token = token.masked_fill((stay >= config.max_tokens_per_text_token) & ~early, end)
         at_end = token == end
-        said = torch.where(at_end & ~done, t, said)
+        length = torch.where(at_end & ~done, t, length)
         done |= at_end | (t >= longest)
         count = int(done.sum())
         if count == len(done):
@@ -132,25 +139,25 @@ def roll_out(
         token = token.masked_fill(at_end, 0)
         out[:, t].index_copy_(0, alive, token)
         if lm.aligned:
-            places[:, t].index_copy_(0, alive, state.place)
+            positions[:, t].index_copy_(0, alive, state.text_position)
         if config.repeat_window:
             history[:, t % config.repeat_window] = token
-        place = None
+        position = None
         if lm.aligned:
             move = advance(state.out.advance, config, generator)
             stay = stay + 1
-            move = move.clamp_min((stay >= config.longest_stay).long())
-            place = (state.place + move).minimum(last)
-            stay = stay.masked_fill(place > state.place, 0)
+            move = move.clamp_min((stay >= config.max_tokens_per_text_token).long())
+            position = (state.text_position + move).minimum(last)
+            stay = stay.masked_fill(position > state.text_position, 0)
         if count > len(done) // 2:
-            lens[alive] = said
+            lens[alive] = length
             keep = (~done).nonzero().squeeze(1)
             state.select(keep)
-            alive, said, done, token, history, shortest, longest, last, stay = (
-                x[keep] for x in (alive, said, done, token, history, shortest, longest, last, stay))
-            place = None if place is None else place[keep]
-        step(state, codebook[token], place)
-    lens[alive] = said
+            alive, length, done, token, history, shortest, longest, last, stay = (x[keep] for x in (
+                alive, length, done, token, history, shortest, longest, last, stay))
+            position = None if position is None else position[keep]
+        step(state, codebook[token], position)
+    lens[alive] = length
     size = max(1, int(lens.max()))
     return Rollout(out[:, :size], lens, lens < limit,
-                   None if places is None else places[:, :size])
+                   None if positions is None else positions[:, :size])

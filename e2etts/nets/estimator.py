@@ -1,6 +1,7 @@
-"""The velocity net: a transformer with adaptive norm on time and voice.
+"""The velocity net: a transformer with adaptive norm on time and speaker.
 
-Legend: B batch, N positions, C channels of the data, H size of the condition, X size of a voice.
+Legend: B batch, N positions, C channels of the data, H size of the condition,
+X size of a speaker embedding.
 """
 
 import math
@@ -13,14 +14,14 @@ from e2etts.nets.transformer import Transformer, TransformerConfig
 
 
 class Condition(NamedTuple):
-    """frames: (B, N, H) what is known at every position; voice: (B, X) the speaker vector."""
+    """frames: (B, N, H) at every position; speaker: (B, X) embeddings."""
 
     frames: torch.Tensor
-    voice: torch.Tensor
+    speaker: torch.Tensor
 
     def dropped(self, keep: torch.Tensor) -> "Condition":
         """All conditions zeroed together where keep (B,) is False."""
-        return Condition(self.frames * keep[:, None, None], self.voice * keep[:, None])
+        return Condition(self.frames * keep[:, None, None], self.speaker * keep[:, None])
 
     def with_and_without(self) -> "Condition":
         """2 B rows: these, then as many with all conditions zeroed."""
@@ -37,12 +38,13 @@ def time_embedding(time: torch.Tensor, dim: int) -> torch.Tensor:
 class Estimator(nn.Module):
     """v(x, t | condition); its head starts at zero."""
 
-    def __init__(self, trunk: TransformerConfig, *, channels: int, condition: int, voice_dim: int):
+    def __init__(self, trunk: TransformerConfig, *, channels: int, condition: int,
+                 speaker_dim: int):
         super().__init__()
         dim = trunk.dim
         self.stem = nn.Linear(channels + condition, dim)
         self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.voice = nn.Linear(voice_dim, dim)
+        self.speaker = nn.Linear(speaker_dim, dim)
         self.trunk = Transformer(trunk, causal=False, condition_dim=dim)
         self.head = nn.Linear(dim, channels)
         nn.init.zeros_(self.head.weight)
@@ -53,6 +55,6 @@ class Estimator(nn.Module):
     ) -> torch.Tensor:
         """x: (B, N, C) at time (B,), lens: (B,) -> velocity (B, N, C)."""
         dim = self.stem.out_features
-        given = self.time(time_embedding(time, dim)) + self.voice(condition.voice)
+        given = self.time(time_embedding(time, dim)) + self.speaker(condition.speaker)
         h = self.stem(torch.cat([x, condition.frames.to(x.dtype)], dim=-1))
         return self.head(self.trunk(h, lens=lens, condition=nn.functional.silu(given)))

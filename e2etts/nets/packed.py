@@ -118,7 +118,7 @@ class PackedLM:
     def __init__(self, lm: LM):
         config = lm.config.trunk
         self.lm, self.head_dim, self.base = lm, config.head_dim, config.rope_base
-        self.norm = _Norm(config.dim, config.norm_eps, lm.turn.device)
+        self.norm = _Norm(config.dim, config.norm_eps, lm.speech_start.device)
         with torch.no_grad():
             self.blocks = [_PackedBlock(b, self.norm, config.norm_eps) for b in lm.trunk.layers]
             self.speech = PackedLinear(lm.speech.weight, lm.speech.bias)
@@ -130,16 +130,16 @@ class PackedLM:
             self.head = PackedLinear(head * _scale(lm.trunk.norm), bias)
 
     def step(
-        self, state: Decoding, q: torch.Tensor, place: torch.Tensor | None = None
+        self, state: Decoding, q: torch.Tensor, text_position: torch.Tensor | None = None
     ) -> LMOutput:
         """As ``LM.step``."""
         if state.tables is None:
             state.tables = _Tables(state, self.head_dim, self.base)
         cache = state.cache
         x = self.speech(q)
-        if place is not None:
-            x = x + state.read[torch.arange(len(q), device=q.device), place + 1]
-            state.place = place
+        if text_position is not None:
+            x = x + state.encoded[torch.arange(len(q), device=q.device), text_position + 1]
+            state.text_position = text_position
         cos, sin, mask = state.tables.at(cache.length)
         for layer, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, cache, layer)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchaudio.functional import forced_align
 
+from e2etts.nets.options import training_option
 from e2etts.nets.sequence import cut, join, length_mask, pad_in_front
 from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
 
@@ -24,7 +25,7 @@ class RMConfig:
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
     labels_per_token: int = 2
     decoder_layers: int = 0
-    label_smoothing: float = 0.0
+    label_smoothing: float = training_option(0.0)
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
@@ -104,25 +105,25 @@ class RM(nn.Module):
     def align(
         self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor, text_lens: torch.Tensor
     ) -> torch.Tensor:
-        """(B, T) place in the text, 0..L-1, of the last text token that the best CTC path has
-        read by the end of each speech token; -1 before the first. A row whose text cannot fit, or
-        whose logits are not finite (its losses will not be either), is spread evenly."""
+        """(B, T) text position, 0..L-1, of the last text token that the best CTC path has
+        emitted by the end of each speech token; -1 before the first. A row whose text cannot fit,
+        or whose logits are not finite (its losses will not be either), is spread evenly."""
         size = self.config.labels_per_token
         log_p = self.ctc_logits(self.encode(q, lens)).float().log_softmax(-1).cpu()
-        place = torch.full(q.shape[:2], -1)
+        position = torch.full(q.shape[:2], -1)
         for row, (t, n) in enumerate(zip(lens.tolist(), text_lens.tolist(), strict=True)):
             labels = text[row, :n].cpu()
             fits = t * size >= n + int((labels[1:] == labels[:-1]).sum())
             # Given what is not finite, the library reads outside of its memory.
             if not fits or not bool(log_p[row, : t * size].isfinite().all()):
-                place[row, :t] = torch.arange(1, t + 1) * n // t - 1
+                position[row, :t] = torch.arange(1, t + 1) * n // t - 1
                 continue
             # The library takes one row at a time.
             path = forced_align(log_p[row : row + 1, : t * size], labels[None],
                                 blank=self.blank)[0][0]
             begins = (path != self.blank) & (path != F.pad(path, (1, 0), value=self.blank)[:-1])
-            place[row, :t] = (begins.cumsum(0) - 1)[size - 1 :: size]
-        return place.to(q.device)
+            position[row, :t] = (begins.cumsum(0) - 1)[size - 1 :: size]
+        return position.to(q.device)
 
     def losses(
         self,

@@ -1,6 +1,6 @@
-"""Speaker encoder: mel of any speech of a speaker -> one unit vector.
+"""Speaker encoder: mel of any speech of a speaker -> one unit vector, its embedding.
 
-Legend: B batch, F mel frames, M mel bands, X size of a voice.
+Legend: B batch, F mel frames, M mel bands, X size of an embedding.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from e2etts.nets.sequence import length_mask
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerConfig:
-    """Size of the voice vector, width and kernel of the convolutions, one dilation a layer."""
+    """Size of the embedding, width and kernel of the convolutions, one dilation a layer."""
 
-    voice_dim: int = 64
+    embedding_dim: int = 64
     dim: int = 128
     kernel: int = 3
     dilations: tuple[int, ...] = (1, 2, 3)
@@ -32,7 +32,7 @@ class SpeakerEncoder(nn.Module):
             nn.Conv1d(config.dim, config.dim, config.kernel, padding="same", dilation=d)
             for d in config.dilations)
         self.score = nn.Linear(config.dim, 1)
-        self.head = nn.Linear(2 * config.dim, config.voice_dim)
+        self.head = nn.Linear(2 * config.dim, config.embedding_dim)
 
     def forward(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """mel: (B, F, M) normalised, lens: (B,) -> (B, X), of length 1."""

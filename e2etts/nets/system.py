@@ -1,39 +1,42 @@
-"""The bundle: tokenizer, LM, FM, RM and speaker encoder around the seam q.
+"""The bundle: tokenizer, LM, FM, RM and speaker encoder around the token embeddings q.
 
-Legend: B batch, F mel frames, M mel bands, T tokens, Q size of q, X size of a voice.
+Legend: B batch, F mel frames, M mel bands, T tokens, Q size of q, X size of a speaker embedding.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from e2etts.nets.fm import FM, FMConfig
-from e2etts.nets.lm import LM, LMConfig
+from e2etts.nets.lm import LM, LMCondition, LMConfig
+from e2etts.nets.options import training_option
 from e2etts.nets.reward import RM, RMConfig
 from e2etts.nets.speaker import SpeakerConfig, SpeakerEncoder
-from e2etts.nets.tokenizer import Tokenizer, TokenizerConfig, Tokens
+from e2etts.nets.tokenizer import Tokens
+from e2etts.nets.tokenizers import CONFIGS, TokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleConfig:
-    """The emotion label of an utterance as a condition: of the LM, and of the FM with ``fm``.
-    drop: share of training rows whose label is hidden, so that speaking without one is learned
-    from them as well as from rows that have none."""
+    """The emotion label of an utterance as a condition of the LM, and of the FM with ``fm``.
+    dropout: share of training rows whose label is hidden, so that synthesis without a style is
+    learned from them as well as from rows without a label."""
 
-    drop: float = 0.1
+    dropout: float = training_option(0.1)
     fm: bool = True
 
     def __post_init__(self):
-        if not 0 <= self.drop <= 1:
-            raise ValueError("drop must be between 0 and 1")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError("dropout must be between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemConfig:
-    """One section a model. style: None for a system that cannot be asked for one."""
+    """One section per model. style: None for a system without style control."""
 
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer: TokenizerConfig = field(default_factory=CONFIGS[0])
     lm: LMConfig = field(default_factory=LMConfig)
     fm: FMConfig = field(default_factory=FMConfig)
     rm: RMConfig = field(default_factory=RMConfig)
@@ -74,19 +77,16 @@ class System(nn.Module):
             raise ValueError("model.style: the training data have no emotion labels (utt2emo)")
         styles = sizes.emotions + 1 if config.style else 0
         self.config, self.sizes = config, sizes
-        q_dim, voice_dim = config.tokenizer.q_dim, config.speaker.voice_dim
-        self.tokenizer = Tokenizer(config.tokenizer, mel_bands=sizes.mel_bands,
-                                   frames_per_token=sizes.frames_per_token)
-        fsq = self.tokenizer.fsq
-        # Two tokens hold at most so many labels of the RM, by which places in the text are found.
+        shared = {"q_dim": config.tokenizer.q_dim, "speaker_dim": config.speaker.embedding_dim}
+        self.tokenizer = config.tokenizer.build(mel_bands=sizes.mel_bands,
+                                                frames_per_token=sizes.frames_per_token)
+        # Two tokens hold at most so many labels of the RM, by which text positions are found.
         self.lm = LM(config.lm, text_vocab=sizes.text_vocab, languages=sizes.languages,
-                     digits=fsq.to_digits(torch.arange(fsq.codebook_size)), q_dim=q_dim,
-                     voice_dim=voice_dim, advances=2 * config.rm.labels_per_token + 1,
-                     styles=styles)
-        self.fm = FM(config.fm, q_dim=q_dim, voice_dim=voice_dim, mel_bands=sizes.mel_bands,
-                     frames_per_token=sizes.frames_per_token,
-                     styles=styles if config.style and config.style.fm else 0)
-        self.rm = RM(config.rm, q_dim=q_dim, text_vocab=sizes.text_vocab,
+                     codes=self.tokenizer.codebook_size, digits=self.tokenizer.digits(),
+                     advances=2 * config.rm.labels_per_token + 1, styles=styles, **shared)
+        self.fm = FM(config.fm, mel_bands=sizes.mel_bands, frames_per_token=sizes.frames_per_token,
+                     styles=styles if config.style and config.style.fm else 0, **shared)
+        self.rm = RM(config.rm, q_dim=config.tokenizer.q_dim, text_vocab=sizes.text_vocab,
                      speakers=sizes.speakers, emotions=sizes.emotions)
         self.speaker = SpeakerEncoder(config.speaker, mel_bands=sizes.mel_bands)
 
@@ -98,29 +98,37 @@ class System(nn.Module):
         """Zero mean, unit variance -> natural-log mel."""
         return mel * self.sizes.mel_std + self.sizes.mel_mean
 
-    def encode(self, mel: torch.Tensor, mel_lens: torch.Tensor) -> Tokens:
-        """Natural-log mel (B, F, M) -> tokens and q (B, T, Q)."""
-        return self.tokenizer(self.normalise(mel), mel_lens)
+    def encode(self, mel: torch.Tensor, mel_lens: torch.Tensor,
+               codes: torch.Tensor | None = None) -> Tokens:
+        """Natural-log mel (B, F, M), and codes (B, T) where the tokenizer reads them -> tokens."""
+        return self.tokenizer(self.normalise(mel), mel_lens, codes)
 
-    def voice(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
-        """Natural-log mel (B, F, M) of any speech of a speaker -> voice (B, X)."""
+    def speaker_embedding(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        """Natural-log mel (B, F, M) of any speech of a speaker -> (B, X)."""
         return self.speaker(self.normalise(mel), lens)
 
-    def place(self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor,
-              text_lens: torch.Tensor) -> torch.Tensor | None:
-        """(B, T) where in its text each token is, as the RM hears it, for an LM that reads
-        aligned; None for one that does not."""
+    def text_positions(self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor,
+                       text_lens: torch.Tensor) -> torch.Tensor | None:
+        """(B, T) position of each token in its text, by the RM's CTC alignment, for an LM with
+        aligned text_input; None for one without."""
         return self.rm.align(q, lens, text, text_lens) if self.lm.aligned else None
 
-    def style(self, emotion: torch.Tensor) -> torch.Tensor | None:
+    def style_ids(self, emotion: torch.Tensor) -> torch.Tensor | None:
         """(B,) emotion labels, -1 for none -> (B,) style ids of LM and FM, 0 for none, in training
         with some hidden; None for a system without styles."""
         if self.config.style is None:
             return None
         if self.training:
-            hidden = torch.rand(len(emotion), device=emotion.device) < self.config.style.drop
+            hidden = torch.rand(len(emotion), device=emotion.device) < self.config.style.dropout
             emotion = emotion.masked_fill(hidden, -1)
         return emotion + 1
+
+    def lm_condition(self, batch: Any, speaker: torch.Tensor) -> LMCondition:
+        """The condition of a batch's utterances: fields of ``LMCondition`` that the batch has, the
+        speaker embedding (B, X), and the style."""
+        of_batch = {name: getattr(batch, name) for name in LMCondition._fields
+                    if name not in ("speaker", "style")}
+        return LMCondition(**of_batch, speaker=speaker, style=self.style_ids(batch.emotion))
 
     def train_only(self, parts: list[str]) -> None:
         """Make ``parts`` trainable and freeze the others (no gradient, evaluation mode).

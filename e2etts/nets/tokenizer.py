@@ -1,79 +1,87 @@
-"""Speech tokenizer: mel -> transformer encoder -> FSQ -> q, the seam that LM, FM and RM read.
+"""The contract of a speech tokenizer: all that LM, FM, RM, tasks and inference know of it.
 
-Legend: B batch, F mel frames, T = F / frames_per_token tokens, M mel bands, Q size of q.
+A kind of tokenizer is one file of ``nets/tokenizers/``; ``model.tokenizer.kind`` chooses it.
+
+Legend: B batch, F mel frames, T = F / frames_per_token tokens, M mel bands, V codes,
+D digits of a code, Q size of q.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from e2etts.nets.fsq import FSQ
-from e2etts.nets.sequence import length_mask
-from e2etts.nets.transformer import Transformer, TransformerConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    """The encoder's trunk and context, the code grid and how it is bounded (``FSQ``), and the size
-    of the embedding q."""
-
-    trunk: TransformerConfig = field(default_factory=TransformerConfig)
-    causal: bool = False
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    bound: Literal["tanh", "sigmoid"] = "tanh"
-    q_dim: int = 256
-
 
 class Tokens(NamedTuple):
-    """q: (B, T, Q) with straight-through gradient; index: (B, T); bounded: (B, T, D) before
-    rounding, in (-1, 1); lens: (B,) valid tokens."""
+    """q: (B, T, Q) token embeddings, through which gradient reaches the tokenizer; index: (B, T);
+    lens: (B,) valid tokens; bounded: (B, T, D) values before rounding, in (-1, 1), of a kind that
+    quantises, None for one that does not."""
 
     q: torch.Tensor
     index: torch.Tensor
-    bounded: torch.Tensor
     lens: torch.Tensor
+    bounded: torch.Tensor | None = None
+
+    def select(self, rows: slice | torch.Tensor) -> "Tokens":
+        return Tokens(*(x if x is None else x[rows] for x in self))
+
+
+class SpeechTokenizer(nn.Module):
+    """Speech -> tokens and their embeddings q (arXiv 2606.09234, section 2).
+
+    codebook_size: V. frames_per_token: mel frames a token lasts.
+    reads_codes: whether the tokens of a recording come from files and not from its mel.
+    has_soft_targets: whether ``soft_mean`` is defined.
+    digit_levels: number of levels of each digit of a code, None for codes without inner structure.
+    """
+
+    codebook_size: int
+    frames_per_token: int
+    reads_codes: bool = False
+    has_soft_targets: bool = False
+    digit_levels: tuple[int, ...] | None = None
+
+    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor,
+                codes: torch.Tensor | None = None) -> Tokens:
+        """mel: (B, F, M), normalised; mel_lens: (B,) multiples of frames_per_token; codes: (B, T)
+        indices from files, for a kind that reads them, which raises ValueError without."""
+        raise NotImplementedError
+
+    def embed(self, index: torch.Tensor) -> torch.Tensor:
+        """(...,) indices -> (..., Q), the q that ``forward`` gives for them. Raises IndexError
+        outside of the codebook."""
+        raise NotImplementedError
+
+    def codebook(self) -> torch.Tensor:
+        """(V, Q) embedding of every code, row = index."""
+        raise NotImplementedError
+
+    def digits(self) -> torch.Tensor | None:
+        """(V, D) digits of every code, from 0; None for codes without inner structure."""
+        return None
+
+    def health(self, tokens: Tokens) -> dict[str, torch.Tensor]:
+        """Scalars to log that only this kind has."""
+        return {}
+
+    def soft_mean(self, values: torch.Tensor, tokens: Tokens, temperature: float) -> torch.Tensor:
+        """Mean (B, T) of values (B, T, V) under a soft assignment of each token to all codes, with
+        gradient in what the token was quantised from."""
+        raise NotImplementedError
 
 
 def stack_frames(mel: torch.Tensor, count: int) -> torch.Tensor:
-    """(B, F, M) -> (B, F / count, count * M)."""
+    """(B, F, M) -> (B, F / count, count * M). Raises ValueError where F is no multiple."""
     b, f, m = mel.shape
     if f % count:
         raise ValueError(f"{f} mel frames are not a multiple of {count}")
     return mel.reshape(b, f // count, count * m)
 
 
-class Tokenizer(nn.Module):
-    """One token for every ``frames_per_token`` mel frames (arXiv 2606.09234, section 2)."""
-
-    def __init__(self, config: TokenizerConfig, *, mel_bands: int, frames_per_token: int):
-        super().__init__()
-        self.frames_per_token = frames_per_token
-        dim = config.trunk.dim
-        self.stem = nn.Linear(frames_per_token * mel_bands, dim)
-        self.trunk = Transformer(config.trunk, causal=config.causal)
-        self.down = nn.Linear(dim, len(config.levels))
-        self.fsq = FSQ(config.levels, config.bound)
-        self.up = nn.Linear(len(config.levels), config.q_dim, bias=False)
-        nn.init.normal_(self.up.weight, std=len(config.levels) ** -0.5)
-
-    @property
-    def codebook_size(self) -> int:
-        return self.fsq.codebook_size
-
-    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor) -> Tokens:
-        """mel: (B, F, M) normalised; mel_lens: (B,) multiples of frames_per_token."""
-        lens = mel_lens // self.frames_per_token
-        x = self.stem(stack_frames(mel, self.frames_per_token))
-        u = self.down(self.trunk(x, lens=lens))
-        code, index, bounded = self.fsq(u, length_mask(lens, u.shape[1]))
-        return Tokens(self.up(code), index, bounded, lens)
-
-    def embed(self, index: torch.Tensor) -> torch.Tensor:
-        """(...,) token indices -> (..., Q), the same q that the encoder gives for them."""
-        return self.up(self.fsq.to_code(index).to(self.up.weight.dtype))
-
-    def codebook(self) -> torch.Tensor:
-        """(V, Q) embedding of every code: C = G W_up^T."""
-        return self.up(self.fsq.table().to(self.up.weight.dtype))
+def digits_of(index: torch.Tensor, levels: tuple[int, ...]) -> torch.Tensor:
+    """(...,) indices -> (..., D) digits from 0; the first digit varies fastest."""
+    out = []
+    for count in levels:
+        out.append(index % count)
+        index = index // count
+    return torch.stack(out, -1)

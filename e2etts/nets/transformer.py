@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from e2etts.nets.options import training_option
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -27,7 +29,7 @@ class TransformerConfig:
     qk_norm: bool = True
     rope_base: float = 10000.0
     norm_eps: float = 1e-6
-    dropout: float = 0.0
+    dropout: float = training_option(0.0)
 
     def __post_init__(self):
         if self.heads % (self.kv_heads or self.heads):

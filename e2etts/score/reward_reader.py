@@ -39,8 +39,8 @@ class TrainedSystem:
 
     def load(self, device: str) -> Any:
         """The Synthesizer. Raises UserError as that does."""
-        from e2etts.infer.config import SynthesisConfig
         from e2etts.infer.pipeline import Synthesizer
+        from e2etts.synthesis_config import SynthesisConfig
 
         return Synthesizer.load(self.checkpoint, self.vocoder, self.dump, SynthesisConfig(),
                                 device)

@@ -1,4 +1,4 @@
-"""Second-order joint training: FM and RM judge the tokens that the LM itself would say.
+"""Second-order joint training: FM and RM evaluate the tokens that the LM itself samples.
 
 The LM's distribution is sampled with Gumbel-softmax onto the code table, and the samples q_hat are
 fed to FM and RM (arXiv 2606.09234, second-order loss). Cross-entropy and KL to the LM at the start
@@ -14,16 +14,17 @@ from typing import Literal, NamedTuple
 import torch
 
 from e2etts.data.batch import Batch
-from e2etts.infer.config import SamplingConfig
 from e2etts.infer.sampling import roll_out
 from e2etts.nets.bridge import BridgeConfig, bridge
-from e2etts.nets.lm import LM, LMOutput, lm_loss, lm_targets
+from e2etts.nets.lm import LM, LMCondition, LMOutput, lm_loss, lm_targets
 from e2etts.nets.reward import RM
 from e2etts.nets.sequence import length_mask, masked_mean
 from e2etts.nets.system import System
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.first_order import advance_loss, check_losses
 from e2etts.tasks.health import lm_metrics, sample_metrics
-from e2etts.train.task import Losses, Task
+from e2etts.tasks.system_task import SystemTask
+from e2etts.train.task import EVALUATION, Losses, StepInfo
 
 RM_LOSSES = {"ctc", "attention", "speaker", "emotion"}
 KEPT = {"fm_q", "coarse_q"}  # those of the FM on the recording's own q
@@ -56,39 +57,33 @@ class SecondOrderOptions:
 
 
 class History(NamedTuple):
-    """Tokens that the LM continues at every place, and what it is told besides: q (B, T, Q), index
-    (B, T), lens (B,), place (B, T) or None; the others as in ``Batch``, voice (B, X), style (B,)
-    ids or None."""
+    """Token rows that the LM continues at every position: q (B, T, Q), index (B, T), lens (B,),
+    text position (B, T) or None; their condition; speaker and emotion (B,) labels for the RM."""
 
     q: torch.Tensor
     index: torch.Tensor
     lens: torch.Tensor
-    place: torch.Tensor | None
-    text: torch.Tensor
-    text_lens: torch.Tensor
-    language: torch.Tensor
+    position: torch.Tensor | None
+    given: LMCondition
     speaker: torch.Tensor
     emotion: torch.Tensor
-    voice: torch.Tensor
-    style: torch.Tensor | None
 
     def select(self, rows: torch.Tensor) -> "History":
-        return History(*(x if x is None else x[rows] for x in self))
+        return History(*(x if x is None else x.select(rows) if isinstance(x, LMCondition)
+                         else x[rows] for x in self))
 
-    def read_by(self, lm: LM) -> LMOutput:
-        """What ``lm`` says at every place."""
-        return lm(self.text, self.text_lens, self.language, self.voice,
-                  lm.reads(self.q, self.index), self.lens, self.place, self.style)
+    def predicted_by(self, lm: LM) -> LMOutput:
+        """The prediction of ``lm`` at every position."""
+        return lm(self.given, lm.reads(self.q, self.index), self.lens, self.position)
 
 
-class SecondOrderTask(Task):
-    """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat; "ce" and, of an LM
-    that reads aligned, "advance" on the recording's tokens; "kl" on the history that q_hat
-    continues; "fm_q" and "coarse_q", which keep an FM that learns true to the recording's q. LM
-    and FM may learn. The others are frozen: a reward that learns, learns to read errors."""
+class SecondOrderTask(SystemTask):
+    """Losses "fm", "coarse", "ctc", "attention", "speaker", "emotion" on q_hat; "ce" and, with
+    aligned text_input, "advance" on the recording's tokens; "kl" on the history that q_hat
+    continues; "fm_q" and "coarse_q" on the recording's q, for an FM that learns. LM and FM may
+    learn. The others are frozen: a reward that learns, learns to recognise errors."""
 
     Options = SecondOrderOptions
-    speaks = True
 
     def __init__(self, system: System, options: SecondOrderOptions, losses: set[str]):
         """Raises ValueError for a loss that this task or this system does not have, or a part that
@@ -100,7 +95,7 @@ class SecondOrderTask(Task):
         self._check()
         # The LM as it was when the stage began; build the task after loading its checkpoint.
         self.reference = copy.deepcopy(system.lm).requires_grad_(False).eval()
-        self.judge: RM | None = None  # hears the samples beside the RM, and teaches nothing
+        self.judge: RM | None = None  # evaluates the samples beside the RM, and trains nothing
 
     def _check(self) -> None:
         options = self.options
@@ -133,34 +128,38 @@ class SecondOrderTask(Task):
             self.judge.eval()
         return self
 
-    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+    def has_lm(self, disabled: frozenset[str]) -> bool:
+        """Always."""
+        return True
+
+    def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
         """Named losses of one batch; metrics: with the recording's history the share of positions
         whose sample is its own token, with free-running the share of roll-outs that are kept; of
-        the LM, where wanted, see ``tasks.health``. Where no roll-out is kept, the losses of samples
-        are left out."""
-        system, on = self.system, self.wanted(self.losses)
-        heard = self._recordings(batch)
-        out = heard.read_by(system.lm)
-        terms = advance_loss(out, heard.place, heard.lens, heard.text_lens)
-        targets = lm_targets(heard.index, heard.lens, system.lm.end)
+        the LM, where measured, see ``tasks.health``. Where no roll-out is kept, the losses of
+        samples are left out."""
+        system, on = self.system, self.losses - info.disabled
+        recorded = self._recordings(batch)
+        out = recorded.predicted_by(system.lm)
+        terms = advance_loss(out, recorded.position, recorded.lens, recorded.given.text_lens)
+        targets = lm_targets(recorded.index, recorded.lens, system.lm.end)
         terms["ce"] = lm_loss(out.logits, targets)
-        metrics = lm_metrics(out.logits, targets, system.lm.end) if self.observed else {}
+        metrics = lm_metrics(out.logits, targets, system.lm.end) if info.measure else {}
         if on & KEPT:
-            kept = system.fm.losses(heard.q, system.normalise(batch.mel), batch.mel_lens,
-                                    heard.voice, heard.style,
+            kept = system.fm.losses(recorded.q, system.normalise(batch.mel), batch.mel_lens,
+                                    recorded.given.speaker, recorded.given.style,
                                     wanted={name.removesuffix("_q") for name in on & KEPT})
             terms |= {f"{name}_q": loss for name, loss in kept.items()}
-        said, seam = heard, ()
+        history, embeddings = recorded, ()
         if self.free_running:
-            said = self._rollouts(heard)
-            asked = len(heard.lens) * self.options.samples
-            metrics["rollouts_kept"] = heard.voice.new_tensor(len(said.lens) / asked)
-            out = said.read_by(system.lm) if len(said.lens) else None
+            history = self._rollouts(recorded)
+            wanted = len(recorded.lens) * self.options.samples
+            metrics["rollouts_kept"] = recorded.q.new_tensor(len(history.lens) / wanted)
+            out = history.predicted_by(system.lm) if len(history.lens) else None
         if out is not None:
-            more, seen, seam = self._hear(said, out.logits, batch, on)
+            more, seen, embeddings = self._sampled(history, out.logits, batch, on, info.progress)
             terms |= more
             metrics |= seen
-        return Losses({k: v for k, v in terms.items() if k in on}, metrics, seam)
+        return Losses({k: v for k, v in terms.items() if k in on}, metrics, embeddings)
 
     def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
         """See ``tasks.health.sample_metrics``."""
@@ -168,71 +167,70 @@ class SecondOrderTask(Task):
 
     @torch.no_grad()
     def _recordings(self, batch: Batch) -> History:
-        tokens = self.system.encode(batch.mel, batch.mel_lens)
-        return History(
-            tokens.q, tokens.index, tokens.lens,
-            self.system.place(tokens.q, tokens.lens, batch.text, batch.text_lens),
-            batch.text, batch.text_lens, batch.language, batch.speaker, batch.emotion,
-            self.system.voice(batch.voice_mel, batch.voice_lens), self.system.style(batch.emotion))
+        system = self.system
+        tokens = system.encode(batch.mel, batch.mel_lens, batch.codes)
+        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
+        speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+        return History(tokens.q, tokens.index, tokens.lens, position,
+                       system.lm_condition(batch, speaker), batch.speaker, batch.emotion)
 
     @torch.no_grad()
-    def _rollouts(self, heard: History) -> History:
+    def _rollouts(self, recorded: History) -> History:
         """``samples`` of the LM's own token rows for every text; in training without those that
         repeat or do not end."""
         count = self.options.samples
-        made = roll_out(self.system, heard.text, heard.text_lens, heard.language, heard.voice,
-                        self.options.sampling, candidates=count, style=heard.style)
-        rows = torch.arange(len(heard.lens), device=made.lens.device).repeat_interleave(count)
-        said = heard.select(rows)._replace(
+        made = roll_out(self.system, recorded.given, self.options.sampling, candidates=count)
+        rows = torch.arange(len(recorded.lens), device=made.lens.device).repeat_interleave(count)
+        rolled = recorded.select(rows)._replace(
             q=self.system.tokenizer.embed(made.index), index=made.index, lens=made.lens,
-            place=made.place)
+            position=made.position)
         if not self.training:
-            return said
+            return rolled
         repeats = longest_repeat(made.index, made.lens) > self.options.longest_repeat
-        return said.select((made.ended & ~repeats).nonzero().squeeze(1))
+        return rolled.select((made.ended & ~repeats).nonzero().squeeze(1))
 
-    def _hear(self, said: History, logits: torch.Tensor, batch: Batch, on: set[str]
-              ) -> tuple[dict, dict, tuple[torch.Tensor, ...]]:
-        """Losses and metrics of what the LM would say next at every place of ``said``, and the
-        samples that carry gradient."""
-        valid = length_mask(said.lens + 1, logits.shape[1])
-        log_p = logits.float().log_softmax(-1)
-        terms, metrics, seam = {}, {}, []
+    def _sampled(self, history: History, logits: torch.Tensor, batch: Batch, on: set[str],
+                 progress: float) -> tuple[dict, dict, tuple[torch.Tensor, ...]]:
+        """Losses and metrics of samples of the LM at every position of ``history``, and the samples
+        q_hat that carry gradient."""
+        terms, metrics, samples = {}, {}, []
         if "kl" in on:
-            with torch.no_grad():
-                log_ref = said.read_by(self.reference).logits.float().log_softmax(-1)
-            terms["kl"] = masked_mean((log_p.exp() * (log_p - log_ref)).sum(-1), valid)
+            terms["kl"] = self._divergence(history, logits)
         draws = 1 if self.free_running else self.options.samples
         codebook = self.system.tokenizer.codebook()
         for _ in range(draws):
-            # Only speech codes are sampled; the row past the last token says when to end.
+            # Only speech codes are sampled; the row past the last token predicts the end.
             q_hat = bridge(logits[:, :-1, : self.system.lm.end], codebook, self.options.bridge,
-                           self.progress, said.index if self.free_running else None)
-            seam.append(q_hat)
-            for name, loss in self._read(q_hat, said, batch, on).items():
+                           progress, history.index if self.free_running else None)
+            samples.append(q_hat)
+            for name, loss in self._evaluate(q_hat, history, batch, on).items():
                 terms[name] = terms.get(name, 0.0) + loss / draws
         with torch.no_grad():
             if not self.free_running:
-                same = (q_hat - said.q).abs().amax(-1) < 1e-3
+                same = (q_hat - history.q).abs().amax(-1) < 1e-3
                 metrics["sampled_the_recording"] = masked_mean(
-                    same.float(), length_mask(said.lens, same.shape[1]))
-        return terms, metrics, tuple(q for q in seam if q.requires_grad)
+                    same.float(), length_mask(history.lens, same.shape[1]))
+        return terms, metrics, tuple(q for q in samples if q.requires_grad)
 
-    def _read(self, q_hat: torch.Tensor, said: History, batch: Batch, on: set[str]
-              ) -> dict[str, torch.Tensor]:
-        """What FM and RM think of q_hat."""
-        terms = {}
+    def _divergence(self, history: History, logits: torch.Tensor) -> torch.Tensor:
+        """KL of the LM from the reference, mean over valid positions, the end included."""
+        log_p = logits.float().log_softmax(-1)
+        with torch.no_grad():
+            log_ref = history.predicted_by(self.reference).logits.float().log_softmax(-1)
+        valid = length_mask(history.lens + 1, logits.shape[1])
+        return masked_mean((log_p.exp() * (log_p - log_ref)).sum(-1), valid)
+
+    def _evaluate(self, q_hat: torch.Tensor, history: History, batch: Batch, on: set[str]
+                  ) -> dict[str, torch.Tensor]:
+        """Losses of FM and RM on q_hat."""
+        terms, given = {}, history.given
         if on & {"fm", "coarse"}:
             terms |= self.system.fm.losses(q_hat, self.system.normalise(batch.mel),
-                                           batch.mel_lens, said.voice, said.style, wanted=on)
+                                           batch.mel_lens, given.speaker, given.style, wanted=on)
         if on & RM_LOSSES:
-            terms |= self.system.rm.losses(q_hat, said.lens, said.text, said.text_lens,
-                                           said.speaker, said.emotion)
+            terms |= self.system.rm.losses(q_hat, history.lens, given.text, given.text_lens,
+                                           history.speaker, history.emotion)
         return terms
-
-    def state_to_save(self) -> dict[str, torch.Tensor]:
-        """The whole system without the reference."""
-        return dict(self.system.state_dict())
 
 
 def longest_repeat(index: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:

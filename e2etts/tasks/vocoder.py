@@ -25,7 +25,7 @@ from e2etts.nets.discriminator import (
 from e2etts.nets.source import track_pitch
 from e2etts.nets.spectral import mel_loss, phase_loss, stft_loss, waveform_loss
 from e2etts.nets.vocoder import Vocoder, VocoderOutput
-from e2etts.train.task import Losses, Task
+from e2etts.train.task import EVALUATION, Losses, StepInfo, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ class VocoderTask(Task):
         if options.adversarial:
             self.discriminator = SpectrogramDiscriminator(options.discriminator)
 
-    def forward(self, batch: Batch, phase: str = "generator") -> Losses:
+    def forward(self, batch: Batch, phase: str = "generator",
+                info: StepInfo = EVALUATION) -> Losses:
         """Losses on crops; in evaluation on the middle of every utterance, adversary left out.
 
         Raises UserError for a batch without recordings.
@@ -78,7 +79,7 @@ class VocoderTask(Task):
         if batch.wav is None:
             raise UserError("vocoder: the batch has no recordings: this stage needs wav.scp")
         if phase == "discriminator":
-            return self._discriminate(batch)
+            return self._discriminate(batch, info)
         mel, wav = self._crop(batch)
         out, pitch_hz = self._render(mel, wav)
         terms = self._spectral(out, wav)
@@ -87,7 +88,7 @@ class VocoderTask(Task):
             more, seen = self._pitch(out, pitch_hz)
             terms |= more
             metrics |= seen
-        if self._adversary_is_on():
+        if self._adversary_is_on(info):
             with _frozen(self.discriminator):
                 fake, real = self.discriminator(out.wav), self.discriminator(wav)
             terms["adversarial"] = adversarial_loss(fake)
@@ -103,12 +104,12 @@ class VocoderTask(Task):
         """The vocoder alone, keys as in ``Vocoder.state_dict()``."""
         return dict(self.vocoder.state_dict())
 
-    def _adversary_is_on(self) -> bool:
+    def _adversary_is_on(self, info: StepInfo) -> bool:
         c = self.options
-        return c.adversarial and self.training and self.progress >= c.adversarial_from
+        return c.adversarial and self.training and info.progress >= c.adversarial_from
 
-    def _discriminate(self, batch: Batch) -> Losses:
-        if not self._adversary_is_on():
+    def _discriminate(self, batch: Batch, info: StepInfo) -> Losses:
+        if not self._adversary_is_on(info):
             return Losses()
         mel, wav = self._crop(batch)
         with torch.no_grad():

@@ -13,6 +13,7 @@ from e2etts.seeds import mix
 from e2etts.train.config import weight_at
 from e2etts.train.logging import Means
 from e2etts.train.step import Stepper
+from e2etts.train.task import EVALUATION
 
 
 class Evaluator:
@@ -37,7 +38,6 @@ class Evaluator:
         means, batches = Means(), self.batches()
         sampled = _middle(batches)
         self.task.eval()
-        self.task.observed = True
         with self.stepper.ema.applied(), torch.no_grad():
             for number, batch in enumerate(batches):
                 if number % self.ranks.count != self.ranks.rank:
@@ -71,7 +71,8 @@ class Evaluator:
 
     def _losses_of(self, batch: Batch) -> dict[str, Tensor]:
         with self.stepper.autocast():
-            losses = self.task(batch.to(self.stepper.accelerator.device), self.task.phases[0])
+            losses = self.task(batch.to(self.stepper.accelerator.device), self.task.phases[0],
+                               EVALUATION)
         found = {**losses.terms, **losses.metrics}
         weights = self.stepper.weights
         loss = sum(weight_at(weights.get(k, 1.0)) * found[k].float()
@@ -79,7 +80,7 @@ class Evaluator:
         return {"loss": loss, **found}
 
     def _samples_of(self, batch: Batch) -> dict[str, Tensor]:
-        if not self.sampled_utts or not self.task.speaks:
+        if not self.sampled_utts or not self.task.has_lm(self.stepper.disabled):
             return {}
         return self.task.sample_metrics(batch.to(self.stepper.accelerator.device),
                                         self.sampled_utts)

@@ -212,7 +212,7 @@ class Trainer:
     def _measure_start(self) -> None:
         """What the model says before this stage has changed it: later samples are held against
         it. Not where the LM joins later: it has not learned to speak."""
-        if not self.task.speaks:
+        if not self.task.has_lm(self.stepper.disabled):
             return
         values = self.evaluator.samples()
         self.log.write(self.step, self._seconds(), "dev", values)

@@ -14,7 +14,7 @@ from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.ranks import Ranks
-from e2etts.train.task import Losses, Task
+from e2etts.train.task import Losses, StepInfo, Task
 
 
 @dataclass
@@ -60,14 +60,14 @@ class Stepper:
         step have already learned.
         """
         self.prepare(progress)
-        self.task.observed = observe
+        info = StepInfo(progress, self.disabled, observe)
         ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
                                                self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
         for place, phase in enumerate(self.task.phases):
-            loss, norm = self._gradients(phase, batches, values)
+            loss, norm = self._gradients(phase, batches, info, values)
             if loss is None:
                 continue
             finite = self.ranks.all(torch.isfinite(loss) & torch.isfinite(norm))
@@ -88,12 +88,11 @@ class Stepper:
         return Outcome(values, {k: v for k, v in values.items() if self.weights_now.get(k)})
 
     def prepare(self, progress: float) -> None:
-        """Tell the task how far training is, and which losses are not on yet."""
-        self.task.progress = progress
+        """Weights of the losses at a training progress, and which losses they disable."""
         self.weights_now = {k: weight_at(w, progress) for k, w in self.weights.items()}
-        self.task.muted = frozenset(k for k, w in self.weights_now.items() if not w)
+        self.disabled = frozenset(k for k, w in self.weights_now.items() if not w)
 
-    def _gradients(self, phase: str, batches: list[Batch],
+    def _gradients(self, phase: str, batches: list[Batch], info: StepInfo,
                    values: dict[str, Any]) -> tuple[Tensor | None, Tensor | None]:
         """Mean loss and clipped gradient's norm of one phase; Nones where it is not on."""
         if len(self.task.phases) > 1:
@@ -105,12 +104,12 @@ class Stepper:
             whole = place == len(batches) - 1
             with contextlib.nullcontext() if whole else self.accelerator.no_sync(self.model):
                 with self.autocast():
-                    losses = self.model(batch, phase)
+                    losses = self.model(batch, phase, info)
                 loss = self._weighted(losses)
                 if loss is None:
                     return None, None
-                if self.task.observed and place == 0 and losses.seam:
-                    values |= self._seam_gradients(losses, share)
+                if info.measure and place == 0 and losses.embeddings:
+                    values |= self._gradients_at_q(losses, share)
                 self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
@@ -120,16 +119,16 @@ class Stepper:
         limit = self.config.grad_clip or float("inf")
         return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
 
-    def _seam_gradients(self, losses: Losses, share: float) -> dict[str, Tensor]:
-        """Norm of the gradient of each weighted term at the seam. Walks the graph from the term to
-        there only, once a term; the parameters' gradients stay as they are."""
+    def _gradients_at_q(self, losses: Losses, share: float) -> dict[str, Tensor]:
+        """Norm of the gradient of each weighted term at the token embeddings q. Walks the graph
+        from the term to q only, once per term; the parameters' gradients stay as they are."""
         # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
         out, scale = {}, self.scaler.get_scale() * share
         for name, term in losses.terms.items():
             if self.weights_now[name] and term.requires_grad:
                 grads = torch.autograd.grad(
-                    scale * self.weights_now[name] * term.float(), losses.seam, retain_graph=True,
-                    allow_unused=True, materialize_grads=True)
+                    scale * self.weights_now[name] * term.float(), losses.embeddings,
+                    retain_graph=True, allow_unused=True, materialize_grads=True)
                 norms = torch.stack([g.float().norm() for g in grads])
                 out[f"q_grad_{name}"] = norms.norm() / scale
         return out

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import TEXT, VOICE, make_system, wake
 
-from e2etts.infer.config import SamplingConfig
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.infer.sampling import advance, pick, roll_out, sample_tokens
 from e2etts.nets.packed import PackedLM
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import make_batch, make_system, wake
 
-from e2etts.infer.config import SamplingConfig
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.second_order import SecondOrderOptions, SecondOrderTask
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import make_batch, make_system, reached, unreached, wake
 
-from e2etts.infer.config import SamplingConfig
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.infer.sampling import Rollout, roll_out
 from e2etts.nets.bridge import BridgeConfig
 from e2etts.nets.lm import LMOutput, lm_targets

@@ -1,0 +1,45 @@
+"""Settings of synthesis."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from e2etts.nets.flow import SolverConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; values of arXiv
+    2412.10117). A pick that makes up ``repeat_share`` of the last ``repeat_window`` tokens is
+    drawn again from the whole distribution (repeat_window 0: never). min_ratio, max_ratio: bounds
+    of the length, in speech tokens per text token. max_tokens_per_text_token: of an LM with
+    aligned text_input, after which it advances to the next text token, and from the last to the
+    end."""
+
+    temperature: float = 1.0
+    top_p: float = 0.8
+    top_k: int = 25
+    repeat_window: int = 10
+    repeat_share: float = 0.3
+    min_ratio: float = 0.5
+    max_ratio: float = 4.0
+    max_tokens_per_text_token: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """candidates: samples of the LM for each text, of which the one with the lowest CTC loss by the
+    RM is spoken. lm_speakers: language -> speaker whose embedding the LM is conditioned on
+    (default: the target speaker; one with more training text has fewer reading errors, and the FM
+    renders in the target's voice in any case). prompt_clips: clips of each test set that are also
+    synthesised from a voice prompt. solver: of the FM. references: recordings of a speaker whose
+    mean embedding is used. batch: texts at a time."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    candidates: int = 4
+    lm_speakers: dict[str, str] = field(default_factory=dict)
+    batch: int = 16
+    prompt_clips: int = 4
+    prompt_max_seconds: float = 4.0
+    references: int = 20
+    precision: Literal["bf16", "no"] = "bf16"

@@ -1,0 +1,17 @@
+"""What tasks that train parts of the system have in common."""
+
+import torch
+
+from e2etts.nets.system import System
+from e2etts.train.task import Task
+
+
+class SystemTask(Task):
+    """A task around ``system``, of which some parts are trainable."""
+
+    system: System
+
+    def state_to_save(self) -> dict[str, torch.Tensor]:
+        """The whole system, frozen parts included, and nothing else: a stage can start from one
+        checkpoint."""
+        return dict(self.system.state_dict())
