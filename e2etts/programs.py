@@ -26,7 +26,7 @@ class Program:
 def find_program(name: str, deb_root: Path = DEB_ROOT) -> Program:
     """Find ``name`` (espeak-ng, flite).
 
-    Order: $E2ETTS_ESPEAK or $E2ETTS_FLITE, PATH, ``deb_root`` (filled by utils/fetch_deb.py).
+    Order: $E2ETTS_ESPEAK or $E2ETTS_FLITE, PATH, ``deb_root`` (filled by tools/fetch_deb.py).
     Raises UserError with the remedy when it is in none of them.
     """
     variable = VARIABLES[name]
@@ -42,7 +42,7 @@ def find_program(name: str, deb_root: Path = DEB_ROOT) -> Program:
     if program.exists():
         return Program(str(program), _library_env(deb_root))
     raise UserError(f"{name}: not found in ${variable}, PATH or {deb_root}; install it with "
-                    f"'apt install {name}' or run 'python utils/fetch_deb.py tools/deb {name}'")
+                    f"'apt install {name}' or run 'python tools/fetch_deb.py tools/deb {name}'")
 
 
 def _library_env(deb_root: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.edit import check_output, report_left_out, say_not_carried
 from e2etts.data.recordings import converted
 from e2etts.data.validate import Limits, faultless

@@ -23,10 +23,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.edit import check_output, report_left_out
-from e2etts.data.gather import LJSPEECH, ListOptions, gather
-from e2etts.data.lists import COLUMNS
+from e2etts.data.from_list import LJSPEECH, ListOptions, data_from_lists
+from e2etts.data.list_formats import COLUMNS
 from e2etts.data.recordings import converted
 from e2etts.data.validate import Limits
 from e2etts.errors import UserError
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         folder_speaker=args.folder_speaker, lang=args.lang, delimiter=delimiter,
         text_only=args.text_only)
     wav_dir = args.wav_dir or args.out / "wav"
-    data, left_out = gather(args.lists, options, wav_dir, args.rate)
+    data, left_out = data_from_lists(args.lists, options, wav_dir, args.rate)
     if not args.text_only:
         data, wrong = converted(data, wav_dir, args.rate, args.workers)
         left_out += [(utt, "audio", reason) for utt, reason in wrong.items()]

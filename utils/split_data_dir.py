@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
 from e2etts.data.edit import check_output, report_left_out, say_not_carried, split
 from e2etts.errors import UserError

@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import fail
+from e2etts.cli import fail
 from e2etts.errors import UserError
 
 

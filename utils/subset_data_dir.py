@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
 from e2etts.data.edit import check_output, chosen, report_left_out, say_not_carried
 from e2etts.errors import UserError

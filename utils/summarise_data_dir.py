@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
 from e2etts.data.summary import summarise, summary_text
 from e2etts.files import write_text

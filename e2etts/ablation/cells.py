@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from e2etts.ablation.plan import Plan
-from e2etts.ablation.record import Results
+from e2etts.ablation.experiment import Experiment
+from e2etts.ablation.store import Results
 from e2etts.score.compare import Counts, Estimate, estimate
 
 Record = dict[str, Any]
@@ -22,10 +22,10 @@ TOKENS = ("entropy_bits", "mutual_information_bits", "mutual_information_plug_in
 Take = Callable[[Record], Columns]
 
 
-def records(plan: Plan, results: Results) -> dict[str, list[Record]]:
+def records(experiment: Experiment, results: Results) -> dict[str, list[Record]]:
     """System -> records of its measured runs, by seed; none of a system that has not run."""
-    out: dict[str, list[Record]] = {name: [] for name in plan.config.systems}
-    for run in plan.runs:
+    out: dict[str, list[Record]] = {name: [] for name in experiment.config.systems}
+    for run in experiment.runs:
         record = results.of(run)
         if record is not None:
             out[run.system].append(record)

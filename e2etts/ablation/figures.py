@@ -10,25 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from e2etts.ablation.cells import METRICS, Record, cell, records, spoken, training_seconds
-from e2etts.ablation.plan import Plan, Run
-from e2etts.ablation.record import Results
+from e2etts.ablation.experiment import Experiment, SystemRun
+from e2etts.ablation.store import Results
 from e2etts.score.compare import Estimate
 
 _BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}  # a legend that hides nothing
 
 
-def draw(plan: Plan, results: Results, folder: Path) -> list[Path]:
+def draw_figures(experiment: Experiment, results: Results, folder: Path) -> list[Path]:
     """Write every figure below ``folder`` and return their paths; none without a measured run."""
-    runs = records(plan, results)
-    folder, recipe = folder / "figures", plan.runs[0].recipe
-    sets, wanted = (*recipe.corpus.tests, *recipe.corpus.sentences), len(plan.config.seeds)
+    runs = records(experiment, results)
+    folder, recipe = folder / "figures", experiment.runs[0].recipe
+    sets, wanted = (*recipe.corpus.tests, *recipe.corpus.sentences), len(experiment.config.seeds)
     out = []
     if any(cell(some, spoken("tts", sets), METRICS["wer"]) for some in runs.values()):
         out += [_save(_wer_against_time(runs, sets, wanted),
                       folder / "wer_against_training_time.svg"),
                 _save(_bars(runs, sets, wanted), folder / "wer_by_system.svg")]
     if any(runs.values()):
-        out.append(_save(_usage(plan, results), folder / "token_usage.svg"))
+        out.append(_save(_usage(experiment, results), folder / "token_usage.svg"))
     return out
 
 
@@ -117,13 +117,13 @@ def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> 
     return figure
 
 
-def _usage(plan: Plan, results: Results) -> Figure:
+def _usage(experiment: Experiment, results: Results) -> Figure:
     """Share of all tokens that the most used codes make up: a line for each tokenizer, the mean
     over its seeds, named by the systems that have it."""
     figure, axes = _axes(6.4, "most used codes, % of all", "share of tokens, %")
     lines: dict[str, dict[str, list[float]]] = {}
     names: dict[str, dict[str, None]] = {}
-    for run in plan.runs:
+    for run in experiment.runs:
         record = results.of(run)
         if record is not None:
             kind, key = _tokenizer(run)
@@ -138,14 +138,14 @@ def _usage(plan: Plan, results: Results) -> Figure:
     return figure
 
 
-def _tokenizer(run: Run) -> tuple[str, str]:
+def _tokenizer(run: SystemRun) -> tuple[str, str]:
     """Where its tokens are from, at any seed and at this one: the last stage that trains it, none
     where it is that of a system which the recipe extends."""
     unit = next((u for u in reversed(run.units) if "tokenizer" in u.config.trainable), None)
     return ("", "") if unit is None else (unit.kind, unit.key)
 
 
-def curve(rows: list[dict], path: Path) -> None:
+def draw_wer_curve(rows: list[dict], path: Path) -> None:
     """WER, on a log scale, against minutes of training: a line for each set, and where a stage
     ends; rows as of ``e2etts curve``."""
     figure, axes = _axes(6.4, "minutes of training", "WER, %")

@@ -17,22 +17,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from e2etts.ablation.figures import draw
-from e2etts.ablation.plan import Plan, load_plan, recipe_path
-from e2etts.ablation.record import Results
-from e2etts.ablation.run import (
-    Session,
-    Store,
-    TimeIsUp,
-    check_buildable,
-    in_process_of_its_own,
-    locked,
-)
-from e2etts.ablation.status import status
-from e2etts.ablation.tables import markdown
-from e2etts.bin.main import add_overrides
-from e2etts.errors import UserError
-from e2etts.files import write_text
+from e2etts.cli import add_overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,43 +40,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from e2etts.ablation.experiment import load_experiment, recipe_path
+    from e2etts.ablation.markdown import write_ablation
+    from e2etts.ablation.session import (
+        Session,
+        TimeIsUp,
+        check_buildable,
+        check_prepared,
+        in_process_of_its_own,
+        locked,
+    )
+    from e2etts.ablation.store import Results, Store, experiment_status
+
     if args.recipe:
         print(recipe_path(args.config))
         return
-    plan = load_plan(args.config, args.overrides)
+    experiment = load_experiment(args.config, args.overrides)
     store = Store(args.tag or Path(args.config).stem)
     folder = Path(args.results) if args.results else store.root
     results = Results(folder / "ablation.json")
-    chosen = plan.only(args.only.split(",")) if args.only else plan
+    chosen = experiment.only(args.only.split(",")) if args.only else experiment
     if args.status:
-        speeds = plan.config.speeds_from
-        print(status(chosen, store, results, Path(speeds) if speeds else None))
+        speeds = experiment.config.speeds_from
+        print(experiment_status(chosen, store, results, Path(speeds) if speeds else None))
         return
-    for recipe in {id(r.recipe): r.recipe for r in plan.runs}.values():
-        sets = (recipe.corpus.train, recipe.corpus.dev, *recipe.corpus.tests,
-                *recipe.corpus.sentences)
-        absent = [s for s in sets if not (recipe.dump(s) / "text_ids").is_file()]
-        if absent:
-            raise UserError(f"{recipe.dump(absent[0])}: not prepared: run stages 1 and 2 first")
-    check_buildable(plan)
-    front = ["./run_ablation.sh"] if Path("run_ablation.sh").is_file() else ["e2etts", "ablate"]
-    words = [*front, "--config", args.config, "--tag", store.tag, *args.overrides]
-    publish = partial(write_tables, plan, results, folder, shlex.join(words))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as by Ctrl-C
+    check_prepared(experiment)
+    check_buildable(experiment)
+    publish = partial(write_ablation, experiment, results, folder, command(args, store.tag))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to stop, as Ctrl-C is
     with locked(store.root) as lock:
         for name in results.outdated(chosen):
-            print(f"ablate: {name}: what is stored is of other settings or data: measured anew")
+            print(f"ablate: {name}: stored results are of other settings or data: measuring again")
         session = Session(chosen, store, results, call=in_process_of_its_own(lock), publish=publish,
                           hours=args.hours, say=partial(print, flush=True))
         try:
             session.go()
         except TimeIsUp:
-            print(f"ablate: {args.hours:g} hours are over; the same command goes on")
+            print(f"ablate: {args.hours:g} hours are over; the same command resumes")
         publish()
     print(folder / "ABLATION.md")
 
 
-def write_tables(plan: Plan, results: Results, folder: Path, command: str) -> None:
-    """ABLATION.md and figures, from what has been measured so far."""
-    write_text(folder / "ABLATION.md",
-               markdown(plan, results, command, draw(plan, results, folder)))
+def command(args: argparse.Namespace, tag: str) -> str:
+    """The command that writes the tables again, for their page."""
+    front = ["./run_ablation.sh"] if Path("run_ablation.sh").is_file() else ["e2etts", "ablate"]
+    return shlex.join([*front, "--config", args.config, "--tag", tag, *args.overrides])

@@ -16,12 +16,10 @@ import json
 import sys
 from pathlib import Path
 
-from e2etts.bench.run import PARTS, measure, table
-from e2etts.bin.main import add_overrides
+from e2etts.bench import PARTS
+from e2etts.cli import add_overrides
 from e2etts.errors import UserError
 from e2etts.files import write_text
-from e2etts.recipe import load_recipe
-from e2etts.train.memory import keep_freed_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,18 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from e2etts.bench.suite import run_suite, suite_table
+    from e2etts.recipe import load_recipe
+    from e2etts.train.memory import keep_freed_memory
+
     if args.rounds < 1:
         raise UserError(f"--rounds {args.rounds}: want at least 1")
     floors = dict(map(_floor, args.floor))
     recipes = {Path(c).stem: load_recipe(c, args.overrides)
                for c in (args.config, args.larger) if c}
     keep_freed_memory()  # as training does
-    results = measure(recipes, args.rounds, set(args.part or PARTS), args.pair,
+    results = run_suite(recipes, args.rounds, set(args.part or PARTS), args.pair,
                       lambda text: print(f"bench: {text}", file=sys.stderr))
     if args.out:
         write_text(args.out, json.dumps(results, indent=1) + "\n")
-        write_text(Path(args.out).with_suffix(".md"), table(results) + "\n")
-    print(table(results))
+        write_text(Path(args.out).with_suffix(".md"), suite_table(results) + "\n")
+    print(suite_table(results))
     slow = [f"{name}: {results['ratios'][name]:.2f} times as fast, floor {floor}"
             for name, floor in floors.items()
             if name in results["ratios"] and results["ratios"][name] < floor]

@@ -10,7 +10,6 @@ examples:
 
 import argparse
 
-from e2etts.data.emotion import TransformersEmotion, label_emotions
 from e2etts.errors import UserError
 
 
@@ -29,6 +28,8 @@ def run(args: argparse.Namespace) -> None:
     wrong = [r for r in args.rename if not all(r.partition("="))]
     if wrong:
         raise UserError(f"--rename {wrong[0]}: expected OLD=NEW")
+    from e2etts.data.emotion_labels import TransformersEmotion, label_emotions
+
     model = TransformersEmotion(args.model)
     for directory in args.directories:
         label_emotions(directory, model, least_confidence=args.confidence,

@@ -1,14 +1,12 @@
 """The command ``e2etts``: dispatches to one module a verb and turns user errors into one line."""
 
 import argparse
-import errno
+import difflib
 import importlib
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import e2etts
-from e2etts.errors import UserError
+from e2etts.cli import add_overrides, fail, guarded
 
 # Verb -> what it does; the module e2etts.bin.<verb> is imported only when its verb is used, so
 # that help and typing errors answer at once.
@@ -30,9 +28,6 @@ VERBS = {
     "pack": "gather a trained system into one folder or archive (stage 11)",
 }
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 def usage() -> str:
     """The text of ``e2etts --help``."""
     width = max(map(len, VERBS))
@@ -41,32 +36,6 @@ def usage() -> str:
         "usage: e2etts VERB [options] [key=value ...]", "",
         "End-to-end training of a discrete-token text-to-speech system.", "", *lines, "",
         "e2etts VERB --help explains a verb; key=value overrides any configuration key.", ""])
-
-
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every verb that reads a recipe configuration: --config, --tag, overrides."""
-    parser.add_argument("--config", default="conf/default.yaml", metavar="FILE",
-                        help="recipe configuration (default: %(default)s)")
-    parser.add_argument("--tag", metavar="NAME",
-                        help="results go to exp/NAME (default: the configuration's file name)")
-    add_overrides(parser)
-
-
-def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
-    """Which checkpoint of a stage is meant, in ``args.checkpoint``."""
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"),
-                        help="of the stage (default: %(default)s)")
-
-
-def experiment_folder(args: argparse.Namespace) -> Path:
-    """exp/TAG of the arguments of ``add_recipe_arguments``."""
-    return Path("exp") / (args.tag or Path(args.config).stem)
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Trailing ``key=value`` arguments, in ``args.overrides``."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value",
-                        help="override configuration keys, such as stages.lm.train.lr=1e-3")
 
 
 def verb_parser(verb: str) -> argparse.ArgumentParser:
@@ -86,8 +55,7 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status.
 
-    0 done; 2 something outside the program is wrong, said in one line on standard error;
-    130 interrupted. Any other exception is a defect of the program and keeps its traceback.
+    For its values see ``e2etts.cli.guarded``; 2 for an unknown verb.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -98,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     if verb not in VERBS:
-        return fail(None, f"unknown verb '{verb}'; one of: {', '.join(VERBS)}")
+        nearest = difflib.get_close_matches(verb, VERBS, n=1)
+        return fail(None, f"unknown verb '{verb}'; " + (
+            f"nearest: '{nearest[0]}'" if nearest else f"one of: {', '.join(VERBS)}"))
 
     def run() -> None:
         # Overrides may stand before, between and after options: plain parsing refuses that.
@@ -106,64 +76,6 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
 
     return guarded(f"e2etts {verb}", run)
-
-
-def tool(file: str, doc: str | None, add_arguments: Callable[[argparse.ArgumentParser], None],
-         run: Callable[[argparse.Namespace], None]) -> int:
-    """Run a script of utils/ as ``main`` runs a verb: its arguments, its help, one-line errors."""
-    parser = argparse.ArgumentParser(prog=Path(file).name, description=doc, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    return guarded(parser.prog, lambda: run(parser.parse_intermixed_args()))
-
-
-def guarded(program: str, run: Callable[[], None]) -> int:
-    """Run and return the exit status: what a user can mend becomes one line, see ``main``."""
-    try:
-        run()
-        return 0
-    except UserError as e:
-        return complain(program, str(e))
-    except ModuleNotFoundError as e:
-        if e.name and e.name.partition(".")[0] == "e2etts":
-            raise
-        return complain(program, f"the Python package '{e.name}' is missing: run "
-                                 "tools/install.sh --extras score")
-    except OSError as e:
-        if e.errno in DISK_FULL:
-            return complain(program, f"{e.filename or 'output'}: no disk space left; free some "
-                                     "and run the same command again")
-        if isinstance(e, PermissionError):
-            return complain(program, f"{e.filename}: permission denied; correct the rights")
-        if isinstance(e, BrokenPipeError):  # the reader of our output, such as head, has gone
-            sys.stdout = None
-            return 141
-        raise
-    except (MemoryError, RuntimeError) as e:
-        if not out_of_memory(e):
-            raise
-        return complain(program, "out of memory: choose a smaller "
-                                 "stages.<stage>.train.batch_seconds, or end other programs")
-    except KeyboardInterrupt:
-        print(f"\n{program}: interrupted", file=sys.stderr)
-        return 130
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory of the machine or of an accelerator ran out."""
-    said = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in said or "not enough memory" in said
-
-
-def fail(verb: str | None, message: str) -> int:
-    """``complain`` in the name of a verb, or of the command itself."""
-    return complain(f"e2etts {verb}" if verb else "e2etts", message)
-
-
-def complain(program: str, message: str) -> int:
-    """Print one line on standard error and return exit status 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ examples:
 
 import argparse
 
-from e2etts.bin.main import add_recipe_arguments
-from e2etts.data.dump import prepare
-from e2etts.recipe import load_recipe
+from e2etts.cli import add_recipe_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from e2etts.data.dump import prepare
+    from e2etts.recipe import load_recipe
+
     recipe = load_recipe(args.config, args.overrides)
     corpus = recipe.corpus
     enrol = [corpus.enrol] if corpus.enrol else []

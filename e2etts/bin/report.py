@@ -12,7 +12,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from e2etts.bin.main import add_recipe_arguments, experiment_folder
+from e2etts.cli import add_recipe_arguments, experiment_folder
 from e2etts.config import build, parse_overrides
 from e2etts.errors import UserError
 from e2etts.files import write_text

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from e2etts.bin.main import add_recipe_arguments
+from e2etts.cli import add_recipe_arguments
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.errors import UserError
 from e2etts.files import write_text

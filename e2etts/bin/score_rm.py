@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from e2etts.bin.main import add_checkpoint_argument, add_recipe_arguments, experiment_folder
+from e2etts.cli import add_checkpoint_argument, add_recipe_arguments, experiment_folder
 from e2etts.data.batch import Batch
 from e2etts.data.dataset import DataConfig, MelDataset
 from e2etts.data.loader import dev_batches

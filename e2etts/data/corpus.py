@@ -22,7 +22,7 @@ from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import DataDir, Source
 from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
 from e2etts.data.recordings import header, read_mono, write_wav
-from e2etts.data.sizes import Published, Size, compare
+from e2etts.data.summary import Published, Size, compare_sizes
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 from e2etts.files import write_text
@@ -136,7 +136,7 @@ class Job:
             speakers = len({r.speaker for recordings in parts.values() for r in recordings})
             sizes.append(("all", Size(sum(s.utterances for _, s in sizes),
                                       sum(s.hours for _, s in sizes), speakers)))
-        wrong = compare(sizes, published)
+        wrong = compare_sizes(sizes, published)
         if wrong and not self.config.miniature:
             raise UserError(f"{', '.join(wrong)}: not the published size: get the corpus again, "
                             "or set corpus_data.miniature=true to take what is there")

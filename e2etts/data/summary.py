@@ -1,6 +1,7 @@
-"""What is in a set: utterances, hours, lengths, speakers, languages, texts."""
+"""What is in a set: utterances, hours, lengths, speakers, languages, texts; published sizes."""
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from e2etts.data.edit import text_key
 from e2etts.data.recordings import header
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
+
+HOURS_TOLERANCE = 0.01  # published hours are rounded
+ABOUT_TOLERANCE = 0.05  # and some are only told in words
 
 
 def summarise(data: DataDir, *, audio: bool = True, workers: int = 2) -> dict[str, Any]:
@@ -92,3 +96,43 @@ def summary_text(name: str, numbers: dict[str, Any], speakers: int) -> str:
         if told:
             lines.append(f"  {what}: {', '.join(told)}{f', {more} more' if more else ''}")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Size:
+    utterances: int
+    hours: float
+    speakers: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """What its publishers say a part of a corpus holds; None where they do not say.
+    about_hours: where they say "about" or "roughly"."""
+
+    utterances: int | None = None
+    hours: float | None = None
+    speakers: int | None = None
+    about_hours: float | None = None
+
+    def __str__(self) -> str:
+        told = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
+                ("about {:g} h", self.about_hours), ("{:,} speakers", self.speakers))
+        return ", ".join(form.format(value) for form, value in told if value is not None)
+
+    def agrees(self, size: Size) -> bool:
+        """Counts must be equal, hours as far as they are told."""
+        return all((
+            self.utterances in (None, size.utterances), self.speakers in (None, size.speakers),
+            self.hours is None or abs(size.hours - self.hours) <= HOURS_TOLERANCE * self.hours,
+            self.about_hours is None
+            or abs(size.hours - self.about_hours) <= ABOUT_TOLERANCE * self.about_hours))
+
+
+def compare_sizes(sizes: list[tuple[str, Size]], published: dict[str, Published]) -> list[str]:
+    """Print the size of each part, with the published one; returns the parts that differ."""
+    for name, size in sizes:
+        stated = f" (published: {published[name]})" if name in published else ""
+        print(f"{name}: {size.utterances:,} utterances, {size.hours:.2f} h, {size.speakers:,} "
+              f"speakers{stated}", flush=True)
+    return [name for name, size in sizes if name in published and not published[name].agrees(size)]

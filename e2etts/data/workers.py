@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 _CHUNKS_ALONE = 6  # so few are done before processes have started
 
 
-def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
+def in_order(work: Callable[[Item], Result], jobs: Sequence[Item], workers: int,
              chunk: int = 8) -> Iterator[Result]:
     """``map(work, jobs)`` in ``workers`` processes that take ``chunk`` jobs at a time."""
     if workers < 2 or len(jobs) <= _CHUNKS_ALONE * chunk:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from e2etts.ablation.plan import Plan, load_plan
+from e2etts.ablation.experiment import Experiment, load_experiment
 
 STAGE = {"task": "first_order", "train": {"max_audio_seconds": 600, "batch_seconds": 6}}
 RECIPE = {
@@ -48,8 +48,8 @@ class Stand:
 
     ear = "toy ear"
 
-    def __init__(self, plan: Plan, on_call=lambda words: None):
-        self.plan, self.on_call = plan, on_call
+    def __init__(self, experiment: Experiment, on_call=lambda words: None):
+        self.experiment, self.on_call = experiment, on_call
         self.calls: list[list[str]] = []
 
     def __call__(self, words: list[str], seconds: float | None) -> int:
@@ -83,8 +83,8 @@ class Stand:
     def score(self, folder: Path, words: list[str]) -> None:
         (folder / "score_cache.json").write_text("{}")
         system, _, seed = folder.name.rpartition("-seed")
-        write_scores(folder, edits=[3 - list(self.plan.config.systems).index(system), int(seed)],
-                     ear=self.ear)
+        number = list(self.experiment.config.systems).index(system)
+        write_scores(folder, edits=[3 - number, int(seed)], ear=self.ear)
 
 
 def load_recipe_of(words: list[str]) -> dict:
@@ -119,5 +119,5 @@ def write_scores(folder: Path, edits: list[int], ear: str) -> None:
         "recognizer": {"name": ear}}))
 
 
-def make_plan(folder: Path, **changes) -> Plan:
-    return load_plan(make_folder(folder, {**ABLATION, **changes}))
+def make_experiment(folder: Path, **changes) -> Experiment:
+    return load_experiment(make_folder(folder, {**ABLATION, **changes}))

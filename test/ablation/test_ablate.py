@@ -9,8 +9,8 @@ import yaml
 from made_corpus import make_set
 from made_up import ToyMeter
 
+from e2etts.ablation.wer_curve import kept_checkpoints
 from e2etts.bin import ablate
-from e2etts.bin.curve import checkpoints
 from e2etts.bin.main import main
 from e2etts.files import write_text
 from e2etts.recipe import recipe_from
@@ -126,11 +126,11 @@ def test_curve_takes_stages_that_train_lm_or_fm(tmp_path):
             write_text(tmp_path / name / "kept" / step / "meta.json", f'{{"seconds": {step}}}')
         write_text(tmp_path / name / "summary.json", '{"seconds": 10}')
     found = [(seconds, str(path.relative_to(tmp_path)))
-             for seconds, path in checkpoints(recipe, tmp_path, "joint")]
+             for seconds, path in kept_checkpoints(recipe, tmp_path, "joint")]
     assert [f for f in found if not f[1].startswith("tokenizer")] == [
         (11, "fm/kept/1"), (12, "fm/kept/2"), (20, "fm/best"),
         (31, "joint/kept/1"), (32, "joint/kept/2"), (40, "joint/best")]
-    assert [path for _, path in checkpoints(recipe, tmp_path, "joint", ["rm"])] == [
+    assert [path for _, path in kept_checkpoints(recipe, tmp_path, "joint", ["rm"])] == [
         tmp_path / "rm" / "kept" / "1", tmp_path / "rm" / "kept" / "2", tmp_path / "rm" / "best"]
 
 

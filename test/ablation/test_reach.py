@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny import make_batch, reached, wake
 
-from e2etts.ablation.plan import load_plan
+from e2etts.ablation.experiment import load_experiment
 from e2etts.data.vocab import Vocab
 from e2etts.nets.system import PARTS
 from e2etts.tasks.build import build_task
@@ -15,7 +15,7 @@ TINY = ["audio.mel_bands=6", "model.tokenizer.levels=[4,3,3]", "model.tokenizer.
         "model.speaker={voice_dim: 8, dim: 12}",
         *(f"model.{part}.trunk={{dim: 16, layers: 1, heads: 2, hidden_dim: 16}}"
           for part in ("tokenizer", "lm", "fm", "rm"))]
-PLAN = load_plan(Path(__file__).resolve().parents[2] / "egs/mini/conf/ablation.yaml", TINY)
+PLAN = load_experiment(Path(__file__).resolve().parents[2] / "egs/mini/conf/ablation.yaml", TINY)
 STAGES = {f"{run.system}-{unit.stage}": (run, unit) for run in PLAN.runs if run.seed == 0
           for unit in run.units if unit.stage != "vocoder"}
 VOCAB = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=[], mel_mean=-4.0,

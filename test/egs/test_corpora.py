@@ -11,7 +11,7 @@ from recipe_copy import copied, module, prepare
 from e2etts.audio import AudioConfig
 from e2etts.data.corpus import CorpusData, Job, Recording, by_speaker, trim_edges
 from e2etts.data.datadir import DataDir
-from e2etts.data.sizes import Published, Size
+from e2etts.data.summary import Published, Size
 
 MINIATURE = "corpus_data.miniature=true"
 

@@ -49,8 +49,7 @@ def content(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-@pytest.mark.parametrize("name", [*(f"{t}_data_dir" for t in TOOLS), "from_csv",
-                                  "measure_preparation"])
+@pytest.mark.parametrize("name", [*(f"{t}_data_dir" for t in TOOLS), "from_csv"])
 def test_help_has_examples(call, name, capsys):
     with pytest.raises(SystemExit) as e:
         call(name, "--help")
@@ -211,17 +210,3 @@ def test_from_csv_command(call, data, tmp_path, capsys):
     assert "1 left out" in capsys.readouterr().out
     assert call("from_csv", *arguments, "--columns", "words=3") == 2
     assert "write WHAT=COLUMN" in capsys.readouterr().err
-
-
-def test_measuring_runs_the_real_commands(call, tmp_path, capfd):
-    """On a list so small that its times say nothing."""
-    assert call("measure_preparation", "--utterances", 4000, "--folder", tmp_path,
-                "text.model_type=unigram", "text.vocab_size=60") == 0
-    said = capfd.readouterr().out
-    assert "train: data/train -> dump/train: 3000 utterances" in said and "0 skipped" in said
-    rows = [line.split() for line in said.splitlines() if line.endswith(" MiB")]
-    assert len(rows) == 3 and all(float(row[-2]) > 10 for row in rows[1:])
-    assert not list(tmp_path.iterdir())
-    assert call("measure_preparation", "--utterances", 4000, "--folder", tmp_path,
-                "text.model_typ=char") == 2
-    assert "nearest known key: 'text.model_type'" in capfd.readouterr().err

@@ -20,8 +20,8 @@ VERSION = "1.6.1"
 
 
 def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
-    """utils/fetch_deb.py; its one line of error becomes ours."""
-    command = [sys.executable, str(REPO / "utils" / "fetch_deb.py"), *options,
+    """tools/fetch_deb.py; its one line of error becomes ours."""
+    command = [sys.executable, str(REPO / "tools" / "fetch_deb.py"), *options,
                "--cache", str(APT_CACHE), str(folder), *packages]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.strip().splitlines()

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from e2etts.bin.main import fail
+from e2etts.cli import fail
 from e2etts.errors import UserError
 from e2etts.score.lists import read_list, seconds_of
 

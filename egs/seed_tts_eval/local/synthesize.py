@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from e2etts.audio import load_wav_as, save_wav
-from e2etts.bin.main import fail
+from e2etts.cli import fail
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import read_table, write_table
 from e2etts.errors import UserError

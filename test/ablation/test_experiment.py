@@ -2,9 +2,9 @@ import copy
 from pathlib import Path
 
 import pytest
-from made_experiment import ABLATION, RECIPE, make_folder, make_plan
+from made_experiment import ABLATION, RECIPE, make_experiment, make_folder
 
-from e2etts.ablation.plan import chain, exposure, load_plan, recipe_path
+from e2etts.ablation.experiment import chain, exposure, load_experiment, recipe_path
 from e2etts.config import build, merge
 from e2etts.errors import UserError
 from e2etts.tasks.build import TASKS
@@ -16,25 +16,26 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def keys(plan, system, seed=0):
-    run = next(r for r in plan.runs if (r.system, r.seed) == (system, seed))
+def keys(experiment, system, seed=0):
+    run = next(r for r in experiment.runs if (r.system, r.seed) == (system, seed))
     return {u.stage: u.key for u in run.units}
 
 
 def test_what_is_the_same_is_one_unit(here):
-    plan = make_plan(here)
-    assert [r.name for r in plan.runs][:4] == [
+    experiment = make_experiment(here)
+    assert [r.name for r in experiment.runs][:4] == [
         "cascade-seed0", "stage2-seed0", "stage3-seed0", "cascade-seed1"]
-    cascade, two, three = (keys(plan, s) for s in ("cascade", "stage2", "stage3"))
+    cascade, two, three = (keys(experiment, s) for s in ("cascade", "stage2", "stage3"))
     assert list(three) == ["vocoder", "tokenizer", "lm", "joint"]
-    assert cascade["vocoder"] == two["vocoder"] == keys(plan, "stage2", 1)["vocoder"]
+    assert cascade["vocoder"] == two["vocoder"] == keys(experiment, "stage2", 1)["vocoder"]
     assert two == {k: v for k, v in three.items() if k != "joint"}
     # The LM stage itself is the same in both, but not what it starts from.
     assert cascade["tokenizer"] != two["tokenizer"] and cascade["lm"] != two["lm"]
-    assert not set(keys(plan, "stage3", 1).values()) - {three["vocoder"]} & set(three.values())
-    assert len(plan.units) == 1 + 2 * 5
-    assert [u.seed for u in plan.units.values() if u.stage == "vocoder"] == [RECIPE["seed"]]
-    kinds = {u.kind for u in plan.units.values()}
+    other = set(keys(experiment, "stage3", 1).values())
+    assert not other - {three["vocoder"]} & set(three.values())
+    assert len(experiment.units) == 1 + 2 * 5
+    assert [u.seed for u in experiment.units.values() if u.stage == "vocoder"] == [RECIPE["seed"]]
+    kinds = {u.kind for u in experiment.units.values()}
     assert len(kinds) == 1 + 5
 
 
@@ -48,7 +49,7 @@ def test_what_is_the_same_is_one_unit(here):
 ])
 def test_a_change_reaches_exactly_what_it_decides(here, override, changed):
     path = make_folder(here)
-    before, after = load_plan(path), load_plan(path, [override])
+    before, after = load_experiment(path), load_experiment(path, [override])
     a, b = keys(before, "stage3"), keys(after, "stage3")
     assert {stage for stage in a if a[stage] != b[stage]} == changed
     measured_anew = before.runs[2].key != after.runs[2].key
@@ -57,19 +58,19 @@ def test_a_change_reaches_exactly_what_it_decides(here, override, changed):
 
 def test_other_data_are_other_units_and_the_same_data_made_anew_are_not(here):
     path = make_folder(here)
-    before = keys(load_plan(path), "stage2")
+    before = keys(load_experiment(path), "stage2")
     make_folder(here)
-    assert keys(load_plan(path), "stage2") == before
+    assert keys(load_experiment(path), "stage2") == before
     (here / "dump/train/utt2num_frames").write_text("u0 10\nu1 12\n")
-    assert not set(keys(load_plan(path), "stage2").values()) & set(before.values())
+    assert not set(keys(load_experiment(path), "stage2").values()) & set(before.values())
 
 
 def test_seconds_of_audio_by_part(here):
-    plan = make_plan(here)
-    recipe = next(r.recipe for r in plan.runs if r.system == "stage3")
+    experiment = make_experiment(here)
+    recipe = next(r.recipe for r in experiment.runs if r.system == "stage3")
     assert exposure(recipe, "joint") == {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600,
                                          "speaker": 600}
-    late = load_plan(here / "ablation.yaml",
+    late = load_experiment(here / "ablation.yaml",
                      ["stages.tokenizer.weights.lm={weight: 1.0, delay: 0.75}"])
     assert exposure(late.runs[2].recipe, "tokenizer")["lm"] == 150
     spent = {"tokenizer": 1000.0, "vocoder": 5.0}
@@ -85,7 +86,7 @@ def test_seconds_of_audio_by_part(here):
      {"tokenizer": 300, "lm": 1500, "fm": 0, "speaker": 0, "rm": 0}),
     ("stages.joint={trainable: [lm, fm], weights: {fm_q: 1}}", {"fm": 1200})])
 def test_a_part_counts_from_when_a_loss_teaches_it(here, override, changed):
-    recipe = load_plan(make_folder(here), [override]).runs[2].recipe
+    recipe = load_experiment(make_folder(here), [override]).runs[2].recipe
     usual = {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600, "speaker": 600}
     assert exposure(recipe, "joint") == {**usual, **changed}
 
@@ -95,12 +96,12 @@ def test_a_judge_is_trained_before_its_stage_and_counts_for_no_part(here):
     recipe["stages"]["judge"] = {**recipe["stages"]["lm"], "trainable": ["rm"], "fresh": ["rm"],
                                  "weights": {"ctc": 1.0}}
     recipe["stages"]["joint"]["judge"] = "judge"
-    plan = load_plan(make_folder(here, recipe=recipe))
-    three = keys(plan, "stage3")
+    experiment = load_experiment(make_folder(here, recipe=recipe))
+    three = keys(experiment, "stage3")
     assert list(three) == ["vocoder", "tokenizer", "lm", "judge", "joint"]
-    assert "judge" not in keys(plan, "stage2")
-    assert exposure(plan.runs[2].recipe, "joint")["rm"] == 600
-    other = load_plan(here / "ablation.yaml", ["stages.judge.train.lr=0.5"])
+    assert "judge" not in keys(experiment, "stage2")
+    assert exposure(experiment.runs[2].recipe, "joint")["rm"] == 600
+    other = load_experiment(here / "ablation.yaml", ["stages.judge.train.lr=0.5"])
     changed = {s for s, key in keys(other, "stage3").items() if key != three[s]}
     assert changed == {"judge", "joint"}
 
@@ -108,7 +109,7 @@ def test_a_judge_is_trained_before_its_stage_and_counts_for_no_part(here):
 def test_slips_are_named(here):
     def refused(message, changes, recipe=RECIPE):
         with pytest.raises(UserError, match=message):
-            load_plan(make_folder(here, merge(copy.deepcopy(ABLATION), changes), recipe))
+            load_experiment(make_folder(here, merge(copy.deepcopy(ABLATION), changes), recipe))
 
     refused("no system 'stage4'; systems: cascade", {"comparisons": [["stage4", "cascade"]]})
     refused("comparisons must name", {"comparisons": []})
@@ -123,31 +124,31 @@ def test_slips_are_named(here):
     circle["stages"]["tokenizer"]["init"] = "joint"
     refused("leads back to", {}, circle)
     assert recipe_path(make_folder(here)).name == "recipe.yaml"
-    plan = make_plan(here)
-    assert chain(plan.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
+    experiment = make_experiment(here)
+    assert chain(experiment.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
 
 
 def test_runs_are_chosen_by_name_in_the_order_asked_for(here):
-    plan = make_plan(here, seeds=[0, 1])
-    chosen = plan.only(["stage?-seed1", "cascade-seed0", "*-seed1"])
+    experiment = make_experiment(here, seeds=[0, 1])
+    chosen = experiment.only(["stage?-seed1", "cascade-seed0", "*-seed1"])
     assert [run.name for run in chosen.runs] == ["stage2-seed1", "stage3-seed1", "cascade-seed0",
                                                  "cascade-seed1"]
-    assert len(plan.runs) == 6 and all(run in plan.runs for run in chosen.runs)
+    assert len(experiment.runs) == 6 and all(run in experiment.runs for run in chosen.runs)
     with pytest.raises(UserError, match="no run is called 'stage4-seed0'; runs: cascade-seed0, "):
-        plan.only(["*-seed1", "stage4-seed0"])
+        experiment.only(["*-seed1", "stage4-seed0"])
 
 
 @pytest.mark.parametrize("name", ["ablation", "ablation_smoke"])
 def test_the_experiments_of_mini_are_whole_and_spend_alike(name):
     path = Path(__file__).resolve().parents[2] / "egs/mini/conf" / f"{name}.yaml"
-    plan = load_plan(path)
-    for run in plan.runs:
+    experiment = load_experiment(path)
+    for run in experiment.runs:
         for unit in run.units:
             build(TASKS[unit.config.task].Options, unit.config.options)
-    assert len({repr(r.recipe.model) for r in plan.runs}) == 1  # equal parameters
+    assert len({repr(r.recipe.model) for r in experiment.runs}) == 1  # equal parameters
     if name == "ablation":
-        assert len(plan.config.seeds) >= 3
-        spent = {r.system: exposure(r.recipe, r.speaks) for r in plan.runs}
+        assert len(experiment.config.seeds) >= 3
+        spent = {r.system: exposure(r.recipe, r.speaks) for r in experiment.runs}
         for part in ("lm", "fm", "rm"):
             seconds = [s[part] for s in spent.values()]
             assert max(seconds) <= 1.2 * min(seconds), part

@@ -1,4 +1,4 @@
-"""ABLATION.md: the tables of an experiment, from its plan and its records and nothing else."""
+"""ABLATION.md: the tables of an experiment, from its configuration and records alone."""
 
 import math
 from collections.abc import Callable
@@ -21,8 +21,10 @@ from e2etts.ablation.cells import (
     training_seconds,
     unscored,
 )
-from e2etts.ablation.plan import Plan, exposure
-from e2etts.ablation.record import Results
+from e2etts.ablation.experiment import Experiment, exposure
+from e2etts.ablation.figures import draw_figures
+from e2etts.ablation.store import Results
+from e2etts.files import write_text
 from e2etts.nets.system import PARTS
 from e2etts.score.compare import Estimate
 from e2etts.score.tables import ABSENT, clock, listener_name
@@ -76,15 +78,22 @@ def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
-def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) -> str:
-    """The whole ABLATION.md. command: what writes it anew."""
-    runs, recipe = records(plan, results), plan.runs[0].recipe
+def write_ablation(experiment: Experiment, results: Results, folder: Path, command: str) -> None:
+    """Write ABLATION.md and figures/ into ``folder``, from what has been measured so far."""
+    figures = draw_figures(experiment, results, folder)
+    write_text(folder / "ABLATION.md", ablation_markdown(experiment, results, command, figures))
+
+
+def ablation_markdown(experiment: Experiment, results: Results, command: str,
+                      figures: list[Path]) -> str:
+    """The whole ABLATION.md. command: the one that writes it again."""
+    runs, recipe = records(experiment, results), experiment.runs[0].recipe
     tests, sets = recipe.corpus.tests, (*recipe.corpus.tests, *recipe.corpus.sentences)
-    pairs, wanted = plan.config.comparisons, len(plan.config.seeds)
+    pairs, wanted = experiment.config.comparisons, len(experiment.config.seeds)
     lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit. The "
              "same command goes on where it was, or only writes this page when all is measured:",
-             "", f"    {command}", "", *_facts(plan, results, runs, spoken("tts", sets)),
-             *_systems(plan, runs), "",
+             "", f"    {command}", "", *_facts(experiment, results, runs, spoken("tts", sets)),
+             *_systems(experiment, runs), "",
              "## 1 Text-to-speech", ""]
     for name in sets:
         lines += [f"On `{name}`:", "", *_speech(runs, wanted, spoken("tts", (name,)),
@@ -96,39 +105,40 @@ def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) ->
         lines += [f"Every other comparison, text-to-speech {every}:", "",
                   *_speech_differences(pairs[1:], runs, wanted, spoken("tts", sets)), ""]
     lines += [f"Every run by its seed, text-to-speech {every}, WER, % (DNSMOS):", "",
-              *_each_run(plan, runs, spoken("tts", sets)), ""]
+              *_each_run(experiment, runs, spoken("tts", sets)), ""]
     lines += ["## 3 Copy synthesis", "",
               f"Tokens of the recordings of {', '.join(f'`{s}`' for s in tests)} through FM and "
               "vocoder:", "", *_speech(runs, wanted, spoken("copy", tests), None), "",
               *_speech_differences(pairs, runs, wanted, spoken("copy", tests)), "",
-              "## 4 What the RM reads in recordings", "", *_recognition(plan, runs, tests), "",
-              "## 5 Tokens", "", *_tokens(plan, runs), ""]
+              "## 4 What the RM reads in recordings", "",
+              *_recognition(experiment, runs, tests), "",
+              "## 5 Tokens", "", *_tokens(experiment, runs), ""]
     lines += ["## Figures", ""] if figures else []
     for figure in figures:
         lines += [f"![{figure.stem.replace('_', ' ')}]({figure.parent.name}/{figure.name})", ""]
     return "\n".join(lines)
 
 
-def _facts(plan: Plan, results: Results, runs: Runs, speech: Take) -> list[str]:
+def _facts(experiment: Experiment, results: Results, runs: Runs, speech: Take) -> list[str]:
     done = [r for some in runs.values() for r in some]
     commits = sorted({"+".join([name[:12], *dirty]) for name, *dirty in
                       (r["commit"].split("+") for r in done)})
-    wanted = ", ".join(map(str, plan.config.seeds))
+    wanted = ", ".join(map(str, experiment.config.seeds))
     seeds = ", ".join(map(str, sorted({r["seed"] for r in done}))) or "none"
     machines = sorted({r.get("hardware", results.facts["hardware"]) for r in done})
-    a, b = plan.config.comparisons[0]
+    a, b = experiment.config.comparisons[0]
     answer = difference(runs[a], runs[b], speech, METRICS["wer"])
     out = table(["", ""], [
         [f"text-to-speech WER, {a} - {b}, points", written(answer, _percent, True)],
-        ["runs (a system at a seed)", f"{len(done)} of {len(plan.runs)} measured"],
+        ["runs (a system at a seed)", f"{len(done)} of {len(experiment.runs)} measured"],
         ["seeds", seeds if seeds == wanted else f"{seeds} so far; planned {wanted}"],
-        ["judges, none of which took part in training", _judges(plan, results)],
+        ["judges, none of which took part in training", _judges(experiment, results)],
         ["hardware", "; ".join(machines) or ABSENT],
         ["commits", ", ".join(commits) or ABSENT]], left=2)
     out += ["", "Each cell: mean over a system's measured seeds and its 95 % interval: utterances "
             "are drawn anew, and seeds spread (`e2etts/score/compare.py`). Differences are of the "
             "same utterances and seeds, \"equal\" where none of these differs; p-values are not "
-            f"corrected for there being {len(plan.config.comparisons)} comparisons."]
+            f"corrected for there being {len(experiment.config.comparisons)} comparisons."]
     if any(len(some) == 1 for some in runs.values()):
         out += ["", "**Where there is one seed, intervals and p-values are of the utterances "
                 "alone**: they say nothing of what training with another seed would have given."]
@@ -141,20 +151,20 @@ def _facts(plan: Plan, results: Results, runs: Runs, speech: Take) -> list[str]:
     return [*out, *([""] if notes else []), *notes, ""]
 
 
-def _judges(plan: Plan, results: Results) -> str:
+def _judges(experiment: Experiment, results: Results) -> str:
     """Who measured what, of the metrics that have run."""
-    score = plan.runs[0].recipe.score
+    score = experiment.runs[0].recipe.score
     absent = {m["metric"] for m in results.facts.get("not_run", []) if m["sets"] == "all"}
     names = {"wer": listener_name(results.facts.get("recognizer") or {}),
              "sim": f"similarity: {score.speaker}", "dnsmos": "DNSMOS"}
     return "; ".join(v for k, v in names.items() if k in score.metrics and k not in absent)
 
 
-def _systems(plan: Plan, runs: Runs) -> list[str]:
+def _systems(experiment: Experiment, runs: Runs) -> list[str]:
     rows, spent = [], []
-    for name, spec in plan.config.systems.items():
-        recipe, some = next(r.recipe for r in plan.runs if r.system == name), runs[name]
-        rows.append([f"`{name}`", spec.about, _seeds(some, len(plan.config.seeds)),
+    for name, spec in experiment.config.systems.items():
+        recipe, some = next(r.recipe for r in experiment.runs if r.system == name), runs[name]
+        rows.append([f"`{name}`", spec.about, _seeds(some, len(experiment.config.seeds)),
                      clock(training_seconds(some))])
         used = {u["stage"]: u["audio_seconds"] for r in some for u in r["units"]}
         seconds, sizes = exposure(recipe, spec.speaks, used), some[0]["parameters"] if some else {}
@@ -224,7 +234,7 @@ def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: 
                  _difference_rows(pairs, runs, wanted, _spoken_cells(take)[1]))
 
 
-def _each_run(plan: Plan, runs: Runs, take: Take) -> list[str]:
+def _each_run(experiment: Experiment, runs: Runs, take: Take) -> list[str]:
     """What intervals over so few seeds are made of."""
     def shown(record: Record, metric: str) -> str:
         e = cell([record], take, METRICS[metric])
@@ -233,16 +243,16 @@ def _each_run(plan: Plan, runs: Runs, take: Take) -> list[str]:
     rows = []
     for name, some in runs.items():
         by_seed = {r["seed"]: f"{shown(r, 'wer')} ({shown(r, 'dnsmos')})" for r in some}
-        rows.append([name, *(by_seed.get(seed, ABSENT) for seed in plan.config.seeds)])
-    return table(["system", *(f"seed {seed}" for seed in plan.config.seeds)], rows)
+        rows.append([name, *(by_seed.get(seed, ABSENT) for seed in experiment.config.seeds)])
+    return table(["system", *(f"seed {seed}" for seed in experiment.config.seeds)], rows)
 
 
-def _recognition(plan: Plan, runs: Runs, tests: tuple[str, ...]) -> list[str]:
-    take, wanted = recognised(tests), len(plan.config.seeds)
+def _recognition(experiment: Experiment, runs: Runs, tests: tuple[str, ...]) -> list[str]:
+    take, wanted = recognised(tests), len(experiment.config.seeds)
     rows = _rows(runs, wanted, lambda some: [
         written(cell(some, take, RECOGNITION[m]), _percent,
                 most=1.0 if m == "speaker" else math.inf) for m in HEADS])
-    rows += _difference_rows(plan.config.comparisons, runs, wanted, lambda a, b: [
+    rows += _difference_rows(experiment.config.comparisons, runs, wanted, lambda a, b: [
         written(difference(a, b, take, RECOGNITION[m]), _percent, True) for m in HEADS])
     return ["Labels are the text tokens of the recipe (characters, phonemes or pieces), read "
             "greedily from the CTC head, in recordings of "
@@ -250,12 +260,12 @@ def _recognition(plan: Plan, runs: Runs, tests: tuple[str, ...]) -> list[str]:
             *table(["system", "seeds", *HEADS.values()], rows)]
 
 
-def _tokens(plan: Plan, runs: Runs) -> list[str]:
-    wanted = len(plan.config.seeds)
+def _tokens(experiment: Experiment, runs: Runs) -> list[str]:
+    wanted = len(experiment.config.seeds)
     rows = _rows(runs, wanted, lambda some: [
         f"{some[0]['tokens']['tokens']}" if some else ABSENT,
         *(written(token_cell(some, k), show) for k, (_, show) in STATISTICS.items())])
-    rows += _difference_rows(plan.config.comparisons, runs, wanted, lambda a, b: [
+    rows += _difference_rows(experiment.config.comparisons, runs, wanted, lambda a, b: [
         "", *(written(token_difference(a, b, k), show, True)
               for k, (_, show) in STATISTICS.items())])
     return ["Tokens of the training recordings, in bits. I is the plug-in estimate from pairs "

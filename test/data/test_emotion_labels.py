@@ -5,7 +5,7 @@ from made_corpus import make_set
 
 from e2etts.bin.main import main
 from e2etts.data.datadir import DataDir, read_table
-from e2etts.data.emotion import TransformersEmotion, label_emotions
+from e2etts.data.emotion_labels import TransformersEmotion, label_emotions
 from e2etts.data.validate import Limits, validate
 from e2etts.errors import UserError
 
@@ -64,7 +64,7 @@ def test_another_threshold_and_other_names_need_no_new_run(tmp_path):
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("e2etts.data.emotion.SAVE_EVERY", 2)
+    monkeypatch.setattr("e2etts.data.emotion_labels.SAVE_EVERY", 2)
     make_set(tmp_path, "train", 7)
     folder = tmp_path / "data/train"
     with pytest.raises(KeyboardInterrupt):

@@ -5,8 +5,8 @@ then runs the commands a corpus goes through, each in a process of its own, and 
 peak memory of the process and its workers together (proportional set size, Linux only).
 
 examples:
-  python utils/measure_preparation.py --utterances 300000
-  python utils/measure_preparation.py --utterances 75000 text.model_type=unigram text.phonemes=true
+  python bench/measure_preparation.py --utterances 300000
+  python bench/measure_preparation.py --utterances 75000 text.model_type=unigram text.phonemes=true
 """
 
 import argparse
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from e2etts.bin.main import tool
+from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
 from e2etts.errors import UserError
 
 RATE_HZ, CLIPS, SPEAKERS = 16000, 300, 500
-UTILS = Path(__file__).resolve().parent
+UTILS = Path(__file__).resolve().parents[1] / "utils"
 CONFIG = "corpus: {dev: dev, tests: [test]}\ntext: {phonemes: false}\nstages: {}\n"
 
 

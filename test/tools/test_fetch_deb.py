@@ -1,4 +1,4 @@
-"""utils/fetch_deb.py with a pretended apt: nothing half-written, one line of error."""
+"""tools/fetch_deb.py with a pretended apt: nothing half-written, one line of error."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "utils/fetch_deb.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "tools/fetch_deb.py"
 
 APT_GET = """#!/bin/sh
 echo "apt-get $*" >> {log}

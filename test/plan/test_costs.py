@@ -13,14 +13,9 @@ from e2etts.bench.batches import made_vocab
 from e2etts.bin.main import main
 from e2etts.config import build
 from e2etts.nets import transformer
+from e2etts.plan.costs import StageEstimator, part_costs, shape_batch
+from e2etts.plan.resources import Cluster, CorpusSize
 from e2etts.plan.shapes import Shapes
-from e2etts.plan.stages import (
-    Machine,
-    StagePlanner,
-    Work,
-    plan_parts,
-    shape_batch,
-)
 from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.tasks.build import build_task
 from e2etts.train.step import Stepper
@@ -41,7 +36,7 @@ CONFIG = {
         "lm": {**FIRST, "init": "tokenizer", "trainable": ["lm"], "weights": {"lm": 1}},
         "joint": {**FIRST, "task": "second_order", "init": "lm", "trainable": ["lm"],
                   "weights": {"ce": 1, "kl": 0.1, "fm": 1, "ctc": 1, "attention": 1}}}}
-WORK = Work(hours=10, utterance_seconds=4, text_tokens_a_second=5)
+WORK = CorpusSize(hours=10, utterance_seconds=4, text_tokens_a_second=5)
 VOCAB = made_vocab()
 
 
@@ -79,20 +74,20 @@ def test_parameters_are_those_of_the_real_system():
     counts = {n: sum(p.numel() for p in m.parameters()) for n, m in system.named_children()}
     vocoder = build_task(config, "vocoder", VOCAB).vocoder
     counts["vocoder"] = sum(p.numel() for p in vocoder.parameters())
-    parts = plan_parts(config, VOCAB, Machine())
+    parts = part_costs(config, VOCAB, Cluster())
     assert {name: part.parameters for name, part in parts.items()} == counts
     for part in parts.values():  # gradients, two moments and the average are float32 too
         assert part.frozen_bytes >= 4 * part.parameters
         states = part.learning_bytes - part.frozen_bytes
         assert states == pytest.approx(16 * part.parameters, rel=0.05) and states % 4 == 0
-    shared = plan_parts(config, VOCAB, Machine(gpus=4, sharding="full"))
+    shared = part_costs(config, VOCAB, Cluster(gpus=4, sharding="full"))
     assert shared["lm"].learning_bytes == parts["lm"].learning_bytes / 4
 
 
 def test_parts_that_no_stage_trains_have_weights_alone():
     config = recipe()
     del config.stages["tokenizer"], config.stages["joint"], config.stages["vocoder"]
-    parts = plan_parts(config, VOCAB, Machine())
+    parts = part_costs(config, VOCAB, Cluster())
     assert list(parts) == ["tokenizer", "lm", "fm", "rm", "speaker"]
     assert [bool(part.learning_bytes) for part in parts.values()] == [
         False, True, False, False, False]
@@ -101,21 +96,21 @@ def test_parts_that_no_stage_trains_have_weights_alone():
 @pytest.mark.parametrize("name", ["tokenizer", "lm", "joint"])
 def test_operations_are_those_of_a_real_step(plain_kernels, name):
     config = recipe(accumulation=3)
-    plan = StagePlanner(config, name, VOCAB, WORK, Machine()).plan()
+    cost = StageEstimator(config, name, VOCAB, WORK, Cluster()).cost()
     task = build_task(config, name, VOCAB).train()
     weights = config.stage(name).weights
     with FlopCounterMode(display=False) as counter:
         terms = task(real_batch(config, name, 6)).terms
         sum(weights[k] * v for k, v in terms.items()).backward()
-    assert plan.flops == 3 * counter.get_total_flops() > 0
-    assert plan.batch_seconds == 24
+    assert cost.flops == 3 * counter.get_total_flops() > 0
+    assert cost.batch_seconds == 24
 
 
 @pytest.mark.parametrize("train", [{}, {"optimizer": "muon"}, {"ema_decay": 0}])
 @pytest.mark.parametrize("name", ["tokenizer", "joint"])
 def test_states_are_those_of_a_real_step(name, train):
     config = recipe(**train)
-    planned = StagePlanner(config, name, VOCAB, WORK, Machine()).states
+    planned = StageEstimator(config, name, VOCAB, WORK, Cluster()).states
     task = build_task(config, name, VOCAB).train()
     stepper = Stepper(task, config.stage(name).train, config.stage(name).weights, Accelerator(), "")
     for parameter in stepper.trainable:
@@ -135,7 +130,7 @@ def test_states_are_those_of_a_real_step(name, train):
 
 def test_sharding_divides_states_and_data_parallel_training_needs_buckets():
     alone, parallel, sharded, whole = (
-        StagePlanner(recipe(), "lm", VOCAB, WORK, Machine(gpus=g, sharding=s)).states
+        StageEstimator(recipe(), "lm", VOCAB, WORK, Cluster(gpus=g, sharding=s)).states
         for g, s in ((1, "none"), (4, "none"), (4, "optimizer"), (4, "full")))
     assert parallel == {**alone, "buckets": alone["gradients"]}
     assert sharded == {**alone, "optimiser": alone["optimiser"] / 4}
@@ -159,7 +154,7 @@ def peak_bytes(step) -> int:
     ("tokenizer", "no"), ("tokenizer", "bf16"), ("joint", "bf16")])
 def test_activations_are_what_a_real_step_takes_within_2_percent(plain_kernels, name, precision):
     config, rows = recipe(precision=precision), 20
-    planned = StagePlanner(config, name, VOCAB, WORK, Machine()).plan(rows)
+    planned = StageEstimator(config, name, VOCAB, WORK, Cluster()).cost(rows)
     task = build_task(config, name, VOCAB).train()
     batch = real_batch(config, name, rows)
     for parameter in task.parameters():
@@ -176,10 +171,10 @@ def test_activations_are_what_a_real_step_takes_within_2_percent(plain_kernels, 
 
 
 def test_time_and_passes_follow_from_rate_and_corpus():
-    machine = Machine(gpus=5, tflops=2.0, utilisation=0.25)
-    plan = StagePlanner(recipe(), "lm", VOCAB, WORK, machine).plan()
-    assert plan.days == pytest.approx(100 * plan.flops / 0.5e12 / 86400)
-    assert plan.passes == pytest.approx(100 * 5 * 24 / 36000)
+    cluster = Cluster(gpus=5, tflops=2.0, utilisation=0.25)
+    cost = StageEstimator(recipe(), "lm", VOCAB, WORK, cluster).cost()
+    assert cost.days == pytest.approx(100 * cost.flops / 0.5e12 / 86400)
+    assert cost.passes == pytest.approx(100 * 5 * 24 / 36000)
 
 
 def test_integers_keep_their_values_and_floats_have_none():
@@ -217,7 +212,7 @@ def test_the_table_has_every_stage(here, capsys):
 
 
 def test_what_does_not_fit_is_refused_with_what_would(here, capsys):
-    needs = StagePlanner(recipe(), "lm", VOCAB, WORK, Machine()).plan(3).total_gib
+    needs = StageEstimator(recipe(), "lm", VOCAB, WORK, Cluster()).cost(3).total_gib
     limit = ("--gpu_gib", f"{needs / 0.9:.5f}", "--utterance_seconds", "4",
              "--text_tokens_a_second", "5", "--speakers", "12")
     assert plan(*limit) == 2
@@ -225,7 +220,7 @@ def test_what_does_not_fit_is_refused_with_what_would(here, capsys):
     fitting = float(said.partition("stages.lm.train.batch_seconds=")[2].split()[0])
     assert 8 <= fitting <= 16
     config = recipe(batch_seconds=fitting)
-    fits = StagePlanner(config, "lm", VOCAB, WORK, Machine()).plan().total_gib
+    fits = StageEstimator(config, "lm", VOCAB, WORK, Cluster()).cost().total_gib
     assert fits <= needs
     assert plan("--gpu_gib", "0.001") == 2
     assert "not even one utterance fits" in capsys.readouterr().err
@@ -241,7 +236,7 @@ def test_the_papers_configuration_has_the_papers_sizes():
     config = load_recipe(PAPER)
     vocab = made_vocab()
     object.__setattr__(vocab, "text_size", config.text.vocab_size)
-    counts = {name: part.parameters for name, part in plan_parts(config, vocab, Machine()).items()}
+    counts = {name: part.parameters for name, part in part_costs(config, vocab, Cluster()).items()}
     for part, billions in (("tokenizer", 0.6), ("lm", 0.6), ("rm", 0.6), ("fm", 0.5)):
         assert counts[part] / 1e9 == pytest.approx(billions, rel=0.03), part
     first, second = config.stage("tokenizer").train, config.stage("lm").train

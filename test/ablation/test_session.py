@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from made_experiment import ABLATION, Stand, make_folder, make_plan
+from made_experiment import ABLATION, Stand, make_experiment, make_folder
 
-from e2etts.ablation.plan import load_plan
-from e2etts.ablation.record import Results
-from e2etts.ablation.run import Session, Store, TimeIsUp, in_process_of_its_own, locked
-from e2etts.ablation.status import status
+from e2etts.ablation.experiment import load_experiment
+from e2etts.ablation.session import Session, TimeIsUp, in_process_of_its_own, locked
+from e2etts.ablation.store import Results, Store, experiment_status
 from e2etts.errors import UserError
 
 
@@ -26,20 +25,20 @@ class Killed(BaseException):
     """The process ends here, wherever it is."""
 
 
-def session(plan, stand, published=None, **options):
+def session(experiment, stand, published=None, **options):
     store = Store("abl")
     results = Results(store.root / "ablation.json")
     publish = (lambda: None) if published is None else lambda: published.append(len(results.runs))
-    return Session(plan, store, results, call=stand, publish=publish, say=lambda text: None,
+    return Session(experiment, store, results, call=stand, publish=publish, say=lambda text: None,
                    **options)
 
 
 def test_everything_is_done_once_and_published_as_it_comes(here):
-    plan, published = make_plan(here), []
-    stand = Stand(plan)
-    session(plan, stand, published).go()
+    experiment, published = make_experiment(here), []
+    stand = Stand(experiment)
+    session(experiment, stand, published).go()
     trained = [tuple(c[1:]) for c in stand.calls if c[0] == "train"]
-    assert len(trained) == len(plan.units)
+    assert len(trained) == len(experiment.units)
     assert trained.count(("vocoder", "seed=5")) == 1 and trained.count(("joint", "seed=1")) == 1
     assert published == [1, 2, 3, 4, 5, 6]
     stored = json.loads((here / "exp/abl/ablation.json").read_text())
@@ -50,51 +49,51 @@ def test_everything_is_done_once_and_published_as_it_comes(here):
     link = here / "exp/abl/runs/stage3-seed0/lm"
     assert link.resolve() == (here / "exp/abl/runs/stage2-seed0/lm").resolve()
     assert {p.name for p in link.iterdir()} == {"best", "summary.json", "probe.json"}
-    again = Stand(plan)
-    session(plan, again).go()
+    again = Stand(experiment)
+    session(experiment, again).go()
     assert again.calls == []
 
 
 def test_a_part_of_the_runs_leaves_what_the_whole_would_not_do_again(here):
-    plan = make_plan(here, seeds=[0, 1])
-    part = Stand(plan)
-    session(plan.only(["stage2-seed1"]), part).go()
+    experiment = make_experiment(here, seeds=[0, 1])
+    part = Stand(experiment)
+    session(experiment.only(["stage2-seed1"]), part).go()
     assert [c[1:] for c in part.calls if c[0] == "train"] == [
         ["vocoder", "seed=5"], ["tokenizer", "seed=1"], ["lm", "seed=1"]]
-    whole = Stand(plan)
-    session(plan, whole).go()
+    whole = Stand(experiment)
+    session(experiment, whole).go()
     trained = [c for c in part.calls + whole.calls if c[0] == "train"]
-    assert len(trained) == len(plan.units)
-    assert sum(c[0] == "score" for c in part.calls + whole.calls) == len(plan.runs)
+    assert len(trained) == len(experiment.units)
+    assert sum(c[0] == "score" for c in part.calls + whole.calls) == len(experiment.runs)
 
 
 def test_killed_at_any_command_it_goes_on_and_repeats_only_that(here):
-    plan, calls = make_plan(here, seeds=[0]), []
+    experiment, calls = make_experiment(here, seeds=[0]), []
     for _ in range(100):
         # Each session is killed in its second command.
         def kill(words, count=[]):  # noqa: B006
             count.append(1)
             if len(count) % 2 == 0:
                 raise Killed
-        stand = Stand(plan, kill)
+        stand = Stand(experiment, kill)
         try:
-            session(plan, stand).go()
+            session(experiment, stand).go()
         except Killed:
             calls += stand.calls[:-1]  # what was finished
             continue
         calls += stand.calls
         break
-    assert len([c for c in calls if c[0] == "train"]) == len(plan.units) == 6
+    assert len([c for c in calls if c[0] == "train"]) == len(experiment.units) == 6
     assert len(Results(Path("exp/abl/ablation.json")).runs) == 3
 
 
 def test_changed_settings_train_and_measure_only_what_they_decide(here):
     path = make_folder(here)
-    plan = load_plan(path)
-    session(plan, Stand(plan)).go()
+    experiment = load_experiment(path)
+    session(experiment, Stand(experiment)).go()
     wav = here / "exp/abl/runs/stage3-seed0/wavs"
     wav.mkdir()
-    changed = load_plan(path, ["stages.joint.train.lr=0.5"])
+    changed = load_experiment(path, ["stages.joint.train.lr=0.5"])
     assert Results(here / "exp/abl/ablation.json").outdated(changed) == [
         "stage3-seed0", "stage3-seed1"]
     stand = Stand(changed)
@@ -105,20 +104,20 @@ def test_changed_settings_train_and_measure_only_what_they_decide(here):
 
 def test_results_alone_are_enough_to_go_on(here):
     """A checkout brings ablation.json, not exp/: what is measured is not trained again."""
-    plan = make_plan(here)
-    session(plan, Stand(plan)).go()
+    experiment = make_experiment(here)
+    session(experiment, Stand(experiment)).go()
     kept = (here / "exp/abl/ablation.json").read_text()
     subprocess.run(["rm", "-r", "exp"], check=True)
     (here / "exp/abl").mkdir(parents=True)
     (here / "exp/abl/ablation.json").write_text(kept)
-    more = load_plan(make_folder(here, {**ABLATION, "seeds": [0, 1, 2]}))
+    more = load_experiment(make_folder(here, {**ABLATION, "seeds": [0, 1, 2]}))
     stand = Stand(more)
     session(more, stand).go()
     assert {c[-1] for c in stand.calls if c[0] == "train"} == {"seed=2", "seed=5"}
 
 
 def test_time_ends_training_at_a_checkpoint_and_nothing_else(here, monkeypatch):
-    plan, asked, clock = make_plan(here), [], [0.0]
+    experiment, asked, clock = make_experiment(here), [], [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def note(words):
@@ -127,50 +126,50 @@ def test_time_ends_training_at_a_checkpoint_and_nothing_else(here, monkeypatch):
             clock[0] += 3600  # the end comes while the third command trains
             return 130
 
-    stand = Stand(plan, note)
+    stand = Stand(experiment, note)
     with pytest.raises(TimeIsUp):
-        session(plan, stand, hours=1).go()
+        session(experiment, stand, hours=1).go()
     assert asked == ["train"] * 3
     with pytest.raises(KeyboardInterrupt):  # asked to stop before its time
-        session(plan, Stand(plan, lambda words: 130), hours=1).go()
+        session(experiment, Stand(experiment, lambda words: 130), hours=1).go()
     with pytest.raises(TimeIsUp):
-        session(plan, Stand(plan), hours=0).go()
+        session(experiment, Stand(experiment), hours=0).go()
 
 
 def test_what_fails_does_not_stop_the_others(here):
-    plan = make_plan(here, seeds=[0])
-    stand = Stand(plan, lambda words: 2 if words[:2] == ["train", "joint"] else 0)
+    experiment = make_experiment(here, seeds=[0])
+    stand = Stand(experiment, lambda words: 2 if words[:2] == ["train", "joint"] else 0)
     with pytest.raises(UserError, match="1 runs have failed: stage3-seed0"):
-        session(plan, stand).go()
+        session(experiment, stand).go()
     assert set(Results(here / "exp/abl/ablation.json").runs) == {"cascade-seed0", "stage2-seed0"}
-    stand = Stand(plan, lambda words: 2 if words[:2] == ["train", "tokenizer"] else 0)
-    fresh = make_plan(here, seeds=[3])
+    stand = Stand(experiment, lambda words: 2 if words[:2] == ["train", "tokenizer"] else 0)
+    fresh = make_experiment(here, seeds=[3])
     with pytest.raises(UserError, match="3 runs have failed"):
         session(fresh, Stand(fresh, stand.on_call)).go()
 
 
 def test_runs_heard_by_another_recogniser_are_not_mixed(here):
-    plan = make_plan(here, seeds=[0])
-    stand = Stand(plan, lambda words: 130 if words[1:2] == ["joint"] else 0)
+    experiment = make_experiment(here, seeds=[0])
+    stand = Stand(experiment, lambda words: 130 if words[1:2] == ["joint"] else 0)
     with pytest.raises(KeyboardInterrupt):
-        session(plan, stand).go()
-    deaf = Stand(plan)
+        session(experiment, stand).go()
+    deaf = Stand(experiment)
     deaf.ear = "another ear"
     with pytest.raises(UserError, match="stage3-seed0"):
-        session(plan, deaf).go()
+        session(experiment, deaf).go()
     assert len(Results(here / "exp/abl/ablation.json").runs) == 2
-    again = Stand(plan)
-    session(plan, again).go()
+    again = Stand(experiment)
+    session(experiment, again).go()
     assert again.calls == [["score"]]
 
 
 def test_status_tells_done_from_left(here):
-    plan = make_plan(here, seeds=[0, 1])
-    stand = Stand(plan, lambda words: 130 if words[1:3] == ["joint", "seed=0"] else 0)
+    experiment = make_experiment(here, seeds=[0, 1])
+    stand = Stand(experiment, lambda words: 130 if words[1:3] == ["joint", "seed=0"] else 0)
     with pytest.raises(KeyboardInterrupt):
-        session(plan, stand).go()
+        session(experiment, stand).go()
     store, results = Store("abl"), Results(here / "exp/abl/ablation.json")
-    said = status(plan, store, results, None)
+    said = experiment_status(experiment, store, results, None)
     assert "2 of 6 runs measured" in said and said.count("done in 10.0 s") == 5
     stages = said.splitlines()[1:12]
     assert [s.split("  ")[-1] for s in stages[:4]] == ["all", "cascade", "cascade",
@@ -181,7 +180,7 @@ def test_status_tells_done_from_left(here):
     scored.write_text(json.dumps({
         "training": {"joint": {"audio_seconds": 400, "seconds": 10}}, "expected": 10,
         "stages": [{"name": "synthesize", "seconds": 6}, {"name": "score", "seconds": 4}]}))
-    said = status(plan, store, results, scored)
+    said = experiment_status(experiment, store, results, scored)
     # 4 units of 10 s, 2 of 15 s, and 4 runs of 6 clips at 1 s
     assert "unknown" not in said and "about 1 min 34 s left" in said
 

@@ -12,7 +12,7 @@ import soundfile
 from tqdm import tqdm
 
 from e2etts.data.datadir import DataDir, parse_segment
-from e2etts.data.lists import COLUMNS, Row, audio_bytes, list_files, read_list
+from e2etts.data.list_formats import COLUMNS, Row, audio_bytes, list_files, read_list
 from e2etts.data.recordings import mono_at, write_wav
 from e2etts.errors import UserError
 
@@ -60,7 +60,7 @@ class _Unusable(Exception):
     """Why a row cannot be used: ``kind`` or ``kind: particulars``."""
 
 
-def gather(lists: Iterable[str | Path], options: ListOptions, wav_dir: str | Path,
+def data_from_lists(lists: Iterable[str | Path], options: ListOptions, wav_dir: str | Path,
            sample_rate_hz: int) -> tuple[DataDir, list[LeftOut]]:
     """The set that ``lists`` describe. Audio stored in a list is written to ``wav_dir/unpacked``,
     one channel at ``sample_rate_hz``; audio in files is only named.

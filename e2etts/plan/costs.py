@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e2etts.data.batch import Batch
 from e2etts.data.vocab import Vocab
+from e2etts.plan.resources import GIB, SHARDING, USABLE, Cluster, CorpusSize
 from e2etts.plan.shapes import Shapes, run_on_shapes
 from e2etts.recipe import RecipeConfig
 from e2etts.tasks.build import build_task
@@ -17,38 +18,11 @@ from e2etts.train.config import TrainConfig
 from e2etts.train.optim import make_optimizers
 from e2etts.train.task import Task
 
-GIB = 2**30
-# States that each GPU holds a share of (arXiv 1910.02054, stages 1 to 3).
-SHARDING = {"none": (), "optimizer": ("optimiser",), "gradients": ("optimiser", "gradients"),
-            "full": ("optimiser", "gradients", "weights", "EMA")}
-# Of a GPU's memory; the rest is for its context, libraries and fragmentation.
-USABLE = 0.9
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": None}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """The data: hours, how long an utterance is, and text tokens in a second of it."""
-
-    hours: float
-    utterance_seconds: float = 8.0
-    text_tokens_a_second: float = 13.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """gpus, each of tflops (1e12 operations a second in the stage's precision) and gib; the share
-    of tflops that training reaches; which states are sharded over them."""
-
-    gpus: int = 1
-    tflops: float = 148.0
-    gib: float = 95.0
-    utilisation: float = 0.4
-    sharding: str = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StagePlan:
+class StageCost:
     """memory_bytes: of one GPU by kind. flops: of one optimiser step on one GPU. passes: over the
     data. steps and days: None where the stage is bounded by minutes."""
 
@@ -71,7 +45,7 @@ def count_parameters(module: nn.Module) -> int:
 
 
 @dataclass(frozen=True)
-class PartPlan:
+class PartCost:
     """One part of the system. Bytes on one GPU: of its weights, and of all its states while it
     learns as in the first stage that trains it (0 where none does)."""
 
@@ -80,34 +54,34 @@ class PartPlan:
     learning_bytes: float
 
 
-def plan_parts(recipe: RecipeConfig, vocab: Vocab, machine: Machine) -> dict[str, PartPlan]:
+def part_costs(recipe: RecipeConfig, vocab: Vocab, cluster: Cluster) -> dict[str, PartCost]:
     """The parts of the system, and the vocoder where a stage trains one."""
-    plans: dict[str, PartPlan] = {}
+    costs: dict[str, PartCost] = {}
     for name, stage in recipe.stages.items():
         is_vocoder = stage.task == "vocoder"
         learning = {"vocoder"} if is_vocoder else set(stage.trainable)
-        learning -= {part for part, plan in plans.items() if plan.learning_bytes}
+        learning -= {part for part, cost in costs.items() if cost.learning_bytes}
         if not learning:
             continue
         task = _meta_task(recipe, name, vocab)
         nets = {"vocoder": task.vocoder} if is_vocoder else dict(task.system.named_children())
         for part, net in nets.items():
-            if part in learning or part not in plans:
-                held = state_bytes(net.requires_grad_(part in learning), stage.train, machine)
-                plans[part] = PartPlan(count_parameters(net), held["weights"],
+            if part in learning or part not in costs:
+                held = state_bytes(net.requires_grad_(part in learning), stage.train, cluster)
+                costs[part] = PartCost(count_parameters(net), held["weights"],
                                        sum(held.values()) if part in learning else 0.0)
-    return plans
+    return costs
 
 
-class StagePlanner:
-    """Plans one first- or second-order stage, with batches of equally long utterances."""
+class StageEstimator:
+    """Cost of one first- or second-order stage, with batches of equally long utterances."""
 
-    def __init__(self, recipe: RecipeConfig, name: str, vocab: Vocab, work: Work,
-                 machine: Machine):
-        self.recipe, self.name, self.work, self.machine = recipe, name, work, machine
+    def __init__(self, recipe: RecipeConfig, name: str, vocab: Vocab, corpus: CorpusSize,
+                 cluster: Cluster):
+        self.recipe, self.name, self.corpus, self.cluster = recipe, name, corpus, cluster
         self.stage = recipe.stage(name)
         self.task = _meta_task(recipe, name, vocab)
-        self.states = state_bytes(self.task, self.stage.train, machine)
+        self.states = state_bytes(self.task, self.stage.train, cluster)
         for parameter in self.task.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)  # counted with the states
@@ -115,12 +89,12 @@ class StagePlanner:
     @property
     def rows(self) -> int:
         """Utterances that the stage's batch holds; at least one."""
-        return max(1, int(self.stage.train.batch_seconds / self.work.utterance_seconds))
+        return max(1, int(self.stage.train.batch_seconds / self.corpus.utterance_seconds))
 
-    def plan(self, rows: int | None = None) -> StagePlan:
+    def cost(self, rows: int | None = None) -> StageCost:
         """With the stage's own batch, or with ``rows`` utterances."""
-        config, machine = self.stage.train, self.machine
-        batch = shape_batch(self.recipe, self.name, self.work, rows or self.rows)
+        config, cluster = self.stage.train, self.cluster
+        batch = shape_batch(self.recipe, self.name, self.corpus, rows or self.rows)
         with FlopCounterMode(display=False) as counter:
             activations = step_bytes(self.task, batch, self.stage.weights,
                                      _LOW[config.precision])
@@ -128,20 +102,20 @@ class StagePlanner:
         flops = counter.get_total_flops() * config.accumulation
         passes = days = None
         if config.max_steps is not None:
-            step_seconds = seconds * config.accumulation * machine.gpus
-            passes = config.max_steps * step_seconds / (self.work.hours * 3600)
-            rate = machine.tflops * 1e12 * machine.utilisation
+            step_seconds = seconds * config.accumulation * cluster.gpus
+            passes = config.max_steps * step_seconds / (self.corpus.hours * 3600)
+            rate = cluster.tflops * 1e12 * cluster.utilisation
             days = config.max_steps * flops / rate / 86400
-        return StagePlan(name=self.name, memory_bytes={**self.states, "activations": activations},
+        return StageCost(name=self.name, memory_bytes={**self.states, "activations": activations},
                          flops=flops, batch_seconds=seconds, steps=config.max_steps,
                          passes=passes, days=days)
 
     def largest_batch(self, most: int) -> int:
         """Most utterances, up to ``most``, that fit on a GPU; 0 where not even one does."""
-        limit, one = self.machine.gib * USABLE, self.plan(1).total_gib
-        each = (self.plan(most).total_gib - one) / max(1, most - 1)
+        limit, one = self.cluster.gib * USABLE, self.cost(1).total_gib
+        each = (self.cost(most).total_gib - one) / max(1, most - 1)
         rows = min(most, 1 + int((limit - one) / each)) if one <= limit and each else 0
-        while rows and self.plan(rows).total_gib > limit:  # memory does not grow quite evenly
+        while rows and self.cost(rows).total_gib > limit:  # memory does not grow quite evenly
             rows -= 1
         return rows
 
@@ -151,7 +125,7 @@ def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
         return build_task(recipe, name, vocab).train()
 
 
-def state_bytes(task: nn.Module, config: TrainConfig, machine: Machine) -> dict[str, float]:
+def state_bytes(task: nn.Module, config: TrainConfig, cluster: Cluster) -> dict[str, float]:
     """What a GPU holds between steps, by kind. Weights, gradients, moments and average are
     float32; the autocast copies of weights are counted with the activations."""
     learning = [p for p in task.parameters() if p.requires_grad]
@@ -165,18 +139,18 @@ def state_bytes(task: nn.Module, config: TrainConfig, machine: Machine) -> dict[
             held["optimiser"] += sum(4 * moments * p.numel() for p in group["params"])
             # AdamW counts its steps in a tensor for each parameter.
             held["optimiser"] += 4 * len(group["params"]) if moments == 2 else 0
-    for kind in SHARDING[machine.sharding]:
-        held[kind] /= machine.gpus
-    if machine.gpus > 1 and machine.sharding == "none":
+    for kind in SHARDING[cluster.sharding]:
+        held[kind] /= cluster.gpus
+    if cluster.gpus > 1 and cluster.sharding == "none":
         held["buckets"] = 4 * count  # in which DistributedDataParallel sums gradients
     return dict(held)
 
 
-def shape_batch(recipe: RecipeConfig, name: str, work: Work, rows: int) -> Batch:
+def shape_batch(recipe: RecipeConfig, name: str, corpus: CorpusSize, rows: int) -> Batch:
     """``rows`` utterances of the same length, without values."""
     audio, stage = recipe.audio, recipe.stage(name)
-    frames = max(1, round(work.utterance_seconds * audio.token_rate_hz)) * audio.frames_per_token
-    letters = max(1, round(work.utterance_seconds * work.text_tokens_a_second))
+    frames = max(1, round(corpus.utterance_seconds * audio.token_rate_hz)) * audio.frames_per_token
+    letters = max(1, round(corpus.utterance_seconds * corpus.text_tokens_a_second))
     voice = max(1, round(stage.data.voice_max_seconds * audio.frame_rate_hz))
 
     def mel(size: int) -> torch.Tensor:

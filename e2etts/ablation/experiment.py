@@ -59,7 +59,7 @@ class AblationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
+class StageRun:
     """One stage of training. kind: its hash without the seed, the same at every seed."""
 
     stage: str
@@ -82,14 +82,14 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class SystemRun:
     """One system at one seed. units: in the order of training, the vocoder first."""
 
     system: str
     seed: int
     speaks: str
     recipe: RecipeConfig
-    units: tuple[Unit, ...]
+    units: tuple[StageRun, ...]
     key: str
 
     @property
@@ -98,22 +98,22 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """config: what was read; runs: seed by seed, so that comparisons come early."""
 
     config: AblationConfig
-    runs: tuple[Run, ...]
+    runs: tuple[SystemRun, ...]
 
     @property
-    def units(self) -> dict[str, Unit]:
+    def units(self) -> dict[str, StageRun]:
         """Every unit once, by name, in the order of training."""
         return {unit.name: unit for run in self.runs for unit in run.units}
 
-    def only(self, patterns: Sequence[str]) -> "Plan":
+    def only(self, patterns: Sequence[str]) -> "Experiment":
         """The runs whose names match shell patterns, in the order of the patterns.
 
         Raises UserError for a pattern that no run matches."""
-        chosen: dict[str, Run] = {}
+        chosen: dict[str, SystemRun] = {}
         for pattern in patterns:
             found = {run.name: run for run in self.runs if fnmatchcase(run.name, pattern)}
             if not found:
@@ -123,7 +123,7 @@ class Plan:
         return replace(self, runs=tuple(chosen.values()))
 
 
-def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:
+def load_experiment(path: str | Path, overrides: list[str] | None = None) -> Experiment:
     """Read an experiment's YAML; ``overrides`` (key=value) are laid over every system's recipe.
 
     Raises UserError for anything unknown, missing or of the wrong type, in any system.
@@ -145,7 +145,7 @@ def load_plan(path: str | Path, overrides: list[str] | None = None) -> Plan:
                                 "systems, with which it is compared: set them in shared")
     runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.seeds
                  for name, spec in config.systems.items())
-    return Plan(config, runs)
+    return Experiment(config, runs)
 
 
 def recipe_path(path: str | Path) -> Path:
@@ -172,7 +172,7 @@ def exposure(recipe: RecipeConfig, speaks: str,
     seconds = dict.fromkeys(PARTS, 0.0)
     for name in chain(recipe, speaks):
         stage = recipe.stage(name)
-        budget = Unit(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
+        budget = StageRun(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
         budget = (spent or {}).get(name, budget)
         for part in stage.trainable:
             # What joins late trains its part on the rest only.
@@ -189,9 +189,9 @@ def _teaches(stage: StageConfig, loss: str, part: str) -> bool:
     return loss.removesuffix("_q") in READERS["fm" if part == "speaker" else part]
 
 
-def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
+def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun:
     data = tables_hash(recipe, (recipe.corpus.train, recipe.corpus.dev))
-    units: list[Unit] = []
+    units: list[StageRun] = []
     # The vocoder is no part of any comparison: one serves all seeds.
     for name in ["vocoder", *_with_judges(recipe, chain(recipe, speaks))]:
         stage = recipe.stage(name)
@@ -201,7 +201,7 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
         if judge is not None:
             facts["judge"] = judge.kind
         own = recipe.seed if stage.task == "vocoder" else seed
-        units.append(Unit(
+        units.append(StageRun(
             stage=name, seed=own, config=stage,
             key=fingerprint({**facts, "seed": own, "init": init and init.key}),
             kind=fingerprint({**facts, "init": init and init.kind})))
@@ -211,7 +211,8 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> Run:
         "score": {k: v for k, v in heard.items() if k not in _UNHEARD},
         "sets": to_dict(recipe.corpus),
         "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
-    return Run(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units), key=key)
+    return SystemRun(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units),
+                     key=key)
 
 
 def _with_judges(recipe: RecipeConfig, stages: list[str]) -> list[str]:

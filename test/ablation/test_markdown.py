@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from made_experiment import Stand, make_folder, make_plan
+from made_experiment import Stand, make_experiment, make_folder
 
 from e2etts.ablation import figures
 from e2etts.ablation.cells import (
@@ -13,34 +13,34 @@ from e2etts.ablation.cells import (
     spoken,
     training_seconds,
 )
-from e2etts.ablation.figures import curve, draw
-from e2etts.ablation.plan import load_plan
-from e2etts.ablation.record import Results
-from e2etts.ablation.run import Session, Store
-from e2etts.ablation.tables import markdown, written
+from e2etts.ablation.experiment import load_experiment
+from e2etts.ablation.figures import draw_figures, draw_wer_curve
+from e2etts.ablation.markdown import ablation_markdown, written
+from e2etts.ablation.session import Session
+from e2etts.ablation.store import Results, Store
 from e2etts.errors import UserError
 from e2etts.score.compare import Estimate
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """(plan, ablation.json) of three systems at two seeds. Seed s of a system has made (its number
-    of errors, s) errors in the two utterances of each set, of ten words each."""
+    """(experiment, ablation.json) of three systems at two seeds. Seed s of a system has made
+    (its number of errors, s) errors in the two utterances of each set, of ten words each."""
     folder = tmp_path_factory.mktemp("experiment")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        plan = make_plan(folder)
+        experiment = make_experiment(folder)
         results = Results(folder / "ablation.json")
-        Session(plan, Store("abl"), results, call=Stand(plan), publish=lambda: None,
+        Session(experiment, Store("abl"), results, call=Stand(experiment), publish=lambda: None,
                 say=lambda text: None).go()
-    return plan, folder / "ablation.json"
+    return experiment, folder / "ablation.json"
 
 
 @pytest.fixture
 def measured(experiment):
-    """(plan, results) anew for each test."""
-    plan, path = experiment
-    return plan, Results(path)
+    """(experiment, results) anew for each test."""
+    experiment, path = experiment
+    return experiment, Results(path)
 
 
 def row(page: str, heading: str, first: str) -> list[str]:
@@ -51,8 +51,8 @@ def row(page: str, heading: str, first: str) -> list[str]:
 
 
 def test_five_tables_hold_the_numbers_of_the_records(measured):
-    plan, results = measured
-    page = markdown(plan, results, "e2etts ablate", [])
+    experiment, results = measured
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert re.findall(r"^## (.+)$", page, re.M) == [
         "Systems", "1 Text-to-speech", "2 Without end-to-end training",
         "3 Copy synthesis", "4 What the RM reads in recordings", "5 Tokens"]
@@ -79,14 +79,14 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
 
 
 def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
-    plan, results = measured
+    experiment, results = measured
     results.runs["stage2-seed0"]["commit"] = "f" * 40 + "+dirty"
     results.runs["stage2-seed1"]["scores"]["copy"]["test_en"]["dnsmos"][1] = None
     results.runs["stage3-seed1"]["problems"] = 2
     del results.runs["stage3-seed0"]["hardware"]  # older records: as the facts of all have it
     results.runs["stage3-seed1"]["hardware"] = "a second toy"
     results.facts["not_run"] = [{"metric": "sim", "sets": "all", "reason": "no ear", "remedy": "x"}]
-    page = markdown(plan, results, "e2etts ablate", [])
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert "| 0123456789ab, ffffffffffff+dirty |" in page
     assert "| hardware | a second toy; toy |" in page
     assert "- stage2-seed1: 1 of 2 clips of copy test_en without dnsmos\n" in page
@@ -95,12 +95,12 @@ def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
 
 
 def test_what_happened_in_training_is_told_once_for_each_stage(measured):
-    plan, results = measured
+    experiment, results = measured
     for name in ("stage2-seed0", "stage3-seed0"):
         results.runs[name]["units"][1] |= {
             "skipped_steps": 3, "events": ["recovered: step 300: fm went from 1 to 2"]}
     del results.runs["cascade-seed0"]["units"][1]["events"]  # as older records are
-    page = markdown(plan, results, "e2etts ablate", [])
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert [line for line in page.splitlines() if ", stage " in line] == [
         "- cascade-seed1, stage lm: warned: step 9: too long",
         "- stage2-seed0, stage tokenizer: recovered: step 300: fm went from 1 to 2",
@@ -109,10 +109,10 @@ def test_what_happened_in_training_is_told_once_for_each_stage(measured):
 
 
 def test_tables_of_a_part_of_the_runs(measured):
-    plan, results = measured
+    experiment, results = measured
     for name in ("cascade-seed0", "cascade-seed1", "stage3-seed1"):
         del results.runs[name]
-    page = markdown(plan, results, "e2etts ablate", [])
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert "3 of 6 measured" in page and "**Where there is one seed" in page
     for heading in ("## 1", "## 2", "## 3"):
         assert row(page, heading, "cascade")[1:] == ["not run"] + ["–"] * 4
@@ -126,29 +126,29 @@ def test_tables_of_a_part_of_the_runs(measured):
     # One seed of stage3: the interval is of its utterances, and token statistics have none.
     assert "[" in row(page, "## 1", "stage3")[2] and row(page, "## 5", "stage3")[3] == "8.100"
     # One seed of stage3 against two of stage2: only the seed of both is compared.
-    one = difference(*(records(plan, results)[s] for s in ("stage3", "stage2")),
+    one = difference(*(records(experiment, results)[s] for s in ("stage3", "stage2")),
                      spoken("tts", ("test_en", "sentences_en")), METRICS["wer"])
     assert (one.runs, one.utts) == (1, 4) and one.value == pytest.approx(-0.05)
     results.runs.clear()
-    page = markdown(plan, results, "e2etts ablate", [])
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert "0 of 6 measured" in page and "| none so far; planned 0, 1 |" in page
 
 
 def test_audio_of_a_stage_that_minutes_limit_is_known_when_it_has_run(measured, tmp_path):
     _, results = measured
-    plan = load_plan(make_folder(tmp_path), ["stages.tokenizer.train={max_audio_seconds: null, "
-                                             "max_minutes: 3}"])
-    for run in plan.runs:
+    experiment = load_experiment(make_folder(tmp_path), [
+        "stages.tokenizer.train={max_audio_seconds: null, max_minutes: 3}"])
+    for run in experiment.runs:
         if run.name in ("stage2-seed0", "stage2-seed1"):
             results.runs[run.name] |= {"key": run.key}
-    page = markdown(plan, results, "e2etts ablate", [])
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert row(page, "Hours of audio", "`stage3`")[1] == "? h"
     assert row(page, "Hours of audio", "`stage2`")[2] == "0.33 h, 1.00 M"
 
 
 def test_utterances_without_a_score_are_left_out_on_both_sides(measured):
-    plan, results = measured
-    runs = records(plan, results)
+    experiment, results = measured
+    runs = records(experiment, results)
     runs["stage3"][0]["scores"]["tts"]["test_en"]["edits"][0] = None
     take = spoken("tts", ("test_en",))
     assert difference(runs["stage3"], runs["cascade"], take, METRICS["wer"]).utts == 1
@@ -174,16 +174,16 @@ def test_how_a_cell_is_written():
 
 
 def test_figures_are_the_same_for_the_same_results(measured, tmp_path):
-    plan, results = measured
-    paths = draw(plan, results, tmp_path)
+    experiment, results = measured
+    paths = draw_figures(experiment, results, tmp_path)
     assert [p.name for p in paths] == ["wer_against_training_time.svg", "wer_by_system.svg",
                                        "token_usage.svg"]
     before = [p.read_bytes() for p in paths]
-    assert [p.read_bytes() for p in draw(plan, results, tmp_path)] == before
-    page = markdown(plan, results, "e2etts ablate", paths)
+    assert [p.read_bytes() for p in draw_figures(experiment, results, tmp_path)] == before
+    page = ablation_markdown(experiment, results, "e2etts ablate", paths)
     assert "![wer by system](figures/wer_by_system.svg)" in page
     results.runs.clear()
-    assert draw(plan, results, tmp_path) == []
+    assert draw_figures(experiment, results, tmp_path) == []
 
 
 def test_the_curve_names_the_stages_and_can_hold_a_rate_of_nothing(tmp_path):
@@ -192,26 +192,26 @@ def test_the_curve_names_the_stages_and_can_hold_a_rate_of_nothing(tmp_path):
         point = {"test_en": {"wer": wer, "wer_ci": [wer, wer + 0.1]}}
         rows.append({"seconds": seconds, "checkpoint": f"{stage}/best", "copy": point,
                      "tts": point})
-    curve(rows, tmp_path / "c.svg")
+    draw_wer_curve(rows, tmp_path / "c.svg")
     drawing = (tmp_path / "c.svg").read_text()
     assert "<svg" in drawing and "nan" not in drawing
     for word in ("tokenizer", "lm", "fm", "100", "2", "tts test_en", "copy test_en"):
         assert f"<!-- {word} -->" in drawing, word
 
 
-def drawn(plan, results):
+def drawn(experiment, results):
     """The three figures, as matplotlib has them."""
-    runs, sets = records(plan, results), ("test_en", "sentences_en")
+    runs, sets = records(experiment, results), ("test_en", "sentences_en")
     made = (figures._wer_against_time(runs, sets, 2), figures._bars(runs, sets, 2),
-            figures._usage(plan, results))
+            figures._usage(experiment, results))
     return [figure.axes[0] for figure in made]
 
 
 def test_figures_of_a_part_of_the_runs_say_what_is_absent(measured):
-    plan, results = measured
+    experiment, results = measured
     for name in ("cascade-seed0", "cascade-seed1", "stage3-seed1"):
         del results.runs[name]
-    times, bars, usage = drawn(plan, results)
+    times, bars, usage = drawn(experiment, results)
     names = ["cascade (not run)", "stage2", "stage3 (1 of 2 seeds)"]
     assert [t.get_text() for t in bars.get_xticklabels()] == names
     # 2 of 20 words at seed 0 and 3 at seed 1; 1 at seed 0.
@@ -224,8 +224,8 @@ def test_figures_of_a_part_of_the_runs_say_what_is_absent(measured):
 
 
 def test_a_run_whose_machine_was_halted_does_not_move_the_time_of_its_system(measured):
-    plan, results = measured
-    runs = records(plan, results)
+    experiment, results = measured
+    runs = records(experiment, results)
     runs["cascade"] = [runs["cascade"][0] | {"train_seconds": s} for s in (100.0, 9000.0, 104.0)]
     assert training_seconds(runs["cascade"]) == 104.0 and training_seconds([]) is None
     axes = figures._wer_against_time(runs, ("test_en",), 3).axes[0]
@@ -234,22 +234,22 @@ def test_a_run_whose_machine_was_halted_does_not_move_the_time_of_its_system(mea
 
 
 def test_a_line_of_token_usage_is_the_mean_over_all_seeds_of_its_tokenizer(measured):
-    plan, results = measured
+    experiment, results = measured
     del results.runs["stage3-seed1"]  # the last of the systems has one seed
     for name, share in (("stage2-seed0", 0.2), ("stage3-seed0", 0.2), ("stage2-seed1", 0.4)):
         results.runs[name]["tokens"]["coverage"] = [share] * 20
-    usage = drawn(plan, results)[2]
+    usage = drawn(experiment, results)[2]
     lines = {line.get_label(): line.get_ydata() for line in usage.get_lines()}
     assert lines["stage2, stage3"][1:] == pytest.approx([30.0] * 20)
     assert lines["cascade"][1] == pytest.approx(5.0)
 
 
 def test_a_wide_interval_flattens_no_figure(measured):
-    plan, results = measured
+    experiment, results = measured
     for seed, edits in ((0, [0, 0]), (1, [10, 10])):
         for name in ("test_en", "sentences_en"):
             results.runs[f"stage3-seed{seed}"]["scores"]["tts"][name]["edits"] = edits
-    times, bars, _ = drawn(plan, results)
+    times, bars, _ = drawn(experiment, results)
     assert times.get_ylim() == (0, 160.0) and bars.get_ylim() == (0, 80.0)
 
 

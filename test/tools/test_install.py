@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # FAIL holds what pip writes to its log before it stops.
 PYTHON = """#!/usr/bin/env bash

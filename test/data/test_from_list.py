@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from e2etts.data.gather import LJSPEECH, ListOptions, gather
-from e2etts.data.lists import list_files, read_list
+from e2etts.data.from_list import LJSPEECH, ListOptions, data_from_lists
+from e2etts.data.list_formats import list_files, read_list
 from e2etts.errors import UserError
 
 RATE = 16000
@@ -34,7 +34,7 @@ def run(corpus, content, name="list.csv", **options):
     path = corpus / name
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return gather([path], ListOptions(**{"lang": "en", "speaker": "x", **options}),
+    return data_from_lists([path], ListOptions(**{"lang": "en", "speaker": "x", **options}),
                   corpus / "new", RATE)
 
 

@@ -9,20 +9,20 @@ from tiny import make_batch, make_system, sizes, system_config, wake
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.nets.system import StyleConfig, System
+from e2etts.tasks.extend_vocab import check_extends, extend_vocab
 from e2etts.train.checkpoint import restore
-from e2etts.train.grow import check_extends, grown
 
 OLD = Vocab(speakers=["b", "c"], languages=["fr"], emotions=[], mel_mean=1.0, mel_std=2.0,
             text_size=5, space=[])
 
 
 def systems(style=None, **changes):
-    """A system with weights everywhere, and the same one grown."""
+    """A system with weights everywhere, and the same one with a larger vocabulary."""
     old = wake(make_system(style=style), std=0.1).eval()
     torch.manual_seed(5)
     new = System(system_config(style=style),
                  sizes(text_vocab=13, languages=4, speakers=5, **changes)).eval()
-    restore(new, grown(old.state_dict(), new.state_dict()), "grown")
+    restore(new, extend_vocab(old.state_dict(), new.state_dict()), "extended")
     return old, new
 
 
@@ -80,10 +80,10 @@ def test_a_first_emotion_head_is_new_and_other_shapes_are_refused():
     old = System(system_config(), sizes(emotions=0))
     new = make_system()
     fresh = new.state_dict()
-    restore(new, grown(old.state_dict(), fresh), "grown")
+    restore(new, extend_vocab(old.state_dict(), fresh), "extended")
     wider = {**old.state_dict(), "lm.turn": torch.zeros(3)}
     with pytest.raises(UserError, match=r"lm.turn has shape \(3,\)"):
-        restore(new, grown(wider, fresh), "grown")
+        restore(new, extend_vocab(wider, fresh), "extended")
 
 
 @pytest.mark.parametrize(("changes", "message"), [

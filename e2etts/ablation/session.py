@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-import yaml
-
-from e2etts.ablation.plan import Plan, Run, Unit
-from e2etts.ablation.record import Results, read_record
+from e2etts.ablation.experiment import Experiment, StageRun, SystemRun
+from e2etts.ablation.store import Results, Store, read_record
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
-from e2etts.files import write_text
-from e2etts.recipe import resolved
 from e2etts.tasks.build import build_task
 
 INTERRUPTED = 130  # status of a command that was asked to stop
@@ -34,45 +30,12 @@ class TimeIsUp(Exception):
     """The time that this session was given is over."""
 
 
-class Store:
-    """The experiment's folder below exp/: stages/<unit> and runs/<run>, whose stages are links."""
-
-    def __init__(self, tag: str):
-        self.tag, self.root = tag, Path("exp") / tag
-
-    def unit(self, unit: Unit) -> Path:
-        return self.root / "stages" / unit.name
-
-    def run(self, run: Run) -> Path:
-        return self.root / "runs" / run.name
-
-    def finished(self, unit: Unit) -> bool:
-        return (self.unit(unit) / "summary.json").is_file()
-
-    def open(self, run: Run) -> Path:
-        """The run's folder, with its configuration and links to its stages; what was spoken with
-        other settings is removed."""
-        folder, key = self.run(run), self.run(run) / "key"
-        if folder.exists() and (not key.is_file() or key.read_text() != run.key):
-            shutil.rmtree(folder)
-        for unit in run.units:
-            target, link = self.unit(unit), folder / unit.stage
-            target.mkdir(parents=True, exist_ok=True)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                link.symlink_to(Path("../../stages") / unit.name)
-        write_text(folder / "config.yaml", yaml.safe_dump(resolved(run.recipe), sort_keys=False,
-                                                          allow_unicode=True))
-        write_text(key, run.key)
-        return folder
-
-
-def check_buildable(plan: Plan) -> None:
+def check_buildable(experiment: Experiment) -> None:
     """Build every stage once, so that a slip in the last system does not show after hours.
 
     Raises UserError for options, losses or parts that a stage does not have."""
     seen = set()
-    for run in plan.runs:
+    for run in experiment.runs:
         for unit in run.units:
             if unit.kind not in seen:
                 seen.add(unit.kind)
@@ -82,6 +45,15 @@ def check_buildable(plan: Plan) -> None:
                     raise UserError(f"system '{run.system}': {e}") from e
 
 
+def check_prepared(experiment: Experiment) -> None:
+    """Raises UserError for a set of any system that is not prepared."""
+    for recipe in {id(run.recipe): run.recipe for run in experiment.runs}.values():
+        corpus = recipe.corpus
+        for name in (corpus.train, corpus.dev, *corpus.tests, *corpus.sentences):
+            if not (recipe.dump(name) / "text_ids").is_file():
+                raise UserError(f"{recipe.dump(name)}: not prepared: run stages 1 and 2 first")
+
+
 class Session:
     """Trains and measures what is not done yet, each run as soon as its stages are there.
 
@@ -89,10 +61,10 @@ class Session:
     no limit. call: how commands are run. publish: called after every measured run.
     """
 
-    def __init__(self, plan: Plan, store: Store, results: Results, *, call: Call,
+    def __init__(self, experiment: Experiment, store: Store, results: Results, *, call: Call,
                  publish: Callable[[], None], hours: float | None = None,
                  say: Callable[[str], None] = print):
-        self.plan, self.store, self.results = plan, store, results
+        self.experiment, self.store, self.results = experiment, store, results
         self.call, self.publish, self.say = call, publish, say
         self.end = None if hours is None else time.monotonic() + 3600 * hours
         self.failed_runs: list[str] = []
@@ -101,7 +73,7 @@ class Session:
     def go(self) -> None:
         """Raises TimeIsUp at the end of ``hours``, KeyboardInterrupt when asked to stop, and
         UserError in the end when commands have failed: other runs go on without them."""
-        for run in self.plan.runs:
+        for run in self.experiment.runs:
             if self.results.of(run) is not None:
                 continue
             try:
@@ -114,7 +86,7 @@ class Session:
                             f"{', '.join(self.failed_runs)}: see above; the same command tries "
                             "them again")
 
-    def _one(self, run: Run) -> None:
+    def _one(self, run: SystemRun) -> None:
         folder = self.store.open(run)
         for unit in run.units:
             if unit.name in self.failed_units:
@@ -126,7 +98,7 @@ class Session:
                 shutil.rmtree(self.store.unit(unit) / name, ignore_errors=True)
         self._measure(run, folder)
 
-    def _train(self, run: Run, unit: Unit) -> None:
+    def _train(self, run: SystemRun, unit: StageRun) -> None:
         self.say(f"ablate: {run.name}: train {unit.name}")
         try:
             self._command(run, "train", unit.stage, f"seed={unit.seed}", may_stop=True)
@@ -134,7 +106,7 @@ class Session:
             self.failed_units.add(unit.name)
             raise
 
-    def _measure(self, run: Run, folder: Path) -> None:
+    def _measure(self, run: SystemRun, folder: Path) -> None:
         self.say(f"ablate: {run.name}: speak and score")
         self._once(run, folder, "synthesize", "--system", run.speaks)
         self._once(run, folder, "probe", run.speaks)
@@ -153,14 +125,14 @@ class Session:
         self.results.add(run, record, facts)
         self.publish()
 
-    def _once(self, run: Run, folder: Path, verb: str, *arguments: str) -> None:
+    def _once(self, run: SystemRun, folder: Path, verb: str, *arguments: str) -> None:
         """A command whose end is noted in the run's folder, which other settings empty."""
         done = folder / f"{verb}.done"
         if not done.exists():
             self._command(run, verb, *arguments)
             done.touch()
 
-    def _command(self, run: Run, verb: str, *arguments: str, may_stop: bool = False) -> None:
+    def _command(self, run: SystemRun, verb: str, *arguments: str, may_stop: bool = False) -> None:
         left = None if self.end is None else self.end - time.monotonic()
         if left is not None and left <= 0:
             raise TimeIsUp

@@ -9,7 +9,7 @@ from tiny import make_system, trunk
 
 from e2etts.errors import UserError
 from e2etts.nets.lm import LM, LMConfig
-from e2etts.train.pretrained import start_from_published
+from e2etts.tasks.pretrained import start_from_published
 
 ROWS = 9 + 3  # the table is padded, as that of Qwen3 is
 

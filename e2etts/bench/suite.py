@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from e2etts.bench import PARTS
 from e2etts.bench.machine import matmul_rate, memory_bandwidth
 from e2etts.bench.peers import PAIRS
 from e2etts.bench.steps import Case, counted_work, stage_step
@@ -14,12 +15,11 @@ from e2etts.recipe import RecipeConfig
 
 Say = Callable[[str], None]
 STEPS = ("tokenizer", "lm", "fm", "rm", "joint")
-PARTS = ("steps", "peers", "synthesis")
 ROOFLINE = ("every matrix product, convolution and attention as fast as it is alone, every tensor "
             "of all other operations once through memory, and no other cost")
 
 
-def measure(recipes: dict[str, RecipeConfig], rounds: int, parts: set[str], pairs: list[str],
+def run_suite(recipes: dict[str, RecipeConfig], rounds: int, parts: set[str], pairs: list[str],
             say: Say) -> dict[str, Any]:
     """recipes: size -> configuration, the first of which is compared with peers.
 
@@ -97,7 +97,7 @@ def _pair(results: dict, name: str, recipe: RecipeConfig, rounds: int, say: Say)
             "traffic_gb": work.traffic_bytes / 1e9}
 
 
-def table(results: dict[str, Any]) -> str:
+def suite_table(results: dict[str, Any]) -> str:
     """The results for a terminal and for Markdown."""
     limits = results["limits"]
     rows = [f"{results['hardware']}; commit {results['commit'][:12]}; "

@@ -1,113 +1,18 @@
-"""The command: dispatch, help, exit statuses; and packing and unpacking."""
+"""Packing a trained system, and unpacking archives that may come from anyone."""
 
-import errno
 import hashlib
-import importlib
 import io
 import subprocess
-import sys
 import tarfile
-import types
 
 import numpy as np
 import pytest
 from tiny_pack import write_pack
 
 from e2etts.audio import load_wav, save_wav
-from e2etts.bin import main as cli
-from e2etts.bin import pack
 from e2etts.errors import UserError
+from e2etts.infer import packs
 
-
-@pytest.fixture
-def toy_verb(monkeypatch):
-    """A verb whose behaviour a test chooses; keeps the arguments it was run with."""
-    verb = types.SimpleNamespace(__doc__="A toy.", action=lambda: None, args=None)
-
-    def add_arguments(parser):
-        parser.add_argument("stage")
-        cli.add_recipe_arguments(parser)
-
-    def run(args):
-        verb.args = args
-        verb.action()
-
-    verb.add_arguments, verb.run = add_arguments, run
-    real = importlib.import_module
-    monkeypatch.setattr(cli.importlib, "import_module",
-                        lambda name: verb if name == "e2etts.bin.train" else real(name))
-    return verb
-
-
-def raising(error):
-    def action():
-        raise error
-    return action
-
-
-@pytest.mark.parametrize("argv", [
-    ["lm", "--config", "c.yaml", "a.b=1", "x=2"],
-    ["lm", "a.b=1", "--config", "c.yaml", "x=2"],
-    ["--config", "c.yaml", "lm", "a.b=1", "x=2"],
-])
-def test_overrides_stand_anywhere(toy_verb, argv):
-    assert cli.main(["train", *argv]) == 0
-    args = toy_verb.args
-    assert (args.stage, args.config, args.overrides) == ("lm", "c.yaml", ["a.b=1", "x=2"])
-
-
-@pytest.mark.parametrize("error, words", [
-    (UserError("data/train/text:3: empty text: write one"), "data/train/text:3: empty text"),
-    (OSError(errno.ENOSPC, "No space left on device", "out.ark"), "out.ark: no disk space left"),
-    (PermissionError(errno.EACCES, "Permission denied", "exp"), "exp: permission denied"),
-    (MemoryError(), "out of memory"),
-    (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory"),
-    (ModuleNotFoundError("No module named 'faster_whisper'", name="faster_whisper"),
-     "'faster_whisper' is missing"),
-])
-def test_outside_errors_are_one_line_and_status_2(toy_verb, capsys, error, words):
-    toy_verb.action = raising(error)
-    assert cli.main(["train", "lm"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("e2etts train: error: ") and said.count("\n") == 1
-    assert words in said
-
-
-def test_interruption_is_status_130(toy_verb):
-    toy_verb.action = raising(KeyboardInterrupt())
-    assert cli.main(["train", "lm"]) == 130
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shape mismatch"),
-                                   ModuleNotFoundError("No", name="e2etts.nets.gone")])
-def test_defects_keep_their_traceback(toy_verb, error):
-    toy_verb.action = raising(error)
-    with pytest.raises(type(error)):
-        cli.main(["train", "lm"])
-
-
-def test_unknown_verb(capsys):
-    assert cli.main(["trian"]) == 2
-    assert "unknown verb 'trian'" in capsys.readouterr().err
-
-
-def test_help_names_every_verb_and_loads_no_torch():
-    code = ("import sys; from e2etts.bin.main import main; main(['--help']); "
-            "assert 'torch' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(verb in done.stdout for verb in cli.VERBS)
-
-
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_explains_itself_with_an_example(verb, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main([verb, "--help"])
-    assert stop.value.code == 0
-    assert f"  e2etts {verb} " in capsys.readouterr().out
-
-
-# Packing
 
 @pytest.fixture
 def trained(tmp_path):
@@ -131,7 +36,7 @@ def trained(tmp_path):
 
 def test_pack_gathers_all_with_checksums(trained):
     exp, dump, data = trained
-    folder = pack.pack(exp, dump, data)
+    folder = packs.make_pack(exp, dump, data)
     names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
     assert names == {"README.md", "SHA256SUMS", "config.yaml", "text.model", "vocab.json",
                      "results.json", "joint/model.safetensors", "joint/meta.json",
@@ -144,7 +49,7 @@ def test_pack_gathers_all_with_checksums(trained):
 
 def test_the_example_of_a_packs_page_speaks(trained, tmp_path, monkeypatch):
     write_pack(tmp_path / "dump")
-    card = pack.model_card(*trained[:2], [])
+    card = packs.model_card(*trained[:2], [])
     monkeypatch.chdir(tmp_path / "dump")
     save_wav("voice.wav", np.sin(np.arange(16000) / 20), 16000)
     exec(card.partition("```python")[2].partition("```")[0], {})
@@ -155,22 +60,22 @@ def test_pack_names_the_missing_stage_and_leaves_nothing(trained):
     exp, dump, data = trained
     (exp / "vocoder" / "best" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"vocoder/best/model.safetensors: missing: run stage 3"):
-        pack.pack(exp, dump, data)
+        packs.make_pack(exp, dump, data)
     assert not list(exp.glob("pack*"))
 
 
 def test_archive_round_trip_is_the_same_bytes_each_time(trained, tmp_path):
-    folder = pack.pack(*trained)
+    folder = packs.make_pack(*trained)
     first, second = tmp_path / "a.tar.gz", tmp_path / "b.tar.gz"
-    pack.archive(folder, first)
-    pack.archive(pack.pack(*trained), second)
+    packs.archive_pack(folder, first)
+    packs.archive_pack(packs.make_pack(*trained), second)
     assert first.read_bytes() == second.read_bytes()
-    pack.unpack(first, tmp_path / "there")
+    packs.unpack_archive(first, tmp_path / "there")
     for file in folder.rglob("*"):
         if file.is_file():
             assert (tmp_path / "there" / file.relative_to(folder)).read_bytes() == file.read_bytes()
     with pytest.raises(UserError, match="exists already"):
-        pack.unpack(first, tmp_path / "there")
+        packs.unpack_archive(first, tmp_path / "there")
 
 
 def forged(path, entries):
@@ -196,13 +101,13 @@ def kind(name, type_, target):
 def test_unpack_refuses_what_leaves_the_folder(tmp_path, entry):
     source = forged(tmp_path / "bad.tar.gz", [(entry, b"")])
     with pytest.raises(UserError, match="not a plain file inside the archive"):
-        pack.unpack(source, tmp_path / "out")
+        packs.unpack_archive(source, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["bad.tar.gz"]
 
 
 def test_unpack_refuses_changed_extra_and_repeated_files(tmp_path):
     line = f"{hashlib.sha256(b'one').hexdigest()}  a\n".encode()
-    sums = (tarfile.TarInfo(pack.SUMS), line)
+    sums = (tarfile.TarInfo(packs.SUMS), line)
     one, two = (tarfile.TarInfo("a"), b"one"), (tarfile.TarInfo("a"), b"two")
     extra = (tarfile.TarInfo("b"), b"x")
     for number, (entries, words) in enumerate([
@@ -211,9 +116,9 @@ def test_unpack_refuses_changed_extra_and_repeated_files(tmp_path):
             ([one, one, sums], "occurs twice")]):
         source = forged(tmp_path / f"{number}.tar.gz", entries)
         with pytest.raises(UserError, match=words):
-            pack.unpack(source, tmp_path / "out")
+            packs.unpack_archive(source, tmp_path / "out")
         assert not list(tmp_path.glob("out*"))
-    pack.unpack(forged(tmp_path / "good.tar.gz", [one, sums]), tmp_path / "out")
+    packs.unpack_archive(forged(tmp_path / "good.tar.gz", [one, sums]), tmp_path / "out")
     assert (tmp_path / "out" / "a").read_bytes() == b"one"
 
 
@@ -223,15 +128,15 @@ def test_unpack_of_no_archive(tmp_path, content):
     if content is not None:
         source.write_bytes(content)
     with pytest.raises(UserError, match="not a whole .tar.gz archive"):
-        pack.unpack(source, tmp_path / "out")
+        packs.unpack_archive(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_unpack_of_a_cut_archive(trained, tmp_path):
     whole = tmp_path / "whole.tar.gz"
-    pack.archive(pack.pack(*trained), whole)
+    packs.archive_pack(packs.make_pack(*trained), whole)
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(UserError):
-        pack.unpack(cut, tmp_path / "out")
+        packs.unpack_archive(cut, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))

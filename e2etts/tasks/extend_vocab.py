@@ -17,7 +17,7 @@ _NEW_HEADS = ("rm.heads.", "rm.pools.")
 IMPROBABLE = 10.0
 
 
-def grown(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+def extend_vocab(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of ``trained`` in the shapes of ``fresh``, a system of the same configuration
     whose vocabularies begin with those of the trained one.
 

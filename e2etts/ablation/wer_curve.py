@@ -1,0 +1,74 @@
+"""Word error rate against training time, of every checkpoint that was kept along a run."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from e2etts.ablation.experiment import chain
+from e2etts.config import fingerprint, to_dict
+from e2etts.errors import UserError
+from e2etts.files import read_json, write_text
+from e2etts.infer.pipeline import Synthesizer
+from e2etts.infer.speak import SetSynthesizer
+from e2etts.recipe import RecipeConfig
+from e2etts.score.results import score_experiment
+
+SPOKEN = {"lm", "fm"}  # parts whose training changes speech from text
+
+
+def wer_curve(recipe: RecipeConfig, root: Path, last: str,
+              only: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Points of the curve, see ``kept_checkpoints`` and ``measure_checkpoint``; all that there
+    are so far are in ``root/curve.json``."""
+    recipe = replace(recipe, synthesis=replace(recipe.synthesis, prompt_clips=0),
+                     score=replace(recipe.score, metrics=("wer",)))
+    points = []
+    for seconds, checkpoint in kept_checkpoints(recipe, root, last, only):
+        points.append({"seconds": seconds, **measure_checkpoint(recipe, root, checkpoint)})
+        write_text(root / "curve.json", json.dumps(points, indent=1) + "\n")
+        yield points[-1]
+
+
+def kept_checkpoints(recipe: RecipeConfig, root: Path, last: str,
+                only: list[str] | None = None) -> list[tuple[float, Path]]:
+    """(seconds of training, folder) of the kept checkpoints and the end of each stage that leads
+    to ``last``. Raises UserError where a stage is not finished, or nothing was kept."""
+    found, before = [], 0.0
+    for name in chain(recipe, last):
+        folder, stage = root / name, recipe.stage(name)
+        summary = read_json(folder / "summary.json")
+        if summary is None:
+            raise UserError(f"{folder}/summary.json: absent: train stage '{name}' to its end first")
+        if name in only if only else SPOKEN & set(stage.trainable):
+            kept = sorted(folder.glob("kept/*/meta.json"), key=lambda p: int(p.parent.name))
+            found += [(before + json.loads(p.read_text())["seconds"], p.parent) for p in kept]
+            found.append((before + summary["seconds"], folder / "best"))
+        before += summary["seconds"]
+    if not any(path.parent.name == "kept" for _, path in found):
+        raise UserError(f"{root}: no checkpoints were kept: set train.keep_every of the stages")
+    return found
+
+
+def measure_checkpoint(recipe: RecipeConfig, root: Path, checkpoint: Path) -> dict[str, Any]:
+    """WER by system and set of one checkpoint, measured unless it has been."""
+    folder = root / "curve" / str(checkpoint.relative_to(root)).replace("/", "-")
+    sets = [*recipe.corpus.tests, *recipe.corpus.sentences]
+    stamp = fingerprint({
+        "checkpoint": json.loads((checkpoint / "meta.json").read_text())["fingerprint"],
+        "step": checkpoint.name, "sets": sets, "synthesis": to_dict(recipe.synthesis),
+        "score": to_dict(recipe.score)})
+    done = read_json(folder / "point.json")
+    if done is None or done["stamp"] != stamp:
+        shutil.rmtree(folder, ignore_errors=True)
+        synthesizer = Synthesizer.load(checkpoint, root / "vocoder" / "best",
+                                       recipe.corpus.dump_dir, recipe.synthesis)
+        SetSynthesizer(recipe, synthesizer, folder / "wavs").every_set()
+        scored = score_experiment(folder, recipe.score, recipe.seed, "e2etts curve")["systems"]
+        done = {"stamp": stamp, "checkpoint": str(checkpoint.relative_to(root)), **{
+            system: {s: {k: scored[system][s][k] for k in ("wer", "wer_ci", "n")}
+                     for s in sets if s in scored[system]} for system in ("copy", "tts")}}
+        write_text(folder / "point.json", json.dumps(done) + "\n")
+    return done
