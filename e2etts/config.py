@@ -182,6 +182,27 @@ def to_dict(config: Any) -> dict:
     return json.loads(json.dumps(asdict(config)))
 
 
+def with_defaults(kind: Any, tree: Any) -> Any:
+    """A stored mapping of the dataclass ``kind`` with the defaults of fields that it lacks because
+    they were added since. Nothing is checked."""
+    if not isinstance(tree, dict):
+        return tree
+    sections = [s for s in _alternatives(kind) if is_dataclass(s) or get_origin(s) is dict]
+    if not sections:
+        return tree
+    chosen = _section(sections, tree, "")
+    if get_origin(chosen) is dict:
+        return {k: with_defaults(get_args(chosen)[1], v) for k, v in tree.items()}
+    hints, out = typing.get_type_hints(chosen), dict(tree)
+    for f in fields(chosen):
+        if f.name in out:
+            out[f.name] = with_defaults(hints[f.name], out[f.name])
+        elif f.default is not MISSING or f.default_factory is not MISSING:
+            default = f.default if f.default is not MISSING else f.default_factory()
+            out[f.name] = json.loads(json.dumps(default, default=asdict))
+    return out
+
+
 def without_training_options(config: Any) -> dict:
     """``to_dict`` of a configuration without the fields that only training reads (see
     ``nets.options``): what is left decides shapes and meaning of a model's tensors."""

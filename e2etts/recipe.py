@@ -1,5 +1,6 @@
 """The configuration of a recipe: one YAML shows the whole system."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,22 +33,24 @@ class CorpusConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One training stage: which parts learn, from which losses, starting from which stage.
+    """One training stage: which parts learn, from which losses, starting from which weights.
 
     task: first_order (losses on the tokens of recordings), second_order (losses on the LM's own
     samples) or vocoder. weights: of the losses, by name; one left out or 0 is off. options: the
     task's own settings. data: how batches are made.
-    fresh: parts that begin anew and not as ``init`` left them. judge: of second_order, a stage
-    whose RM hears the LM's samples beside the one that teaches it; an error rate that falls for
-    the one and not for the other is reward hacking. For instance
-    ``judge: {task: first_order, init: tokenizer, trainable: [rm], fresh: [rm], weights: {ctc: 1}}``
+    init: what the stage starts from. A source is a stage of this run, the folder of a stage or
+    checkpoint of any run, or a pack. One source gives all parts; a mapping of parts to sources, as
+    in ``{tokenizer: exp/default/tokenizer, rm: exp/default/rm}``, gives these, and the parts that
+    it leaves out are initialised anew. The speaker encoder comes with the tokenizer unless named.
+    judge: of second_order, a source whose RM evaluates the LM's samples beside the one that trains
+    it; an error rate that falls for the one and not for the other is reward hacking. For instance
+    ``judge: {task: first_order, init: {tokenizer: tokenizer}, trainable: [rm], weights: {ctc: 1}}``
     pretrained_lm: folder or hub name of a published Qwen3 text model; the LM takes its trunk and
     text embedding from there, whatever ``init`` brings for it.
     """
 
     task: Literal["first_order", "second_order", "vocoder"]
-    init: str | None = None
-    fresh: list[str] = field(default_factory=list)
+    init: str | dict[str, str] | None = None
     judge: str | None = None
     pretrained_lm: str | None = None
     trainable: list[str] = field(default_factory=list)
@@ -55,6 +58,27 @@ class StageConfig:
     options: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
+
+    @property
+    def trains_system(self) -> bool:
+        """Whether it trains parts of the system, and not the vocoder."""
+        return self.task != "vocoder"
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Part -> source; of the vocoder, its one part."""
+        if self.init is None:
+            return {}
+        if isinstance(self.init, str):
+            return dict.fromkeys(PARTS if self.trains_system else ("vocoder",), self.init)
+        sources = dict(self.init)
+        if "tokenizer" in sources:
+            sources.setdefault("speaker", sources["tokenizer"])
+        return {part: sources[part] for part in PARTS if part in sources}
+
+    def weight(self, loss: str) -> float:
+        """Final weight of a loss, 0 for one that is off."""
+        return weight_at(self.weights.get(loss, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +118,36 @@ class RecipeConfig:
         """Folder of a prepared set."""
         return Path(self.corpus.dump_dir) / name
 
+    def stages_to(self, last: str, judges: bool = True) -> list[str]:
+        """Stages of this run that lead to ``last``, first one first, and itself; with
+        ``judges`` also those that lead to a judge. Raises UserError for a circle."""
+        order: list[str] = []
+
+        def visit(name: str, path: tuple[str, ...]) -> None:
+            if name in path:
+                raise UserError(f"stages.{name}.init: leads back to '{name}'")
+            stage = self.stage(name)
+            for source in (*stage.sources.values(), stage.judge if judges else None):
+                if source in self.stages and source not in order:
+                    visit(source, (*path, name))
+            order.append(name)
+        visit(last, ())
+        return order
+
+    def training_order(self) -> list[str]:
+        """All training stages, as the file lists them but each after those it starts from."""
+        order: list[str] = []
+        for name in self.stages:
+            order += [s for s in self.stages_to(name) if s not in order]
+        return order
+
+    @property
+    def codes(self) -> tuple[str, int] | None:
+        """Name and codebook size of the ark that tokens are read from; None where the tokenizer
+        encodes recordings."""
+        tokenizer = self.model.tokenizer
+        return (tokenizer.ark, tokenizer.codebook_size) if tokenizer.reads_codes else None
+
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> RecipeConfig:
     """Read a recipe's YAML, lay ``key=value`` overrides over it, and check all of it.
@@ -114,30 +168,36 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     recipe = build(RecipeConfig, merge(tree, laid_over))
     for name in recipe.stages:
         _check_stage(recipe, name)
-        _check_places(recipe, name)
+        _check_alignment(recipe, name)
     return recipe
 
 
 def _check_stage(recipe: RecipeConfig, name: str) -> None:
     stage = recipe.stages[name]
-    for key in ("init", "judge"):
-        other = getattr(stage, key)
-        if other is not None and other not in recipe.stages:
-            raise UserError(f"stages.{name}.{key}: no stage '{other}'; "
-                            f"stages: {', '.join(recipe.stages)}")
+    if isinstance(stage.init, dict):
+        if not stage.trains_system:
+            raise UserError(f"stages.{name}.init: the vocoder is one part: name one source")
+        _check_parts(f"stages.{name}.init", stage.init)
+    if stage.trains_system:
+        _check_parts(f"stages.{name}.trainable", stage.trainable)
+    for key, sources in (("init", stage.sources.values()), ("judge", (stage.judge,))):
+        for source in sources:
+            if source is not None and source not in recipe.stages and not Path(source).exists():
+                raise UserError(f"stages.{name}.{key}: '{source}' is neither a stage of this "
+                                f"configuration ({', '.join(recipe.stages)}) nor a folder that "
+                                "exists: name a stage, the folder of a stage or checkpoint, or a "
+                                "pack")
+    recipe.stages_to(name)
     if stage.judge is not None and stage.task != "second_order":
         raise UserError(f"stages.{name}.judge: only second_order has samples to judge: "
                         "leave it out")
-    for key in ("trainable", "fresh"):
-        unknown = [p for p in getattr(stage, key) if p not in PARTS]
-        if unknown and stage.task != "vocoder":
-            raise UserError(f"stages.{name}.{key}: no part '{unknown[0]}'; "
-                            f"parts: {', '.join(PARTS)}")
-    speaking = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q")
-                if weight_at(stage.weights.get(w, 0.0))]
-    if stage.data.noise and speaking:
-        raise UserError(f"stages.{name}.data.noise: LM and FM would learn to make noise, which "
-                        f"is for stages that train the RM: set weights.{speaking[0]} to 0")
+    generated = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q") if stage.weight(w)]
+    if stage.data.noise and generated:
+        raise UserError(f"stages.{name}.data.noise: LM and FM would learn to generate noise, which "
+                        f"is for stages that train the RM: set weights.{generated[0]} to 0")
+    if stage.data.noise and recipe.codes:
+        raise UserError(f"stages.{name}.data.noise: tokens from files do not change with it: leave "
+                        "it out")
     if stage.pretrained_lm and stage.task != "first_order":
         raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so: "
                         "leave it out")
@@ -146,20 +206,30 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
                         "own tokenizer: set text.model_type=published, and text.published")
 
 
-def _check_places(recipe: RecipeConfig, name: str) -> None:
-    """An LM that reads aligned is told its places by the RM, which must have learned to hear."""
-    speaks = any(weight_at(recipe.stages[name].weights.get(w, 0.0)) for w in ("lm", "ce"))
-    if recipe.model.lm.reading != "aligned" or recipe.extends or not speaks:
+def _check_parts(key: str, parts: Iterable[str]) -> None:
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"{key}: no part '{part}'; parts: {', '.join(PARTS)}")
+
+
+def _check_alignment(recipe: RecipeConfig, name: str) -> None:
+    """An LM with aligned text_input needs an RM whose CTC has been trained to align with."""
+    stage = recipe.stages[name]
+    needs = recipe.model.lm.text_input == "aligned" and (stage.weight("lm") or stage.weight("ce"))
+    if not needs or recipe.extends:
         return
-    before: list[str | None] = [name]
-    while before[-1] is not None and before[-1] not in before[:-1]:
-        stage = recipe.stages[before[-1]]
-        if "rm" in stage.trainable and weight_at(stage.weights.get("ctc", 0.0)):
+    while True:
+        if "rm" in stage.trainable and stage.weight("ctc"):
             return
-        before.append(stage.init)
-    raise UserError(f"stages.{name}.init: the LM reads aligned (model.lm.reading), at places that "
-                    "the RM's CTC hears, and no stage up to here trains it: give ctc a weight "
-                    "where the tokenizer learns, or train a stage with rm and ctc before this one")
+        source = stage.sources.get("rm")
+        if source is not None and source not in recipe.stages:  # trained elsewhere
+            return
+        if source is None:
+            break
+        stage = recipe.stages[source]
+    raise UserError(f"stages.{name}.init: the LM reads its text aligned (model.lm.text_input), by "
+                    "the RM's CTC alignment, and no stage up to here trains the RM: give ctc a "
+                    "weight where the tokenizer learns, or take rm from a stage that trains it")
 
 
 def resolved(recipe: RecipeConfig) -> dict[str, Any]:

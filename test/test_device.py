@@ -11,10 +11,10 @@ from tiny import BANDS, VOICE, make_batch, make_system, sizes, system_config, wa
 from e2etts.audio import AudioConfig
 from e2etts.data.vocab import Vocab
 from e2etts.infer import pipeline
-from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.nets.flow import FlowConfig
 from e2etts.nets.system import PARTS, StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.tasks import first_order, health, second_order
 from e2etts.text import TextConfig, TextTokenizer
 

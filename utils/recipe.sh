@@ -80,8 +80,14 @@ declare_stage() {
         2) inputs=("1:$data_dir/$train_set/wav.scp") output=$dump_dir/ ;;
         [3-8])
             inputs=("2:$dump_dir/vocab.json") output=$exp/$name/
-            from=${init[$name]}
-            [ -z "$from" ] || inputs+=("$(stage_number "$from"):$exp/$from/best") ;;
+            while read -r from; do
+                # A stage of this run, or a folder of another one.
+                if [ -v "sources[$from]" ]; then
+                    inputs+=("$(stage_number "$from"):$exp/$from/best")
+                elif [ -n "$from" ]; then
+                    inputs+=("0:$from")
+                fi
+            done <<<"${sources[$name]}" ;;
         9) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/wavs/ ;;
         10) inputs=("9:$exp/wavs/tts") output="$exp/RESULTS.md and $exp/report.html" ;;
         11) inputs=("3:$exp/vocoder/best" "8:$exp/joint/best") output=$exp/pack/ ;;
@@ -92,6 +98,15 @@ stage_number() {
     for ((number = 1; number <= last_stage; number++)); do
         [ "${names[number]}" != "$1" ] || echo "$number"
     done
+}
+
+# Training stages are in the order in which they need each other, by default that of their numbers.
+stages_in_order() {
+    local name
+    echo 1 2
+    for name in "${training_order[@]}"; do stage_number "$name"; done
+    for name in "${names[@]:3:6}"; do [ -v "sources[$name]" ] || stage_number "$name"; done
+    echo 9 10 11
 }
 
 run_verb() { "${launch[@]}" e2etts "$@" --config "$config" --tag "$tag" "${overrides[@]}"; }
@@ -125,17 +140,24 @@ start_clock() { clock_start=$(date +%s.%N); }
 clock() { echo "$clock_start $(date +%s.%N)" | awk '{print $2 - $1}'; }
 note_time() { python "$root/utils/stages.py" record "$exp/stages.json" "$1" "$2" --seconds "$3"; }
 
+missing_input() {
+    [ "$2" != 0 ] || stop "stage $1 starts from $3, which does not exist: correct stages.${names[$1]}.init"
+    local hint=
+    [[ $1 != [4-8] ]] ||
+        hint=", or start from another run with stages.${names[$1]}.init=exp/OTHER/${names[$2]}"
+    stop "stage $1 needs $3: run --stage $2 first$hint"
+}
+
 run_stage() {
     local number=$1 name=${names[$1]} inputs output input reads=()
-    if [[ $number = [3-8] ]] && [ ! -v "init[$name]" ]; then
+    if [[ $number = [3-8] ]] && [ ! -v "sources[$name]" ]; then
         echo "stage $number $name: $config has no such stage, nothing to do"
         return
     fi
     declare_stage "$number"
     for input in "${inputs[@]}"; do
         reads+=("${input#*:}")
-        [ -e "${input#*:}" ] ||
-            stop "stage $number needs ${input#*:}: run --stage ${input%%:*} first"
+        [ -e "${input#*:}" ] || missing_input "$number" "${input%%:*}" "${input#*:}"
     done
     echo "stage $number $name: reads ${reads[*]} -> writes $output"
     running="$number $name"
@@ -180,11 +202,13 @@ recipe() {
     export PYTHON=python # whichever made the environment, its own runs local/ and tools/
     local facts number
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
-    eval "$facts" # data_dir, dump_dir, train_set, sample_rate_hz, init[stage]
+    eval "$facts" # data_dir, dump_dir, train_set, sample_rate_hz, training_order, sources[stage]
     export data_dir sample_rate_hz # for local/data.sh
     # An environment that was there is no part of what this experiment takes.
     [ "${setup_seconds%.*}" -lt 2 ] || note_time 0 setup "$setup_seconds"
-    for ((number = stage; number <= stop_stage; number++)); do run_stage "$number"; done
+    for number in $(stages_in_order); do
+        [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ] || run_stage "$number"
+    done
     local path
     for path in wavs RESULTS.md report.html pack; do
         [ ! -e "$exp/$path" ] || echo "run.sh: $PWD/$exp/$path"

@@ -16,9 +16,9 @@ from e2etts.errors import UserError
 
 
 def facts(config: str, overrides: list[str]) -> str:
-    """Shell assignments of data_dir, dump_dir, train_set, sample_rate_hz and of the array init,
-    which holds the stage that each training stage starts from (empty for none). Checks every key
-    of the recipe.
+    """Shell assignments of data_dir, dump_dir, train_set, sample_rate_hz; of training_order, the
+    training stages, each after those it starts from; and of the array sources, which holds for
+    each of them what it starts from, a line each. Checks every key of the recipe.
 
     Raises UserError for an unreadable configuration or an unknown key.
     """
@@ -28,10 +28,16 @@ def facts(config: str, overrides: list[str]) -> str:
     corpus = recipe.corpus
     values = {"data_dir": corpus.data_dir, "dump_dir": corpus.dump_dir, "train_set": corpus.train,
               "sample_rate_hz": str(recipe.audio.sample_rate_hz)}
-    init = {name: stage.init or "" for name, stage in recipe.stages.items()}
-    pairs = " ".join(f"[{shlex.quote(k)}]={shlex.quote(v)}" for k, v in init.items())
+    pairs = []
+    for name, stage in recipe.stages.items():
+        sources = [*stage.sources.values(), *([stage.judge] if stage.judge else [])]
+        if not sources and recipe.extends and stage.trains_system:
+            sources = [recipe.extends.checkpoint]
+        lines = "\n".join(dict.fromkeys(sources))
+        pairs.append(f"[{shlex.quote(name)}]={shlex.quote(lines)}")
     return "\n".join([*(f"{k}={shlex.quote(v)}" for k, v in values.items()),
-                      f"declare -A init=({pairs})"])
+                      f"training_order=({shlex.join(recipe.training_order())})",
+                      f"declare -A sources=({' '.join(pairs)})"])
 
 
 def record(path: Path, stage: int, name: str, seconds: float) -> None:

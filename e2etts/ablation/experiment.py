@@ -153,24 +153,12 @@ def recipe_path(path: str | Path) -> Path:
     return Path(path).parent / build(AblationConfig, read_yaml(path)).recipe
 
 
-def chain(recipe: RecipeConfig, last: str) -> list[str]:
-    """Stages that lead to ``last`` by ``init``, first one first. Raises UserError for a circle."""
-    names: list[str] = []
-    stage: str | None = last
-    while stage is not None:
-        if stage in names:
-            raise UserError(f"stages.{stage}.init: leads back to '{stage}'")
-        names.insert(0, stage)
-        stage = recipe.stage(stage).init
-    return names
-
-
 def exposure(recipe: RecipeConfig, speaks: str,
              spent: dict[str, float] | None = None) -> dict[str, float]:
     """Seconds of audio that each part is trained on until ``speaks``: by what stages have spent,
     where that is known, else by their budgets."""
     seconds = dict.fromkeys(PARTS, 0.0)
-    for name in chain(recipe, speaks):
+    for name in recipe.stages_to(speaks, judges=False):
         stage = recipe.stage(name)
         budget = StageRun(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
         budget = (spent or {}).get(name, budget)
@@ -193,18 +181,15 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun
     data = tables_hash(recipe, (recipe.corpus.train, recipe.corpus.dev))
     units: list[StageRun] = []
     # The vocoder is no part of any comparison: one serves all seeds.
-    for name in ["vocoder", *_with_judges(recipe, chain(recipe, speaks))]:
+    for name in ["vocoder", *recipe.stages_to(speaks)]:
         stage = recipe.stage(name)
-        init, judge = (next((u for u in units if u.stage == other), None)
-                       for other in (stage.init, stage.judge))
+        before = {u.stage: u for u in units if u.stage in (*stage.sources.values(), stage.judge)}
         facts = _facts(recipe, name, data)
-        if judge is not None:
-            facts["judge"] = judge.kind
-        own = recipe.seed if stage.task == "vocoder" else seed
+        own = seed if stage.trains_system else recipe.seed
         units.append(StageRun(
             stage=name, seed=own, config=stage,
-            key=fingerprint({**facts, "seed": own, "init": init and init.key}),
-            kind=fingerprint({**facts, "init": init and init.kind})))
+            key=fingerprint({**facts, "seed": own, "init": {k: u.key for k, u in before.items()}}),
+            kind=fingerprint({**facts, "init": {k: u.kind for k, u in before.items()}})))
     heard = to_dict(recipe.score)
     key = fingerprint({
         "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
@@ -215,23 +200,14 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun
                      key=key)
 
 
-def _with_judges(recipe: RecipeConfig, stages: list[str]) -> list[str]:
-    """Each stage after those that its judge comes from, which no other stage starts from."""
-    names: list[str] = []
-    for name in stages:
-        judge = recipe.stage(name).judge
-        names += [] if judge is None else chain(recipe, judge)
-        names.append(name)
-    return list(dict.fromkeys(names))
-
-
 def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:
     """All that decides the result of a stage besides its seed and what it starts from."""
     stage = to_dict(recipe.stage(name))
     stage["train"] = {k: v for k, v in stage["train"].items() if k not in _FREE}
-    nets = {"vocoder": to_dict(recipe.vocoder)} if stage["task"] == "vocoder" else \
-        {"model": to_dict(recipe.model), "text": to_dict(recipe.text),
-         "extends": recipe.extends and to_dict(recipe.extends)}
+    nets = {"vocoder": to_dict(recipe.vocoder)}
+    if recipe.stage(name).trains_system:
+        nets = {"model": to_dict(recipe.model), "text": to_dict(recipe.text),
+                "extends": recipe.extends and to_dict(recipe.extends)}
     return {"name": name, "stage": stage, "audio": to_dict(recipe.audio), "data": data, **nets}
 
 

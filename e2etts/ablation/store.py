@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from e2etts.ablation.experiment import Experiment, StageRun, SystemRun, chain
+from e2etts.ablation.experiment import Experiment, StageRun, SystemRun
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
 from e2etts.recipe import resolved
@@ -106,8 +106,8 @@ def read_record(run: SystemRun, folder: Path) -> tuple[dict[str, Any], dict[str,
     record = {
         "key": run.key, "system": run.system, "seed": run.seed, "commit": results["commit"],
         "hardware": results["hardware"],
-        "train_seconds": round(sum(summaries[s]["seconds"] for s in chain(
-            run.recipe, run.speaks)), 1),
+        "train_seconds": round(sum(
+            summaries[s]["seconds"] for s in run.recipe.stages_to(run.speaks, judges=False)), 1),
         "units": units, "problems": len(results["problems"]), **probe,
         "scores": {kind: scores[kind] for kind in KINDS if kind in scores}}
     return record, {"recordings": scores.get("recording", {}), "hardware": results["hardware"],

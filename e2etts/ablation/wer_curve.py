@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from e2etts.ablation.experiment import chain
 from e2etts.config import fingerprint, to_dict
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
@@ -37,7 +36,7 @@ def kept_checkpoints(recipe: RecipeConfig, root: Path, last: str,
     """(seconds of training, folder) of the kept checkpoints and the end of each stage that leads
     to ``last``. Raises UserError where a stage is not finished, or nothing was kept."""
     found, before = [], 0.0
-    for name in chain(recipe, last):
+    for name in recipe.stages_to(last, judges=False):
         folder, stage = root / name, recipe.stage(name)
         summary = read_json(folder / "summary.json")
         if summary is None:

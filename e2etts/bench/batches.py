@@ -47,11 +47,11 @@ def _batch(recipe: RecipeConfig, frames: list[int], seed: int) -> Batch:
     audio, g = recipe.audio, torch.Generator().manual_seed(seed)
     lens, rows, bands = torch.tensor(frames), len(frames), audio.mel_bands
     text_lens = (lens / audio.frame_rate_hz * TEXT_TOKENS_A_SECOND).long().clamp_min(1)
-    voice = int(3 * audio.frame_rate_hz)
+    reference = int(3 * audio.frame_rate_hz)
     return Batch(
         utts=[str(i) for i in range(rows)], mel_lens=lens, text_lens=text_lens,
         mel=torch.randn(rows, max(frames), bands, generator=g) * 2 - 5,
         text=torch.randint(0, TEXT, (rows, int(text_lens.max())), generator=g),
         language=torch.arange(rows) % LANGUAGES, speaker=torch.arange(rows) % SPEAKERS,
-        emotion=torch.full((rows,), -1), voice_lens=torch.full((rows,), voice),
-        voice_mel=torch.randn(rows, voice, bands, generator=g) * 2 - 5)
+        emotion=torch.full((rows,), -1), reference_lens=torch.full((rows,), reference),
+        reference_mel=torch.randn(rows, reference, bands, generator=g) * 2 - 5)

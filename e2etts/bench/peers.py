@@ -27,11 +27,9 @@ from e2etts.data.loader import collate
 from e2etts.data.sampler import Element
 from e2etts.infer.sampling import sample_tokens
 from e2etts.nets.estimator import Condition, Estimator
-from e2etts.nets.fsq import FSQ
-from e2etts.nets.lm import LM, lm_loss
+from e2etts.nets.lm import LM, LMCondition, lm_loss
 from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import System
-from e2etts.nets.tokenizer import Tokenizer
 from e2etts.nets.transformer import TransformerConfig
 from e2etts.nets.vocoder import Vocoder
 from e2etts.recipe import RecipeConfig
@@ -97,21 +95,23 @@ def encoder_step(recipe: RecipeConfig) -> Pair:
     """Training step of the tokenizer against Whisper's encoder."""
     audio, config = recipe.audio, recipe.model.tokenizer
     rows, positions = _shape(_batch(recipe), recipe)
-    net = Tokenizer(config, mel_bands=audio.mel_bands, frames_per_token=audio.frames_per_token)
+    net = config.build(mel_bands=audio.mel_bands, frames_per_token=audio.frames_per_token)
     mel = torch.randn(rows, positions * audio.frames_per_token, audio.mel_bands)
     lens = torch.full((rows,), mel.shape[1])
-    peer, encode = whisper(config.trunk, audio.mel_bands, audio.frames_per_token, positions)
+    peer, encode = whisper(config.encoder, audio.mel_bands, audio.frames_per_token, positions)
     return Pair(net_step(net, lambda: net(mel, lens).q.square().mean()),
                 net_step(peer, lambda: encode(rows).square().mean()), training=True)
 
 
 def _lm(recipe: RecipeConfig) -> LM:
     """Our LM with all its text in front, as the peer has it."""
-    config = replace(recipe.model.lm, reading="prefix", text_stride=0.0)
-    fsq = FSQ(recipe.model.tokenizer.levels)
-    return LM(config, text_vocab=TEXT, languages=LANGUAGES, advances=1,
-              voice_dim=recipe.model.speaker.voice_dim, q_dim=recipe.model.tokenizer.q_dim,
-              digits=fsq.to_digits(torch.arange(fsq.codebook_size)))
+    model = recipe.model
+    tokenizer = model.tokenizer.build(mel_bands=recipe.audio.mel_bands,
+                                      frames_per_token=recipe.audio.frames_per_token)
+    return LM(replace(model.lm, text_input="prefix", text_stride=0.0), text_vocab=TEXT,
+              languages=LANGUAGES, advances=1, speaker_dim=model.speaker.embedding_dim,
+              q_dim=model.tokenizer.q_dim, codes=tokenizer.codebook_size,
+              digits=tokenizer.digits())
 
 
 def lm_step(recipe: RecipeConfig) -> Pair:
@@ -122,34 +122,35 @@ def lm_step(recipe: RecipeConfig) -> Pair:
     net = _lm(recipe)
     lens = torch.full((rows,), positions)
     q = torch.randn(rows, positions, recipe.model.tokenizer.q_dim)
-    voice = torch.randn(rows, recipe.model.speaker.voice_dim)
+    speaker = torch.randn(rows, recipe.model.speaker.embedding_dim)
     targets = torch.randint(0, net.end, (rows, positions + 1))
-    given = (text, torch.full((rows,), text.shape[1]), batch.language, voice, q, lens)
+    given = LMCondition(text, torch.full((rows,), text.shape[1]), batch.language, speaker)
     peer = qwen3(recipe.model.lm.trunk, net.end + 1)
-    before = text.shape[1] + (2 if net.voice is None else 3)
+    before = text.shape[1] + (2 if net.speaker is None else 3)
     ids = torch.randint(0, net.end, (rows, before + positions))
     labels = F.pad(targets, (before - 1, 0), value=-100)
-    return Pair(net_step(net, lambda: lm_loss(net(*given).logits, targets)),
+    return Pair(net_step(net, lambda: lm_loss(net(given, q, lens).logits, targets)),
                 net_step(peer, lambda: peer(input_ids=ids, labels=labels).loss), training=True)
 
 
 def lm_decode(recipe: RecipeConfig, rows: int, tokens: int = 100, text: int = 40) -> Pair:
     """Decoding with a cache and nucleus sampling, ``tokens`` tokens a row: float32, but that ours
     keeps its weights in 16 bits. Theirs gains 5 to 15 % from bfloat16."""
-    config = replace(recipe.model, lm=replace(recipe.model.lm, reading="prefix", text_stride=0.0))
+    lm = replace(recipe.model.lm, text_input="prefix", text_stride=0.0)
+    config = replace(recipe.model, lm=lm)
     system = System(config, system_sizes(recipe, made_vocab())).eval()
     ratio = tokens / text
     sampling = SamplingConfig(min_ratio=ratio, max_ratio=ratio)
-    given = (torch.randint(0, TEXT, (rows, text)), torch.full((rows,), text),
-             torch.zeros(rows, dtype=torch.long),
-             torch.randn(rows, recipe.model.speaker.voice_dim))
+    given = LMCondition(torch.randint(0, TEXT, (rows, text)), torch.full((rows,), text),
+                        torch.zeros(rows, dtype=torch.long),
+                        torch.randn(rows, recipe.model.speaker.embedding_dim))
     packed = PackedLM(system.lm)
     peer = qwen3(config.lm.trunk, system.lm.end + 1).eval()
     ids = torch.randint(0, system.lm.end, (rows, text + 3))
     asked = dict(attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
                  min_new_tokens=tokens, do_sample=True, top_k=sampling.top_k,
                  top_p=sampling.top_p, use_cache=True)
-    return Pair(lambda: sample_tokens(system, *given, sampling, packed=packed),
+    return Pair(lambda: sample_tokens(system, given, sampling, packed=packed),
                 lambda: peer.generate(ids, **asked))
 
 
@@ -160,10 +161,11 @@ def fm_step(recipe: RecipeConfig) -> Pair:
     rows, positions = len(batch.mel), batch.mel.shape[1] // recipe.model.fm.patch_frames
     x, target = torch.randn(2, rows, positions, patch)
     time, lens = torch.rand(rows), torch.full((rows,), positions)
-    voice_dim = recipe.model.speaker.voice_dim
+    speaker_dim = recipe.model.speaker.embedding_dim
     condition = Condition(torch.randn(rows, positions, trunk.dim + patch),
-                          torch.randn(rows, voice_dim))
-    net = Estimator(trunk, channels=patch, condition=trunk.dim + patch, voice_dim=voice_dim)
+                          torch.randn(rows, speaker_dim))
+    net = Estimator(trunk, channels=patch, condition=trunk.dim + patch,
+                    speaker_dim=speaker_dim)
     peer = dit(trunk, patch)
     ids = torch.randint(0, TEXT, (rows, positions))
     return Pair(
@@ -191,7 +193,7 @@ def joint_step(recipe: RecipeConfig) -> Pair:
         patches = batch.mel.shape[1] // model.fm.patch_frames
         x, target = torch.randn(2, rows, patches, patch)
         text, time = torch.randint(0, TEXT, (rows, patches)), torch.rand(rows)
-        for trunk in (model.tokenizer.trunk, model.rm.trunk):
+        for trunk in (model.tokenizer.encoder, model.rm.trunk):
             peer, encode = whisper(trunk, audio.mel_bands, audio.frames_per_token, positions)
             runs.append(net_step(
                 peer, lambda encode=encode, rows=rows: encode(rows).square().mean()))

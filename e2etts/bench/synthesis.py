@@ -9,9 +9,8 @@ import torch
 
 from e2etts.bench.batches import TEXT, made_vocab
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.nets.system import System
 from e2etts.recipe import RecipeConfig
-from e2etts.tasks.build import build_vocoder, system_sizes
+from e2etts.tasks.build import build_system, build_vocoder
 
 TEXT_TOKENS, SECONDS = 40, 3.0
 # Methods of the synthesizer, in the order of the chain.
@@ -29,7 +28,7 @@ def synthesis_speed(recipe: RecipeConfig, rows: int, rounds: int) -> dict[str, o
     ratio = SECONDS * recipe.audio.token_rate_hz / TEXT_TOKENS
     sampling = replace(recipe.synthesis.sampling, min_ratio=ratio, max_ratio=ratio)
     speaker = Synthesizer(
-        System(recipe.model, system_sizes(recipe, vocab)),
+        build_system(recipe, vocab),
         build_vocoder(recipe.vocoder, recipe.audio), recipe.audio, recipe.text,
         None,  # texts come as tokens
         vocab, replace(recipe.synthesis, sampling=sampling))
@@ -37,11 +36,11 @@ def synthesis_speed(recipe: RecipeConfig, rows: int, rounds: int) -> dict[str, o
     for part, method in PARTS.items():
         setattr(speaker, method, _timed(getattr(speaker, method), spent[part]))
     texts = torch.randint(0, TEXT, (rows, TEXT_TOKENS)).tolist()
-    voices = list(torch.randn(rows, recipe.model.speaker.voice_dim))
+    speakers = list(torch.randn(rows, recipe.model.speaker.embedding_dim))
     whole: list[float] = []
     speak = _timed(speaker.speak, whole)
     for _ in range(rounds + 1):
-        speak(texts, [vocab.languages[0]] * rows, voices)
+        speak(texts, [vocab.languages[0]] * rows, speakers)
     total = statistics.median(whole[1:])
     return {"rtf": total / (rows * SECONDS), "first_audio_seconds": total,
             "parts": {part: statistics.median(s[1:]) for part, s in spent.items()}}

@@ -14,7 +14,7 @@ from e2etts.audio import load_wav, load_wav_as, save_wav
 from e2etts.data.datadir import read_table
 from e2etts.files import write_text
 from e2etts.infer.pipeline import Speech, Synthesizer
-from e2etts.infer.voices import Voices
+from e2etts.infer.voices import Voices, recording_tokens
 from e2etts.recipe import RecipeConfig
 from e2etts.tasks.health import entropy_bits
 
@@ -33,13 +33,14 @@ def speak_text(recipe: RecipeConfig, synthesizer: Synthesizer, text: str, out: P
     if prompt is not None:
         wav = load_wav_as(prompt[0], rate)
         prefix = synthesizer.prompt(wav, prompt[1], lang)
-        voice = reader = synthesizer.voice([wav])
+        embedding = lm_speaker = synthesizer.speaker_embedding([wav])
     else:
         voices = Voices(recipe, synthesizer)
         speaker = speaker or voices.speaker_of(lang)
-        voice, reader = voices.voice(speaker), voices.reader(lang, speaker, style)
-    speech = synthesizer.speak([synthesizer.text_ids(text, lang)], [lang], [voice],
-                               readers=[reader], prompt=prefix, seed=recipe.seed,
+        embedding = voices.embedding(speaker)
+        lm_speaker = voices.lm_speaker(lang, speaker, style)
+    speech = synthesizer.speak([synthesizer.text_ids(text, lang)], [lang], [embedding],
+                               lm_speakers=[lm_speaker], prompt=prefix, seed=recipe.seed,
                                styles=[style])[0]
     save_wav(out, speech.wav, rate)
     return len(speech.wav) / rate
@@ -63,12 +64,13 @@ class SetSynthesizer:
         """Recording, copy and text-to-speech of a set, and some clips by voice prompt."""
         table = self._tables(name, "wav.scp")
         rate, config = self.recipe.audio.sample_rate_hz, self.recipe.synthesis
-        wavs = {u: load_wav(w, rate) for u, w in table["wav.scp"].items()}
-        self._manifest("recording", name, table, {u: len(w) / rate for u, w in wavs.items()},
-                       {u: Path(table["wav.scp"][u]) for u in wavs})
-        self._speak("copy", name, table, lambda utts: self.synthesizer.copy(
-            [wavs[u] for u in utts], self._voices_of(table, utts), self.recipe.seed,
-            self._styles(table, utts)))
+        wavs = {u: Path(w) for u, w in table["wav.scp"].items()}
+        seconds = {u: len(load_wav(w, rate)) / rate for u, w in wavs.items()}
+        self._manifest("recording", name, table, seconds, wavs)
+        self._speak("copy", name, table, lambda utts: self.synthesizer.resynthesize(
+            recording_tokens(self.recipe, self.synthesizer, self.recipe.dump(name),
+                             {u: table["wav.scp"][u] for u in utts}),
+            self._embeddings(table, utts), self.recipe.seed, self._styles(table, utts)))
         self._speak("tts", name, table, lambda utts: self._from_text(table, utts))
         self._by_prompt(name, table, list(wavs)[: config.prompt_clips])
 
@@ -82,11 +84,11 @@ class SetSynthesizer:
             print(f"tts_prompt {name}: left out: no recording of {speaker} is shorter than "
                   f"synthesis.prompt_max_seconds")
             return
-        prompt, voice, prompt_wav = found
+        prompt, embedding, prompt_wav = found
         only = {k: {u: v[u] for u in utts if u in v and table["utt2spk"][u] == speaker}
                 for k, v in table.items()}
         self._speak("tts_prompt", name, only, lambda some: self.synthesizer.speak(
-            *self._texts(only, some), [voice] * len(some), prompt=prompt,
+            *self._texts(only, some), [embedding] * len(some), prompt=prompt,
             seed=self.recipe.seed, styles=self._styles(only, some)), prompt_wav)
 
     def sentences(self, name: str) -> None:
@@ -108,15 +110,16 @@ class SetSynthesizer:
         return ([[int(i) for i in table["text_ids"][u].split()] for u in utts],
                 [table["utt2lang"][u] for u in utts])
 
-    def _voices_of(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
-        return [self.voices.voice(table["utt2spk"][u]) for u in utts]
+    def _embeddings(self, table: dict, utts: list[str]) -> list[torch.Tensor]:
+        return [self.voices.embedding(table["utt2spk"][u]) for u in utts]
 
     def _from_text(self, table: dict, utts: list[str]) -> list[Speech]:
         styles = self._styles(table, utts)
-        readers = [self.voices.reader(table["utt2lang"][u], table["utt2spk"][u], style)
-                   for u, style in zip(utts, styles, strict=True)]
-        return self.synthesizer.speak(*self._texts(table, utts), self._voices_of(table, utts),
-                                      readers=readers, seed=self.recipe.seed, styles=styles)
+        lm_speakers = [self.voices.lm_speaker(table["utt2lang"][u], table["utt2spk"][u], style)
+                       for u, style in zip(utts, styles, strict=True)]
+        return self.synthesizer.speak(*self._texts(table, utts), self._embeddings(table, utts),
+                                      lm_speakers=lm_speakers, seed=self.recipe.seed,
+                                      styles=styles)
 
     def _speak(self, system: str, name: str, table: dict,
                speak: Callable[[list[str]], list[Speech]], prompt_wav: str | None = None) -> None:
@@ -165,9 +168,10 @@ def count_tokens(sets: SetSynthesizer, path: Path) -> None:
     utts = utts[:: -(-len(utts) // COUNTED_UTTS)]
     size = sets.synthesizer.system.tokenizer.codebook_size
     counts = torch.zeros(size, dtype=torch.long)
-    rate = sets.recipe.audio.sample_rate_hz
+    folder = sets.recipe.dump(sets.recipe.corpus.train)
     for some in tqdm(list(_chunks(utts, 32)), desc="token usage", unit="batch"):
-        for row in sets.synthesizer.encode([load_wav(wavs[u], rate) for u in some]):
+        for row in recording_tokens(sets.recipe, sets.synthesizer, folder,
+                                    {u: wavs[u] for u in some}):
             counts += torch.bincount(row, minlength=size)
     p = counts.double() / counts.sum()
     write_text(path, json.dumps({

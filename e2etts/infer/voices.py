@@ -1,9 +1,12 @@
 """Voices of a trained system, from the recordings of training and enrolment."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from e2etts.audio import load_wav
+from e2etts.data.codes import Codes
 from e2etts.data.datadir import read_table
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Prompt, Synthesizer
@@ -19,6 +22,8 @@ class Voices:
     def __init__(self, recipe: RecipeConfig, synthesizer: Synthesizer):
         self.config, self.synthesizer = recipe.synthesis, synthesizer
         sets = [recipe.dump(name) for name in (recipe.corpus.train, recipe.corpus.enrol) if name]
+        self.recipe = recipe
+        self.folder_of = {utt: folder for folder in sets for utt in read_table(folder / "wav.scp")}
         self.wavs, self.text, self.lang, speaker_of, frames = (
             {u: v for folder in sets for u, v in read_table(folder / table).items()}
             for table in ("wav.scp", "text", "utt2lang", "utt2spk", "utt2num_frames"))
@@ -28,7 +33,7 @@ class Voices:
             self.of_speaker.setdefault(speaker, []).append(utt)
         emotions = recipe.dump(recipe.corpus.train) / "utt2emo"
         styled = read_table(emotions) if emotions.is_file() else {}
-        self.heard = {(speaker_of[utt], style) for utt, style in styled.items()}
+        self.styled = {(speaker_of[utt], style) for utt, style in styled.items()}
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
@@ -43,19 +48,19 @@ class Voices:
         step = -(-len(utts) // self.config.references)
         return [self.wavs[u] for u in utts[::step]]
 
-    def voice(self, speaker: str) -> torch.Tensor:
-        """(X,) mean voice of a speaker's references."""
+    def embedding(self, speaker: str) -> torch.Tensor:
+        """(X,) mean embedding of a speaker's references."""
         if speaker not in self._voices:
             wavs = [self._load(path) for path in self.references(speaker)]
-            self._voices[speaker] = self.synthesizer.voice(wavs)
+            self._voices[speaker] = self.synthesizer.speaker_embedding(wavs)
         return self._voices[speaker]
 
-    def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
-        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
-        style that training has heard of that speaker."""
-        if (speaker, style) in self.heard:
-            return self.voice(speaker)
-        return self.voice(self.config.readers.get(lang, speaker))
+    def lm_speaker(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
+        """(X,) embedding that the LM is conditioned on: that of ``synthesis.lm_speakers``, or the
+        speaker's own where training has recordings of that speaker in the style."""
+        if (speaker, style) in self.styled:
+            return self.embedding(speaker)
+        return self.embedding(self.config.lm_speakers.get(lang, speaker))
 
     def speaker_of(self, lang: str) -> str:
         """The first speaker of a language, in alphabetical order. Raises UserError without one."""
@@ -67,16 +72,31 @@ class Voices:
                         f"--speaker, or a language of {', '.join(known)}")
 
     def prompt(self, speaker: str) -> tuple[Prompt, torch.Tensor, str] | None:
-        """(prompt, its voice (X,), wav) of the longest recording of a speaker that is short enough
-        for one; None where none is."""
+        """(prompt, its embedding (X,), wav) of the longest recording of a speaker that is short
+        enough for one; None where none is."""
         limit = self.config.prompt_max_seconds * self.synthesizer.audio.frame_rate_hz
         utts = [u for u in self.of_speaker[speaker] if self.frames[u] <= limit]
         if not utts:
             return None
         utt = max(utts, key=lambda u: (self.frames[u], u))
         wav = self._load(self.wavs[utt])
-        prompt = self.synthesizer.prompt(wav, self.text[utt], self.lang[utt])
-        return prompt, self.synthesizer.voice([wav]), self.wavs[utt]
+        synthesizer = self.synthesizer
+        [tokens] = recording_tokens(self.recipe, synthesizer, self.folder_of[utt],
+                                    {utt: self.wavs[utt]})
+        prompt = synthesizer.prompt_of(tokens, synthesizer.mel(wav),
+                                       synthesizer.text_ids(self.text[utt], self.lang[utt]))
+        return prompt, synthesizer.speaker_embedding([wav]), self.wavs[utt]
 
     def _load(self, path: str) -> np.ndarray:
         return load_wav(path, self.synthesizer.audio.sample_rate_hz)
+
+
+def recording_tokens(recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path,
+                     wavs: dict[str, str]) -> list[torch.Tensor]:
+    """Speech tokens (T,) of recordings of the prepared set in ``folder``: encoded, or read from
+    the set's files where the tokenizer reads codes."""
+    if recipe.codes is None:
+        rate = synthesizer.audio.sample_rate_hz
+        return synthesizer.encode([load_wav(path, rate) for path in wavs.values()])
+    codes = Codes(folder, recipe.codes[0], list(wavs), recipe.codes[1])
+    return [torch.from_numpy(codes.row(utt)) for utt in wavs]

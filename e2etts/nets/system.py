@@ -58,7 +58,7 @@ class Sizes:
     mel_std: float
 
 
-PARTS = ("tokenizer", "lm", "fm", "rm", "speaker")
+PARTS = ("tokenizer", "speaker", "lm", "fm", "rm")
 
 
 class System(nn.Module):

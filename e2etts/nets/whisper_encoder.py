@@ -3,12 +3,13 @@
 Legend: B batch, F mel frames, M mel bands, N positions, D model size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from e2etts.nets.options import training_option
 from e2etts.nets.sequence import length_mask
 
 # Whisper reads (log10 of mel power + 4) / 4, clipped to 8 below its maximum. On speech that has
@@ -27,7 +28,7 @@ class WhisperEncoderConfig:
     keeps the published weights fixed; the adapter still learns.
     """
 
-    published: str
+    published: str = field(metadata={"training": True})  # a checkpoint has its weights
     dim: int = 512
     heads: int = 8
     hidden_dim: int = 2048
@@ -35,7 +36,7 @@ class WhisperEncoderConfig:
     mel_bands: int = 80
     max_positions: int = 1500
     conv_stride: bool = True
-    trainable: bool = True
+    trainable: bool = training_option(True)
 
     def __post_init__(self):
         sizes = (self.dim, self.heads, self.hidden_dim, self.layers, self.mel_bands,

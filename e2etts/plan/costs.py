@@ -58,13 +58,13 @@ def part_costs(recipe: RecipeConfig, vocab: Vocab, cluster: Cluster) -> dict[str
     """The parts of the system, and the vocoder where a stage trains one."""
     costs: dict[str, PartCost] = {}
     for name, stage in recipe.stages.items():
-        is_vocoder = stage.task == "vocoder"
-        learning = {"vocoder"} if is_vocoder else set(stage.trainable)
+        learning = set(stage.trainable) if stage.trains_system else {"vocoder"}
         learning -= {part for part, cost in costs.items() if cost.learning_bytes}
         if not learning:
             continue
         task = _meta_task(recipe, name, vocab)
-        nets = {"vocoder": task.vocoder} if is_vocoder else dict(task.system.named_children())
+        nets = (dict(task.system.named_children()) if stage.trains_system
+                else {"vocoder": task.vocoder})
         for part, net in nets.items():
             if part in learning or part not in costs:
                 held = state_bytes(net.requires_grad_(part in learning), stage.train, cluster)
@@ -151,7 +151,7 @@ def shape_batch(recipe: RecipeConfig, name: str, corpus: CorpusSize, rows: int) 
     audio, stage = recipe.audio, recipe.stage(name)
     frames = max(1, round(corpus.utterance_seconds * audio.token_rate_hz)) * audio.frames_per_token
     letters = max(1, round(corpus.utterance_seconds * corpus.text_tokens_a_second))
-    voice = max(1, round(stage.data.voice_max_seconds * audio.frame_rate_hz))
+    reference = max(1, round(stage.data.reference_max_seconds * audio.frame_rate_hz))
 
     def mel(size: int) -> torch.Tensor:
         return torch.empty(rows, size, audio.mel_bands, device="meta")
@@ -162,15 +162,15 @@ def shape_batch(recipe: RecipeConfig, name: str, corpus: CorpusSize, rows: int) 
     return Batch(
         utts=[""] * rows, mel=mel(frames), mel_lens=lengths(frames),
         text=torch.zeros(rows, letters, dtype=torch.long), text_lens=lengths(letters),
-        language=labels, speaker=labels, emotion=labels, voice_mel=mel(voice),
-        voice_lens=lengths(voice))
+        language=labels, speaker=labels, emotion=labels, reference_mel=mel(reference),
+        reference_lens=lengths(reference),
+        codes=labels[:, None].expand(-1, frames // audio.frames_per_token)
+        if recipe.codes else None)
 
 
 def step_bytes(task: Task, batch: Batch, weights: dict[str, Any],
                low: torch.dtype | None) -> int:
     """Most bytes that the losses of a batch and their gradients take besides the states."""
-    task.progress = 1.0
-
     def step() -> None:
         terms = task(batch).terms
         sum(v.float() for k, v in terms.items() if weights.get(k)).backward()

@@ -36,7 +36,7 @@ def print_plan(recipe: RecipeConfig, vocab: Vocab, corpus: CorpusSize, cluster: 
           f"{cluster.gpus} GPUs of {cluster.gib:g} GiB and {cluster.tflops:g} TFLOP/s, "
           f"{cluster.utilisation:.0%} of it used; sharding: {cluster.sharding}\n")
     estimators = [StageEstimator(recipe, name, vocab, corpus, cluster)
-                for name, stage in recipe.stages.items() if stage.task != "vocoder"]
+                for name, stage in recipe.stages.items() if stage.trains_system]
     costs = [estimator.cost() for estimator in tqdm(estimators, unit="stage", leave=False)]
     print(_stages(costs))
     known = [c.days for c in costs if c.days is not None]

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import yaml
 
-from e2etts.config import to_dict
+from e2etts.config import to_dict, with_defaults
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.vocab import Vocab
 from e2etts.files import write_text
-from e2etts.recipe import RecipeConfig, resolved
-from e2etts.tasks.build import build_task, model_config, system_sizes
-from e2etts.tasks.extend_vocab import check_extends, extend_vocab
+from e2etts.nets.tokenizer import SpeechTokenizer
+from e2etts.nets.whisper_encoder import WhisperEncoder
+from e2etts.recipe import RecipeConfig, StageConfig, resolved
+from e2etts.tasks.build import TASKS, build_task
 from e2etts.tasks.pretrained import start_from_published
-from e2etts.train.checkpoint import load_checkpoint, require_same
+from e2etts.tasks.start import complete, load_judge, model_config, starting_point
+from e2etts.tasks.whisper_encoder_weights import load_whisper_encoder
 from e2etts.train.loop import Trainer
 
 
@@ -24,34 +26,27 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     Raises UserError for input that is missing or belongs to another configuration.
     """
     stage, folder = recipe.stage(name), root / name
-    dump = Path(recipe.corpus.dump_dir)
+    dump, config = Path(recipe.corpus.dump_dir), stage.train
     vocab = Vocab.load(dump)
     sets = {which: MelDataset(dump / which, recipe.audio, config=stage.data, vocab=vocab,
-                              with_wav=stage.task == "vocoder")
+                              with_wav=TASKS[stage.task].needs_wav,
+                              codes=recipe.codes if stage.trains_system else None)
             for which in (recipe.corpus.train, recipe.corpus.dev)}
-    start, origin = None, {}
-    if stage.init is not None:
-        start, origin = load_checkpoint(root / stage.init / "best",
-                                        model_config(recipe, stage.init, vocab))
-    elif recipe.extends and stage.task != "vocoder":
-        start, origin = extended(recipe, name, vocab)
-    judge = None
-    if stage.judge is not None:
-        judge, _ = load_checkpoint(root / stage.judge / "best",
-                                   model_config(recipe, stage.judge, vocab))
-    task = build_task(recipe, name, vocab, start, judge)
+    start = starting_point(recipe, name, root, vocab)
+    task = build_task(recipe, name, vocab, start.tensors, load_judge(recipe, name, root, vocab))
     if stage.pretrained_lm:
         start_from_published(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
-    config = stage.train
+    if stage.trains_system and "tokenizer" not in start.origin:
+        _load_published_encoder(task.system.tokenizer)
+    nets = model_config(recipe, name, vocab)
     identity = {
-        **{k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},
-        "model": model_config(recipe, name, vocab),
-        "start": {k: origin.get(k) for k in ("fingerprint", "step")},
+        "stage": {k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},
+        "model": nets, "start": start.origin,
         "prepared": {which: _stamp(dump / which) for which in sets}}
     trainer = Trainer(
         task, config, folder=folder, weights=stage.weights, seed=recipe.seed, title=name,
-        frame_rate_hz=recipe.audio.frame_rate_hz, identity=identity,
-        model_config=model_config(recipe, name, vocab),
+        frame_rate_hz=recipe.audio.frame_rate_hz, identity=identity, complete=_complete,
+        model_config=nets,
         train=training_stream(sets[recipe.corpus.train], config.batch_seconds,
                               seed=recipe.seed, workers=config.workers),
         dev=dev_batches(sets[recipe.corpus.dev], config.batch_seconds))
@@ -62,19 +57,17 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     return trainer.run()
 
 
-def extended(recipe: RecipeConfig, name: str, vocab: Vocab) -> tuple[dict, dict]:
-    """Tensors for stage ``name`` from the system that the recipe extends, and its meta.json.
+def _load_published_encoder(tokenizer: SpeechTokenizer) -> None:
+    """Fill the encoder of a tokenizer that begins with a published one."""
+    encoder = getattr(tokenizer, "encoder", None)
+    if isinstance(encoder, WhisperEncoder):
+        load_whisper_encoder(encoder, encoder.config.published, "model.tokenizer.encoder")
 
-    Raises UserError where anything but the vocabularies differs.
-    """
-    where, wanted = recipe.extends.checkpoint, model_config(recipe, name, vocab)
-    tensors, origin = load_checkpoint(where)
-    old = Vocab.load(recipe.extends.dump)
-    check_extends(vocab, old, recipe.extends.dump)
-    stored = origin.get("config", {})
-    require_same(stored, {**wanted, "sizes": to_dict(system_sizes(recipe, old))}, where)
-    fresh = build_task(recipe, name, vocab).state_to_save()
-    return extend_vocab(tensors, fresh), origin
+
+def _complete(identity: dict) -> dict:
+    """A stored identity with the defaults of options that were added since."""
+    return {**identity, "stage": with_defaults(StageConfig, identity["stage"]),
+            "model": complete(identity["model"])}
 
 
 def _stamp(folder: Path) -> str | None:

@@ -60,6 +60,7 @@ class VocoderTask(Task):
     """
 
     selection = ("convergence", "magnitude", "mel")
+    needs_wav = True
     Options = VocoderOptions
 
     def __init__(self, vocoder: Vocoder, audio: AudioConfig, options: VocoderOptions):

@@ -14,8 +14,8 @@ from e2etts.errors import UserError
 from e2etts.files import recover_folder, replaced_folder
 from e2etts.provenance import commit
 
-FORMAT = 1
-STATE_FORMAT = 2
+FORMAT = 2
+STATE_FORMAT = 3
 _SHOWN = 5
 
 
@@ -36,13 +36,10 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[s
         (part / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
-def load_checkpoint(
-    folder: str | Path, expect_config: dict[str, Any] | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and meta of a checkpoint folder.
 
-    Raises UserError for a missing or broken folder, another format version, or a configuration
-    that differs from ``expect_config`` (the differing keys are named).
+    Raises UserError for a missing or broken folder, or another format version.
     """
     folder = Path(folder)
     recover_folder(folder)
@@ -58,8 +55,6 @@ def load_checkpoint(
     if meta.get("format") != FORMAT:
         raise UserError(f"{folder}/meta.json: checkpoint format {meta.get('format')}, this "
                         f"program reads {FORMAT}: train the stage again")
-    if expect_config is not None:
-        require_same(meta.get("config", {}), expect_config, str(folder))
     return tensors, meta
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from e2etts.config import to_dict
+from e2etts.config import to_dict, with_defaults
 from e2etts.train.checkpoint import require_same
 from e2etts.train.config import LIMITS, LossWeight, TrainConfig
 
@@ -19,8 +19,10 @@ def run_identity(config: TrainConfig, weights: dict[str, float | LossWeight], se
 
 
 def require_same_run(stored: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-    """Raise UserError naming the keys for which ``wanted`` cannot go on from ``stored``."""
+    """Raise UserError naming the keys for which ``wanted`` cannot resume ``stored``. Options that
+    were added to the program since have their defaults in ``stored``."""
     stored, wanted = (json.loads(json.dumps(i)) for i in (stored, wanted))
+    stored["train"] = with_defaults(TrainConfig, stored["train"])
     for name in LIMITS:
         old, new = stored["train"].get(name), wanted["train"][name]
         if new is not None and (old is None or new < old):

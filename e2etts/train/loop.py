@@ -41,7 +41,8 @@ class Trainer:
     dev: called for one pass over the dev set.
     weights: one for every term that the task returns.
     identity: nested mapping of everything that decides the result (besides ``config``); a run
-        is only continued where it is the same. model_config: stored in the checkpoints.
+        is only continued where it is the same. complete: adds to a stored identity the defaults of
+    options that were added to the program since. model_config: stored in the checkpoints.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class Trainer:
         train: Callable[[Cursor, int, int], Iterator[tuple[Batch, Cursor]]],
         dev: Callable[[], Iterable[Batch]], weights: dict[str, float | LossWeight],
         frame_rate_hz: float, seed: int = 0, identity: dict[str, Any] | None = None,
-        model_config: dict[str, Any] | None = None, title: str = "train",
+        complete: Callable[[dict], dict] = dict, model_config: dict[str, Any] | None = None,
+        title: str = "train",
     ):
         self.task, self.config, self.folder, self.train_batches = task, config, Path(folder), train
         self.frame_rate_hz, self.seed, self.title = frame_rate_hz, seed, title
-        self.model_config = model_config or {}
+        self.model_config, self.complete = model_config or {}, complete
         self.identity = run_identity(config, weights, seed, identity or {})
         self.accelerator = Accelerator(
             mixed_precision="no", cpu=not torch.cuda.is_available(),  # autocast is the stepper's
@@ -248,7 +250,7 @@ class Trainer:
         if stored is None:
             return
         state, meta = stored
-        require_same_run({**meta["identity"], "ranks": meta["ranks"]},
+        require_same_run({**self.complete(meta["identity"]), "ranks": meta["ranks"]},
                          {**self.identity, "ranks": self.ranks.count}, str(self.folder))
         restore(self.task, state["model"], f"{self.folder}/state")
         self.stepper.load_state_dict(state)

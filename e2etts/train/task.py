@@ -47,10 +47,12 @@ class Task(nn.Module):
     selection: names of the terms or metrics whose weighted sum on the dev set decides which
         checkpoint is the best; None means all terms of the first phase. Only these are watched
         for loss spikes; None means all.
+    needs_wav: whether batches must hold samples.
     """
 
     phases: tuple[str, ...] = ("main",)
     selection: tuple[str, ...] | None = None
+    needs_wav: bool = False
 
     def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
         """Losses of one batch in one phase."""

@@ -9,11 +9,11 @@ from e2etts.audio import AudioConfig
 from e2etts.config import to_dict
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
-from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 from e2etts.nets.flow import FlowConfig
 from e2etts.nets.system import StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.text import TextConfig, TextTokenizer
 from e2etts.train.checkpoint import save_checkpoint
 

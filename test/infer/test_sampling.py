@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import TEXT, VOICE, make_system, wake
 
-from e2etts.synthesis_config import SamplingConfig
 from e2etts.infer.sampling import advance, pick, roll_out, sample_tokens
 from e2etts.nets.packed import PackedLM
+from e2etts.synthesis_config import SamplingConfig
 
 PLAIN = SamplingConfig(top_p=1.0, top_k=1000, repeat_share=2.0)
 EMPTY = torch.full((1, 10), -1)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from tiny import make_batch, make_system, reached, unreached, wake
 
-from e2etts.synthesis_config import SamplingConfig
 from e2etts.infer.sampling import Rollout, roll_out
 from e2etts.nets.bridge import BridgeConfig
 from e2etts.nets.lm import LMOutput, lm_targets
 from e2etts.nets.system import PARTS
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
 from e2etts.tasks.second_order import (
     LOSSES,

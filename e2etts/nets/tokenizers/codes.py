@@ -7,27 +7,34 @@ Legend: B batch, F mel frames, T tokens, V codes, D digits of a code, Q size of 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
+from e2etts.nets.options import training_option
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.tokenizer import SpeechTokenizer, Tokens, digits_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """codebook_size: V. levels: of the digits that a code is made of, first one fastest, where it
-    is (6561 codes of an S3 tokenizer: eight times 3); codes that share digits then share what the
-    LM learns. q_dim: size of the embedding."""
+    """ark: name of the files of each set, ``dump/<set>/<ark>.scp``. codebook_size: V. levels: of
+    the digits that a code is made of, the first one fastest, if it is (eight times 3 for the 6561
+    codes of an S3 tokenizer); codes that share digits then share what the LM learns. q_dim: size
+    of the embedding."""
+
+    reads_codes: ClassVar[bool] = True
 
     kind: Literal["codes"]
+    ark: str = training_option("codes")
     codebook_size: int
     levels: tuple[int, ...] | None = None
     q_dim: int = 256
 
     def __post_init__(self):
+        if "/" in self.ark or not self.ark:
+            raise ValueError("ark is the name of files in dump/<set>/, without a folder")
         if self.codebook_size < 2:
             raise ValueError("codebook_size must be at least 2")
         if self.levels is not None and math.prod(self.levels) != self.codebook_size:

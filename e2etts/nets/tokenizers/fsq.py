@@ -5,7 +5,7 @@ D digits of a code, Q size of q.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from e2etts.nets.fsq import FSQ
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.tokenizer import SpeechTokenizer, Tokens, stack_frames
 from e2etts.nets.transformer import Transformer, TransformerConfig
+from e2etts.nets.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
 
 # Where tanh has lost all but 4 % of its slope.
 SATURATED = 0.98
@@ -21,15 +22,22 @@ SATURATED = 0.98
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """encoder: sizes of a transformer that is trained from nothing. causal: it sees no later
+    """encoder: sizes of a transformer that is trained from nothing, or the encoder of a published
+    Whisper model (``{published: openai/whisper-base}``). causal: the transformer sees no later
     tokens. levels, bound: the code grid and how it is bounded (``FSQ``). q_dim: size of q."""
 
+    reads_codes: ClassVar[bool] = False
+
     kind: Literal["fsq"] = "fsq"
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
+    encoder: TransformerConfig | WhisperEncoderConfig = field(default_factory=TransformerConfig)
     causal: bool = False
     levels: tuple[int, ...] = (8, 5, 5, 5)
     bound: Literal["tanh", "sigmoid"] = "tanh"
     q_dim: int = 256
+
+    def __post_init__(self):
+        if self.causal and isinstance(self.encoder, WhisperEncoderConfig):
+            raise ValueError("a published encoder sees the whole recording: leave causal off")
 
     def build(self, *, mel_bands: int, frames_per_token: int) -> "FSQTokenizer":
         return FSQTokenizer(self, mel_bands=mel_bands, frames_per_token=frames_per_token)
@@ -38,12 +46,12 @@ class Config:
 class MelEncoder(nn.Module):
     """Mel -> one vector a token, by our own transformer.
 
-    dim: H. frames_per_position: mel frames that one vector stands for."""
+    frames_per_position: mel frames that one vector stands for."""
 
     def __init__(self, config: TransformerConfig, *, mel_bands: int, frames_per_token: int,
                  causal: bool):
         super().__init__()
-        self.dim, self.frames_per_position = config.dim, frames_per_token
+        self.frames_per_position = frames_per_token
         self.stem = nn.Linear(frames_per_token * mel_bands, config.dim)
         self.trunk = Transformer(config, causal=causal)
 
@@ -62,10 +70,17 @@ class FSQTokenizer(SpeechTokenizer):
     def __init__(self, config: Config, *, mel_bands: int, frames_per_token: int):
         super().__init__()
         self.frames_per_token, self.digit_levels = frames_per_token, config.levels
-        self.encoder = MelEncoder(config.encoder, mel_bands=mel_bands,
-                                  frames_per_token=frames_per_token, causal=config.causal)
+        if isinstance(config.encoder, WhisperEncoderConfig):
+            self.encoder = WhisperEncoder(config.encoder, mel_bands=mel_bands)
+        else:
+            self.encoder = MelEncoder(config.encoder, mel_bands=mel_bands,
+                                      frames_per_token=frames_per_token, causal=config.causal)
+        if frames_per_token % self.encoder.frames_per_position:
+            raise ValueError(f"a token lasts {frames_per_token} mel frames, a position of the "
+                             f"encoder {self.encoder.frames_per_position}: set encoder.conv_stride "
+                             "to false")
         self.stacked = frames_per_token // self.encoder.frames_per_position
-        self.down = nn.Linear(self.stacked * self.encoder.dim, len(config.levels))
+        self.down = nn.Linear(self.stacked * config.encoder.dim, len(config.levels))
         self.fsq = FSQ(config.levels, config.bound)
         self.codebook_size = self.fsq.codebook_size
         self.up = nn.Linear(len(config.levels), config.q_dim, bias=False)

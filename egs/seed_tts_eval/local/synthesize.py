@@ -17,10 +17,10 @@ from e2etts.cli import fail
 from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import read_table, write_table
 from e2etts.errors import UserError
-from e2etts.synthesis_config import SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
 from e2etts.score.lists import Line, read_list
 from e2etts.score.reward_reader import FORM, TrainedSystem
+from e2etts.synthesis_config import SynthesisConfig
 
 
 def load(where: str, overrides: list[str]) -> Synthesizer:
