@@ -1,9 +1,9 @@
-"""Sizes of a corpus beside those that its publishers state."""
+"""Compare the size of a corpus with the published one."""
 
 from dataclasses import dataclass
 
 HOURS_TOLERANCE = 0.01  # published hours are rounded
-ABOUT_TOLERANCE = 0.05  # and some are only told in words
+ABOUT_TOLERANCE = 0.05  # and some are stated as "about"
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Published:
-    """What its publishers say a part of a corpus holds; None where they do not say.
-    about_hours: where they say "about" or "roughly"."""
+    """Published size of a part of a corpus; None if not published. about_hours: hours published as
+    "about" or "roughly"."""
 
     utterances: int | None = None
     hours: float | None = None
@@ -24,12 +24,12 @@ class Published:
     about_hours: float | None = None
 
     def __str__(self) -> str:
-        told = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
-                ("about {:g} h", self.about_hours), ("{:,} speakers", self.speakers))
-        return ", ".join(form.format(value) for form, value in told if value is not None)
+        parts = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
+                 ("about {:g} h", self.about_hours), ("{:,} speakers", self.speakers))
+        return ", ".join(form.format(value) for form, value in parts if value is not None)
 
     def agrees(self, size: Size) -> bool:
-        """Counts must be equal, hours as far as they are told."""
+        """Counts must be equal; published hours must match within their tolerance."""
         return all((
             self.utterances in (None, size.utterances), self.speakers in (None, size.speakers),
             self.hours is None or abs(size.hours - self.hours) <= HOURS_TOLERANCE * self.hours,
@@ -38,7 +38,7 @@ class Published:
 
 
 def compare(sizes: list[tuple[str, Size]], published: dict[str, Published]) -> list[str]:
-    """Print the size of each part, with the published one; returns the parts that differ."""
+    """Print the size of each part and the published one; return the parts that differ."""
     for name, size in sizes:
         stated = f" (published: {published[name]})" if name in published else ""
         print(f"{name}: {size.utterances:,} utterances, {size.hours:.2f} h, {size.speakers:,} "
