@@ -1,4 +1,4 @@
-"""Typed configuration from YAML and ``key=value``; an unknown key fails and names its nearest."""
+"""Typed configuration from YAML and ``key=value``; unknown keys fail with the nearest known key."""
 
 import difflib
 import hashlib
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden. Of a list
-    of bases each is laid over the one before.
+    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden. In a list
+    of bases, each overrides the previous one.
 
-    above: the files that named this one as their base. Raises UserError for a missing file, bad
+    above: files that have this one as their base. Raises UserError for a missing file, bad
     YAML, a document that is not a mapping, or a file that is its own base.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(tree: dict, other: dict) -> dict:
-    """``other`` laid over ``tree``: mappings are merged, everything else is replaced."""
+    """``tree`` overridden by ``other``: mappings are merged, other values replaced."""
     out = dict(tree)
     for key, value in other.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -84,9 +84,9 @@ def _scalar(text: str) -> Any:
 
 
 def build(cls: type[T], tree: dict, where: str = "") -> T:
-    """Make the dataclass ``cls`` from a nested mapping.
+    """Build the dataclass ``cls`` from a nested mapping.
 
-    Raises UserError for an unknown key (with the nearest right one), a missing key, or a value
+    Raises UserError for an unknown key (with the nearest known one), a missing key, or a value
     of the wrong type.
     """
     _check_keys(cls, tree, where)
@@ -119,7 +119,7 @@ def _check_keys(kind: Any, tree: Any, where: str) -> None:
 
 
 def unknown_key(where: str, key: object, known: Iterable[object]) -> UserError:
-    """The error of a ``key`` that the section ``where`` does not have."""
+    """Error for a ``key`` that the section ``where`` does not have."""
     near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1, cutoff=0.0)
     path, nearest = (f"{where}.{k}".strip(".") for k in (key, near[0] if near else "none"))
     return UserError(f"unknown configuration key '{path}'; nearest known key: '{nearest}'")
@@ -136,7 +136,7 @@ def _dataclass_of(kind: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict:
-    """Plain nested mapping of a configuration, ready for YAML or JSON."""
+    """Configuration as a nested mapping, ready for YAML or JSON."""
     return json.loads(json.dumps(asdict(config)))
 
 
@@ -150,6 +150,6 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 
 
 def fingerprint(config: Any) -> str:
-    """Short hash of a configuration or mapping, the same for the same values."""
+    """Short hash of a configuration or mapping, equal for equal values."""
     tree = config if isinstance(config, dict) else to_dict(config)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]

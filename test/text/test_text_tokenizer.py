@@ -107,7 +107,7 @@ def test_a_published_tokenizer_that_is_unavailable(published, monkeypatch):
     def config(source):
         return TextConfig(model_type="published", published=source, phonemes=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="Some/Model: no such folder, and it cannot be fetched"):
+    with pytest.raises(UserError, match="Some/Model: no such folder, and it cannot be downloaded"):
         TextTokenizer.train([], config("Some/Model"))
     with pytest.raises(UserError, match="not the name of a hub repository"):
         TextTokenizer.train([], config("no/such/folder"))
