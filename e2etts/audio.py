@@ -1,4 +1,4 @@
-"""Audio rates and log-mel: the only owner of sample rate, hop, window and band count."""
+"""Audio configuration, log-mel features, and reading and writing of wav files."""
 
 import contextlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from e2etts.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig:
-    """Rates and sizes. One token spans ``frames_per_token`` mel frames."""
+    """Sample rate and mel analysis. One token spans ``frames_per_token`` mel frames."""
 
     sample_rate_hz: int = 16000
     hop_samples: int = 320
@@ -71,8 +71,8 @@ def log_mel(wav: torch.Tensor, config: AudioConfig) -> torch.Tensor:
     flat = torch.nn.functional.pad(flat, (side, side)).squeeze(1)
     spec = torch.stft(flat, config.window_samples, config.hop_samples, window=window,
                       center=False, return_complex=True).transpose(1, 2)
-    # In place, and not abs(), which is slow on complex numbers: a third of the time. The least
-    # power, far below LOG_FLOOR, keeps the root's gradient finite in silence.
+    # In place and without abs(), which is slow on complex tensors: a third of the time. The minimum
+    # power, far below LOG_FLOOR, keeps the gradient of the root finite in silence.
     power = spec.real.square().addcmul_(spec.imag, spec.imag)
     magnitude = power.clamp_min_(1e-20).sqrt_()
     mel = (magnitude @ bank).clamp_min_(LOG_FLOOR).log_()
@@ -80,7 +80,7 @@ def log_mel(wav: torch.Tensor, config: AudioConfig) -> torch.Tensor:
 
 
 def load_wav(path: str | Path, sample_rate_hz: int) -> np.ndarray:
-    """One-channel float32 samples at exactly ``sample_rate_hz``; resamples nothing silently.
+    """Read mono float32 samples at exactly ``sample_rate_hz``; never resamples.
 
     Raises UserError naming the file when it is missing, unreadable, stereo or of another rate.
     """
@@ -93,7 +93,7 @@ def load_wav(path: str | Path, sample_rate_hz: int) -> np.ndarray:
 
 
 def load_wav_as(path: str | Path, sample_rate_hz: int) -> np.ndarray:
-    """Like ``load_wav`` for audio from outside (a voice prompt): mixes down and resamples.
+    """Like ``load_wav``, but mixes down and resamples; for user audio such as voice prompts.
 
     Raises UserError for a file that is missing, unreadable or empty.
     """
@@ -113,9 +113,9 @@ def _read(path: str | Path) -> tuple[np.ndarray, int]:
 
 
 def save_wav(path: str | Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """Write (samples,), clipped to [-1, 1], as 16-bit PCM under a temporary name and rename.
+    """Write (samples,), clipped to [-1, 1], as 16-bit PCM, atomically (temporary name, rename).
 
-    Raises UserError if it cannot.
+    Raises UserError if the write fails.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Typed configuration from YAML and ``key=value``; an unknown key fails and names its nearest."""
+"""Typed configuration from YAML and ``key=value``; unknown keys fail with the nearest known key."""
 
 import difflib
 import hashlib
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden. Of a list
-    of bases each is laid over the one before.
+    """Read a YAML mapping; a top-level ``base: other.yaml`` is read first and overridden. In a list
+    of bases, each overrides the previous one.
 
-    above: the files that named this one as their base. Raises UserError for a missing file, bad
+    above: files that have this one as their base. Raises UserError for a missing file, bad
     YAML, a document that is not a mapping, or a file that is its own base.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(tree: dict, other: dict) -> dict:
-    """``other`` laid over ``tree``: mappings are merged, everything else is replaced."""
+    """``tree`` overridden by ``other``: mappings are merged, other values replaced."""
     out = dict(tree)
     for key, value in other.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -84,7 +84,7 @@ def _scalar(text: str) -> Any:
 
 
 def build(cls: type[T], tree: dict, where: str = "") -> T:
-    """Make the dataclass ``cls`` from a nested mapping.
+    """Build the dataclass ``cls`` from a nested mapping.
 
     A field may be a union of sections: the one whose ``kind`` is named is meant, of sections
     without a kind the one whose required keys are given, else the first.
@@ -178,7 +178,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def to_dict(config: Any) -> dict:
-    """Plain nested mapping of a configuration, ready for YAML or JSON."""
+    """Configuration as a nested mapping, ready for YAML or JSON."""
     return json.loads(json.dumps(asdict(config)))
 
 
@@ -225,6 +225,6 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 
 
 def fingerprint(config: Any) -> str:
-    """Short hash of a configuration or mapping, the same for the same values."""
+    """Short hash of a configuration or mapping, equal for equal values."""
     tree = config if isinstance(config, dict) else to_dict(config)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]

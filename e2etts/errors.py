@@ -1,5 +1,5 @@
-"""The one exception that a user can cause; commands print it in one line and exit with status 2."""
+"""The exception for user errors; commands print it in one line and exit with status 2."""
 
 
 class UserError(Exception):
-    """Something outside the program is wrong. The message says what, where, and what to do."""
+    """An error outside the program. The message states what is wrong, where, and what to do."""

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, read, and hashed."""
+"""Atomic writing of files and folders, reading and hashing."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ from e2etts.errors import UserError
 
 
 def write_text(path: str | Path, content: str) -> None:
-    """Write UTF-8 text under a temporary name and rename. Raises UserError (disk full, ...)."""
+    """Write UTF-8 text atomically (temporary name, rename). Raises UserError (disk full, ...)."""
     write_bytes(path, content.encode("utf-8"))
 
 
@@ -31,7 +31,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, None where there is none that can be read."""
+    """Content of a JSON file; None if it is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces."""
+    """SHA-256 of a file in hexadecimal, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -48,7 +48,7 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 in hexadecimal of the names, sizes and contents of files, in that order."""
+    """SHA-256 in hexadecimal of the names, sizes and contents of files, in the given order."""
     digest = hashlib.sha256()
     for path in paths:
         content = path.read_bytes()
@@ -59,9 +59,9 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 @contextlib.contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``folder`` when the block ends without error.
+    """Context manager: a temporary folder that replaces ``folder`` if the block succeeds.
 
-    Raises UserError when the disk refuses (full, read-only); then nothing has changed.
+    Raises UserError if the write fails (disk full, read-only); ``folder`` is then unchanged.
     """
     part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
     try:
@@ -82,7 +82,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def recover_folder(folder: Path) -> None:
-    """Undo a replacement that was cut off between its two renames."""
+    """Restore a folder whose replacement was interrupted between its two renames."""
     old = folder.with_name(folder.name + ".old")
     if not old.exists():
         return

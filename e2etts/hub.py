@@ -1,4 +1,4 @@
-"""Published models: a local folder, or a repository of the Hugging Face hub and its cache."""
+"""Published models: from a local folder or the Hugging Face hub and its cache."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from e2etts.errors import UserError
 
 
 def published_folder(source: str, files: list[str]) -> Path:
-    """The folder that holds ``files`` (names or patterns) of ``source``: a local folder, or a hub
-    name such as Qwen/Qwen3-0.6B, which is fetched unless the cache has it.
+    """The folder with ``files`` (names or patterns) of ``source``: a local folder, or a hub name
+    such as Qwen/Qwen3-0.6B, which is downloaded unless it is in the cache.
 
-    Raises UserError when it cannot be had. Nothing in it is ever executed.
+    Raises UserError if it is not available. No downloaded code is executed.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -21,6 +21,6 @@ def published_folder(source: str, files: list[str]) -> Path:
     except HFValidationError as e:
         raise UserError(f"{source}: no such folder, and not the name of a hub repository") from e
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
-        raise UserError(f"{source}: no such folder, and it cannot be fetched from the hub "
-                        f"({' '.join(str(e).split())[:120]}): fetch {', '.join(files)} where there "
-                        "is a network, and give the folder") from e
+        raise UserError(f"{source}: no such folder, and it cannot be downloaded from the hub "
+                        f"({' '.join(str(e).split())[:120]}): download {', '.join(files)} "
+                        "on a machine with network access, and pass the folder") from e

@@ -1,4 +1,4 @@
-"""Where external programs are: an environment variable, then PATH, then tools/deb of the repo."""
+"""Find external programs: in an environment variable, PATH, or tools/deb of the repository."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ VARIABLES = {"espeak-ng": "E2ETTS_ESPEAK", "flite": "E2ETTS_FLITE"}
 
 @dataclass(frozen=True)
 class Program:
-    """How to start a program: its path, and the environment variables to add."""
+    """Path of a program and the environment variables to add when it runs."""
 
     path: str
     added_env: dict[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ def find_program(name: str, deb_root: Path = DEB_ROOT) -> Program:
     """Find ``name`` (espeak-ng, flite).
 
     Order: $E2ETTS_ESPEAK or $E2ETTS_FLITE, PATH, ``deb_root`` (filled by tools/fetch_deb.py).
-    Raises UserError with the remedy when it is in none of them.
+    Raises UserError with the remedy if it is not found.
     """
     variable = VARIABLES[name]
     if os.environ.get(variable):
@@ -46,9 +46,9 @@ def find_program(name: str, deb_root: Path = DEB_ROOT) -> Program:
 
 
 def _library_env(deb_root: Path) -> dict[str, str]:
-    """A package unpacked outside the root needs its library and data folders named.
+    """Environment variables with the library and data folders of packages unpacked in ``deb_root``.
 
-    Some Debian libraries keep private parts one folder deeper (libpulsecommon).
+    Some Debian libraries have private parts one folder deeper (libpulsecommon).
     """
     folders = [f for base in ("usr/lib", "lib")
                for f in sorted((deb_root / base).glob("*-linux-gnu*")) if f.is_dir()]

@@ -1,4 +1,4 @@
-"""Where numbers come from: commit, hardware, training time and memory of an experiment."""
+"""Provenance of results: commit, hardware, training time and memory of an experiment."""
 
 import os
 import resource
@@ -38,7 +38,7 @@ def hardware() -> str:
 
 
 def commit(root: Path = PROGRAM) -> str:
-    """The commit of this program, "+dirty" when tracked files other than results differ, "unknown"
+    """Commit of this program, with "+dirty" if tracked files other than results differ; "unknown"
     for an installed package."""
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=root, timeout=20,
@@ -55,8 +55,8 @@ def commit(root: Path = PROGRAM) -> str:
 
 
 def peak_gib(children: int = 1) -> float:
-    """Upper bound of the most memory that this process held, and ``children`` processes as large
-    as the largest of those that have ended."""
+    """Upper bound of peak memory: of this process plus ``children`` processes as large as the
+    largest that has ended."""
     scale = 2**30 if sys.platform == "darwin" else 2**20
     own, child = (resource.getrusage(who).ru_maxrss / scale
                   for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -73,8 +73,8 @@ def training(exp: Path) -> dict[str, Any]:
 
 
 def stages(exp: Path, own_seconds: float) -> dict[str, Any]:
-    """{"wall_seconds", "stages"} from stages.json; the running score stage is not in it yet on a
-    first run, so its own time so far is added."""
+    """{"wall_seconds", "stages"} from stages.json. On a first run it does not have the running
+    score stage yet, so the time of that stage so far is added."""
     rows = read_json(exp / "stages.json")
     rows = [r for r in rows if isinstance(r, dict) and "seconds" in r] \
         if isinstance(rows, list) else []

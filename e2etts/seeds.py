@@ -1,4 +1,4 @@
-"""One way to derive seeds, the same on every machine."""
+"""Derivation of random seeds, reproducible on every machine."""
 
 import hashlib
 from collections.abc import Hashable

@@ -16,7 +16,7 @@ def test_rates_are_derived():
 @pytest.mark.parametrize("wrong", [
     {"hop_samples": 300}, {"frames_per_token": 3}, {"mel_high_hz": 9000.0}, {"hop_samples": 0},
     {"window_samples": 1023}, {"window_samples": 256}, {"mel_low_hz": 8000.0}])
-def test_rates_that_do_not_fit_are_refused(wrong):
+def test_inconsistent_rates_are_rejected(wrong):
     with pytest.raises(ValueError):
         AudioConfig(**wrong)
 
@@ -29,7 +29,7 @@ def test_frames_are_whole_hops(samples):
     assert log_mel(torch.zeros(samples), config).max() == pytest.approx(np.log(LOG_FLOOR))
 
 
-def test_a_batch_gives_what_its_rows_give():
+def test_batch_matches_single_rows():
     wav = torch.randn(2, 3, 3200) * 0.1
     mel = log_mel(wav, AudioConfig())
     torch.testing.assert_close(mel[1, 2], log_mel(wav[1, 2], AudioConfig()), atol=1e-5, rtol=1e-5)
@@ -45,7 +45,7 @@ def test_tone_is_loudest_in_its_band(hz):
     assert abs(float(band) - (mel_of(hz) / mel_of(8000) * 81 - 1)) < 1.5
 
 
-def test_it_is_the_magnitude_of_the_spectrum_by_bands():
+def test_mel_is_the_spectral_magnitude_by_bands():
     config = AudioConfig()
     wav = torch.randn(4096, generator=torch.Generator().manual_seed(0))
     bank = torchaudio.functional.melscale_fbanks(513, 0.0, 8000.0, 80, 16000, "slaney", "slaney")

@@ -88,7 +88,7 @@ def test_override_values(text, value):
     assert got == {"a": {"b": value}} and type(got["a"]["b"]) is type(value)
 
 
-def test_overrides_are_merged_and_the_later_wins():
+def test_overrides_are_merged_and_the_last_one_wins():
     assert parse_overrides(["a.b=1", "a.c=2", "d=3", "a.b=4"]) == {"a": {"b": 4, "c": 2}, "d": 3}
     assert parse_overrides([]) == {}
 
@@ -124,7 +124,7 @@ def test_base_is_read_first_and_overridden(tmp_path):
     assert read_yaml(tmp_path / "top.yaml") == {"a": {"x": 1, "y": 3, "z": 4}, "b": [9], "c": None}
 
 
-def test_of_several_bases_each_is_laid_over_the_one_before(tmp_path):
+def test_each_of_several_bases_overrides_the_previous_one(tmp_path):
     (tmp_path / "a.yaml").write_text("x: {one: 1, two: 1}\ny: 1\n")
     (tmp_path / "b.yaml").write_text("x: {two: 2, three: 2}\n")
     (tmp_path / "top.yaml").write_text("base: [a.yaml, b.yaml]\nx: {three: 3}\n")

@@ -1,4 +1,4 @@
-"""Where programs that are not Python are found."""
+"""Search for external programs."""
 
 import shutil
 

@@ -3,7 +3,7 @@ import subprocess
 from e2etts.provenance import commit
 
 
-def test_results_that_the_program_writes_make_no_commit_dirty_and_all_else_does(tmp_path):
+def test_only_changes_outside_of_results_make_a_commit_dirty(tmp_path):
     def git(*args):
         return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
                               cwd=tmp_path, check=True, capture_output=True, text=True).stdout

@@ -1,8 +1,8 @@
-"""Stage 1 of recipes for published corpora: what they have in common.
+"""Data preparation (stage 1) shared by the recipes for published corpora.
 
-A recipe's local/prepare_data.py knows where its corpus is published, how it lies on the disk and
-which recordings make which set. Here audio is brought to the recipe's sample rate, sizes are
-compared with the published ones, what cannot be used is left out and listed, and sets are written.
+A recipe's local/prepare_data.py defines the download address, the layout on disk and the split of
+its corpus. This module resamples audio to the recipe's sample rate, compares sizes with the
+published ones, drops and lists unusable utterances, and writes the data directories.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _RMS_SECONDS = 0.02
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """One utterance. wav: any file that libsndfile reads; seconds are known after ``usable``."""
+    """One utterance. wav: any file that libsndfile reads; seconds: set by ``usable``."""
 
     utt: str
     wav: str
@@ -46,12 +46,12 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusData:
-    """The settings of ``corpus_data`` that recipes share; each adds its own.
+    """Common settings of ``corpus_data``; each recipe adds its own.
 
-    miniature: take a corpus that is not the published size. seconds, characters_per_second:
-    bounds of usable utterances. dev_utts, test_utts: utterances of each of these sets, a seeded
-    choice. enrol_utts: recordings of each test speaker unknown to training that give its voice
-    and are not tested themselves.
+    miniature: accept a corpus that differs from the published size. seconds,
+    characters_per_second: range of usable utterances. dev_utts, test_utts: size of each of these
+    sets, a random choice by seed. enrol_utts: enrolment recordings of each test speaker unseen in
+    training; they are excluded from the test set.
     """
 
     miniature: bool = False
@@ -76,15 +76,15 @@ class Job:
 
     @property
     def wav_folder(self) -> Path:
-        """Where audio is written that is not used as published; shared by all sets."""
+        """Folder of converted audio, shared by all sets."""
         return Path(f"data/wav/{self.audio.sample_rate_hz}hz")
 
     def corpus(self, folder: str, archives: Iterable[Archive], how_to_get: str = "",
                unpack_to: str = "") -> Path:
-        """The folder of the corpus: --corpus_dir (or ``folder`` in it), else ``folder`` below
-        downloads/, where the archives are fetched to and unpacked (below ``unpack_to``).
+        """The folder of the corpus: --corpus_dir (or ``folder`` in it), else ``folder`` in
+        downloads/, after downloading and unpacking the archives (into ``unpack_to``).
 
-        Raises UserError with ``how_to_get`` for a corpus that has no public address.
+        Raises UserError with ``how_to_get`` for a corpus without a public download.
         """
         if self.corpus_dir is not None:
             if not self.corpus_dir.is_dir():
@@ -92,7 +92,7 @@ class Job:
             inner = self.corpus_dir / folder
             return inner if inner.is_dir() else self.corpus_dir
         if how_to_get:
-            raise UserError(f"{how_to_get}; then name its folder: --corpus_dir FOLDER")
+            raise UserError(f"{how_to_get}; then pass its folder: --corpus_dir FOLDER")
         downloads = Path("downloads")
         for archive in archives:
             if not unpacked(archive.name, downloads / unpack_to).exists():
@@ -101,12 +101,12 @@ class Job:
 
     def usable(self, parts: dict[str, list[Recording]], published: dict[str, Published],
                trim_below_peak_db: float | None = None) -> dict[str, list[Recording]]:
-        """The recordings that can be used, with their lengths, as audio of one channel at the
-        recipe's sample rate. What already is that stays where it is.
+        """Select usable recordings, with durations, converted to mono at the recipe's sample rate.
+        Audio that already matches is used in place.
 
-        trim_below_peak_db: cut edges that are so far below the loudest 20 ms, all but 0.1 s.
-        published: by part, and under "all" of the parts together. Prints sizes, and raises
-        UserError where they are not those published, unless ``miniature`` is set.
+        trim_below_peak_db: trim edges this far below the loudest 20 ms, keeping 0.1 s.
+        published: sizes by part, and of all parts under "all". Prints sizes; raises UserError
+        if they differ from the published ones, unless ``miniature`` is set.
         """
         folder = self.wav_folder
         if trim_below_peak_db is not None:
@@ -139,13 +139,13 @@ class Job:
         wrong = compare_sizes(sizes, published)
         if wrong and not self.config.miniature:
             raise UserError(f"{', '.join(wrong)}: not the published size: get the corpus again, "
-                            "or set corpus_data.miniature=true to take what is there")
+                            "or set corpus_data.miniature=true to accept this size")
         return good
 
     def _why_not(self, r: Recording) -> str:
         low, high = self.config.seconds
         if not low <= r.seconds <= high:
-            return f"{r.seconds:.1f} s, want {low:g} to {high:g}"
+            return f"{r.seconds:.1f} s, expected {low:g} to {high:g}"
         if not r.text.strip():
             return "no text"
         if "\N{REPLACEMENT CHARACTER}" in r.text:
@@ -153,12 +153,12 @@ class Job:
         low, high = self.config.characters_per_second
         rate = len(r.text) / r.seconds
         return "" if low <= rate <= high else (
-            f"{rate:.1f} characters a second, want {low:g} to {high:g}: text and audio differ")
+            f"{rate:.1f} characters a second, expected {low:g} to {high:g}: text and audio differ")
 
     def hold_out(self, pool: list[Recording], utts: int,
                  known: set[str]) -> tuple[list[Recording], list[Recording]]:
-        """(utts recordings of the pool, enrolment recordings of their speakers that are not among
-        the ``known`` ones): a seeded choice that depends on the ids alone."""
+        """Draw (``utts`` recordings of the pool, enrolment recordings of their speakers that are
+        not in ``known``). The choice depends only on the seed and the ids."""
         enrol = self.config.enrol_utts
         candidates, apart = [], {}
         for speaker, mine in by_speaker(self.shuffled(pool)).items():
@@ -172,9 +172,9 @@ class Job:
     def split_by_text(self, pool: list[Recording], sizes: dict[str, int],
                       eligible: Callable[[Recording], bool] = lambda r: True,
                       ) -> dict[str, list[Recording]]:
-        """Sets of about ``sizes`` utterances, and "train": no text of one occurs in another.
+        """Split into sets of about ``sizes`` utterances and "train" without shared texts.
 
-        Only utterances that are ``eligible`` are held out, and with each text all of them."""
+        A text is held out with all its utterances, if all of them are ``eligible``."""
         texts = defaultdict(list)
         for recording in pool:
             texts[" ".join(recording.text.lower().split())].append(recording)
@@ -193,8 +193,8 @@ class Job:
         return sorted(recordings, key=lambda r: mix(self.config.seed, r.utt))
 
     def write(self, sets: dict[str, list[Recording]], credit: str) -> None:
-        """data/<set> of every set, left_out.tsv, the credit that goes into packs of what is trained
-        on it, and a table of what there is."""
+        """Write data/<set> of every set, left_out.tsv and the ATTRIBUTION that packs of trained
+        models carry; print a table of sizes."""
         print(f"\n{'set':16}{'utterances':>11}{'hours':>9}{'speakers':>9}")
         for name, recordings in sets.items():
             if not recordings:
@@ -228,7 +228,7 @@ def by_speaker(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
 
 def _ready(recording: Recording, folder: Path, sample_rate_hz: int,
            trim_below_peak_db: float | None) -> tuple[Recording, float, str]:
-    """(recording with its audio as wanted, seconds of the original, why it cannot be read)."""
+    """(recording with converted audio, seconds of the original, reason if it is unreadable)."""
     source = Source(recording.wav)
     try:
         about = header(source)
@@ -249,7 +249,7 @@ def _ready(recording: Recording, folder: Path, sample_rate_hz: int,
 
 def trim_edges(wav: np.ndarray, sample_rate_hz: int, below_peak_db: float,
                keep_seconds: float = 0.1) -> np.ndarray:
-    """(samples,) without edges in which every 20 ms are ``below_peak_db`` under the loudest."""
+    """Trim edges of (samples,) in which every 20 ms are ``below_peak_db`` below the loudest."""
     hop = round(_RMS_SECONDS * sample_rate_hz)
     blocks = wav[: len(wav) // hop * hop].reshape(-1, hop)
     power = np.square(blocks, dtype=np.float64).mean(axis=1)
@@ -262,15 +262,16 @@ def trim_edges(wav: np.ndarray, sample_rate_hz: int, below_peak_db: float,
 
 def run(description: str, settings: type, prepare: Callable[[Job], None],
         argv: list[str] | None = None) -> int:
-    """The command local/prepare_data.py: reads the recipe's configuration and calls ``prepare``.
+    """Main function of local/prepare_data.py: read the configuration and call ``prepare``.
 
-    settings: dataclass of the section ``corpus_data``. Returns the exit status: 2 for what a user
-    can mend, said in one line.
+    settings: dataclass of the section ``corpus_data``. Returns the exit status: 2 for a user
+    error, printed in one line.
     """
     parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("conf/default.yaml"))
-    parser.add_argument("--corpus_dir", type=Path, help="the corpus, if it is here already")
+    parser.add_argument("--corpus_dir", type=Path,
+                        help="use this copy of the corpus instead of downloading it")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     try:
@@ -283,7 +284,7 @@ def run(description: str, settings: type, prepare: Callable[[Job], None],
         return 2
     except OSError as e:
         print(f"data: error: {e.filename or Path.cwd()}: {e.strerror}; free space or correct the "
-              "rights", file=sys.stderr)
+              "permissions", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -33,7 +33,7 @@ def read_table(path: str | Path) -> dict[str, str]:
         if utt < previous:
             raise UserError(f"{path}:{number}: '{utt}' comes after '{previous}'; sort the file "
                             "with LC_ALL=C sort")
-        utt = sys.intern(utt)  # the files of a set hold the same ids: one string serves all
+        utt = sys.intern(utt)  # the files of a set share ids: intern them
         table[utt] = value
         previous = utt
     return table
@@ -53,9 +53,9 @@ def _lines(path: Path):
 
 
 def write_table(path: str | Path, table: dict[str, str]) -> None:
-    """Write a table sorted by id, under a temporary name and renamed.
+    """Write a table sorted by id, atomically (temporary name, rename).
 
-    Raises UserError when an id or value cannot be stored as one line, or the disk refuses.
+    Raises UserError when an id or value cannot be stored as one line, or the write fails.
     """
     path = Path(path)
     for utt, value in table.items():
@@ -73,7 +73,7 @@ REQUIRED = ("text", "utt2lang", "utt2spk")
 
 
 class Source(NamedTuple):
-    """Where the audio of an utterance is: a file, or a stretch of one (end None: to its end)."""
+    """Location of the audio of an utterance: a file or a segment of it (end None: to its end)."""
 
     path: str
     start_seconds: float = 0.0
@@ -82,9 +82,9 @@ class Source(NamedTuple):
 
 @dataclass
 class DataDir:
-    """One set: tables with the same ids. ``wav`` is empty for text-only sets (free sentences);
+    """A Kaldi-style data set: tables with the same ids. ``wav`` is empty for text-only sets;
     ``utt2emo`` may cover only some of the ids. With ``segments`` (utterance -> ``recording start
-    end``, in seconds, end -1 for the recording's end) ``wav`` names recordings, not utterances."""
+    end`` in seconds; end -1 is the end of the recording) the keys of ``wav`` are recordings."""
 
     text: dict[str, str]
     utt2lang: dict[str, str]
@@ -101,7 +101,7 @@ class DataDir:
         return sorted(self.text)
 
     def source(self, utt: str) -> Source:
-        """Where the audio of ``utt`` is."""
+        """Location of the audio of ``utt``."""
         if not self.segments:
             return Source(self.wav[utt])
         recording, start, end = parse_segment(self.segments[utt])
@@ -109,10 +109,10 @@ class DataDir:
 
     @classmethod
     def load(cls, path: str | Path, need_wav: bool = False) -> "DataDir":
-        """Read a directory. ``need_wav``: a set without wav.scp is an error.
+        """Read a directory. ``need_wav``: require wav.scp.
 
         Raises UserError for a missing or empty directory, ids that differ between the files, a
-        segment of no recording, or a wav.scp entry that is a command.
+        segment of an unknown recording, or a wav.scp entry that is a command.
         """
         path = Path(path)
         if not path.is_dir():
@@ -126,7 +126,7 @@ class DataDir:
             raise UserError(f"{path}/text: no utterances; run the data stage again (--stage 1)")
         data = cls(**tables)
         data._check(path)
-        for label in (data.utt2lang, data.utt2spk, data.utt2emo):  # few values, many times
+        for label in (data.utt2lang, data.utt2spk, data.utt2emo):  # few distinct values
             label.update({utt: sys.intern(value) for utt, value in label.items()})
         return data
 
@@ -160,7 +160,7 @@ class DataDir:
         return {name: getattr(self, kept_as) for name, kept_as in TABLES.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write all files; optional tables that are empty are not written, and removed if there."""
+        """Write all files; empty optional tables are not written, and old files of them removed."""
         path = Path(path)
         for name, table in self.tables().items():
             if table or name in REQUIRED:
@@ -169,7 +169,7 @@ class DataDir:
                 (path / name).unlink(missing_ok=True)
 
     def subset(self, utts: Iterable[str]) -> "DataDir":
-        """The same set with only ``utts``, and of their recordings only those."""
+        """The subset with ``utts`` and their recordings."""
         keep = set(utts)
         parts = {f.name: {u: v for u, v in getattr(self, f.name).items() if u in keep}
                  for f in fields(self)}
@@ -180,9 +180,9 @@ class DataDir:
 
 
 def parse_segment(value: str) -> tuple[str, float, float | None]:
-    """``recording start end`` in seconds -> the same, with None for an end of -1.
+    """Parse ``recording start end`` (seconds); an end of -1 becomes None.
 
-    Raises ValueError that says what is wrong.
+    Raises ValueError with the reason.
     """
     try:
         recording, first, last = value.split()
@@ -192,10 +192,10 @@ def parse_segment(value: str) -> tuple[str, float, float | None]:
     if end == -1:
         end = math.inf
     if not 0 <= start < end:
-        raise ValueError(f"{first} to {last} is no stretch of time; give seconds, start before end")
+        raise ValueError(f"{first} to {last} is no valid interval; give seconds, start before end")
     return recording, start, None if math.isinf(end) else end
 
 
 def is_command(value: str) -> bool:
-    """Whether a wav.scp value is a Kaldi pipe, which e2etts never runs."""
+    """Whether a wav.scp value is a Kaldi pipe; e2etts never runs these."""
     return value.strip().startswith("|") or value.strip().endswith("|")

@@ -1,4 +1,4 @@
-"""Archives of public corpora: resumable download, checksum, unpacking that stays in its folder."""
+"""Archives of public corpora: resumable download, checksums and safe unpacking."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZM
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file and its MD5 sum; an empty sum is not checked."""
+    """A published file and its MD5 sum; an empty sum skips the check."""
 
     url: str
     md5: str = ""
@@ -36,7 +36,7 @@ class Archive:
 
 
 def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
-    """Download to ``path``; a broken download goes on where it ended. Raises OSError."""
+    """Download to ``path``, resuming a partial download. Raises OSError."""
     if path.exists():
         return path
     part = path.with_name(path.name + ".part")
@@ -47,7 +47,7 @@ def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
     except urllib.error.HTTPError as e:
         if e.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
-        return part.replace(path)  # nothing was missing but the name
+        return part.replace(path)  # complete: only the rename is left
     with answer:
         resumed = answer.status == HTTPStatus.PARTIAL_CONTENT
         total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
@@ -65,10 +65,10 @@ def fetch_resumable(url: str, path: Path, timeout_seconds: float) -> Path:
 
 
 def fetch_archive(archive: Archive, folder: Path) -> Path:
-    """``folder/<name>``, downloaded and equal to its checksum.
+    """Download to ``folder/<name>`` and verify the checksum.
 
-    A connection that breaks is taken up again, twice. Raises UserError when the archive cannot be
-    had, or is not the published one.
+    Retries a broken connection twice. Raises UserError if the download fails or the checksum
+    differs.
     """
     path = folder / archive.name
     for left in range(_ATTEMPTS, 0, -1):
@@ -77,14 +77,14 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
             break
         except (OSError, http.client.HTTPException) as e:
             if left == 1:
-                raise UserError(f"{archive.url}: {e}; run again to go on where it ended, or name "
-                                "a folder that holds the corpus with --corpus_dir") from e
+                raise UserError(f"{archive.url}: {e}; run again to resume, or pass a folder "
+                                "that holds the corpus: --corpus_dir") from e
     _check_sum(path, archive)
     return path
 
 
 def _check_sum(path: Path, archive: Archive) -> None:
-    checked = path.with_name(path.name + ".md5")  # hours of reading are not spent twice
+    checked = path.with_name(path.name + ".md5")  # do not hash a large archive twice
     if not archive.md5 or checked.is_file() and checked.read_text().strip() == archive.md5:
         return
     digest = hashlib.md5(usedforsecurity=False)
@@ -101,7 +101,7 @@ def _check_sum(path: Path, archive: Archive) -> None:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a .tar (of any compression) or .zip below ``folder``, and note that it is done.
+    """Unpack a .tar (any compression) or .zip into ``folder`` and write a marker file.
 
     Raises UserError for a damaged archive, and for an entry that is a link, a device, or outside
     of the folder.
@@ -114,12 +114,12 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def unpacked(name: str, folder: Path) -> Path:
-    """The file that is there when the archive ``name`` has been unpacked below ``folder``."""
+    """The marker file that ``unpack`` writes for the archive ``name`` in ``folder``."""
     return folder / f".{name}.unpacked"
 
 
 def entries(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """(name, content) of every file of an archive, read from front to end.
+    """Yield (name, content) of every file of an archive, as a stream.
 
     Raises UserError like ``unpack``.
     """

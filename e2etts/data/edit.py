@@ -1,4 +1,4 @@
-"""Sets made of sets: combined, chosen from, split, renamed; what is left out is told, and why."""
+"""Combine, subset, split and rename data sets; dropped utterances are reported with reasons."""
 
 import random
 import re
@@ -15,16 +15,16 @@ LeftOut = dict[str, str]  # utterance -> "kind" or "kind: particulars"
 
 
 def combine(sets: dict[str, DataDir]) -> DataDir:
-    """One set of several (name -> set). Where one has segments, the others get such that span
+    """Combine several sets (name -> set). If one has segments, the others get segments that span
     their files.
 
-    Raises UserError for an utterance that is in two sets, recordings of one name with different
-    files, and sets with and without audio.
+    Raises UserError for an utterance in two sets, recordings of the same name with different
+    files, and a mix of sets with and without audio.
     """
     silent = [name for name, data in sets.items() if not data.wav]
     if silent and len(silent) < len(sets):
-        raise UserError(f"{silent[0]}: has no wav.scp, but another set has: combine sets of text "
-                        "alone apart from sets with audio")
+        raise UserError(f"{silent[0]}: has no wav.scp, but another set has: combine text-only "
+                        "sets separately from sets with audio")
     out = DataDir({}, {}, {})
     segmented = any(data.segments for data in sets.values())
     for name, data in sets.items():
@@ -43,10 +43,10 @@ def combine(sets: dict[str, DataDir]) -> DataDir:
 
 def renamed(data: DataDir, *, prefix: str = "", speaker_prefix: str = "",
             path: tuple[str, str] = ("", "")) -> DataDir:
-    """The set with prefixes for its utterances (and recordings) and speakers, and with the
-    beginning of audio paths replaced, old by new.
+    """Add prefixes to utterances (and recordings) and speakers, and replace a prefix of the audio
+    paths: ``path`` is (old, new).
 
-    Raises UserError for an audio path that does not begin with the old beginning.
+    Raises UserError for an audio path without the old prefix.
     """
     tables = {f.name: {prefix + k: v for k, v in getattr(data, f.name).items()}
               for f in fields(data)}
@@ -62,8 +62,8 @@ def renamed(data: DataDir, *, prefix: str = "", speaker_prefix: str = "",
 
 def chosen(data: DataDir, utts: Iterable[str], *, count: int | None = None,
            per_speaker: int | None = None, seed: int = 0) -> tuple[DataDir, LeftOut]:
-    """Those of ``utts``, of each speaker at most ``per_speaker`` and of all at most ``count``,
-    drawn by ``seed``. Raises UserError when none is left."""
+    """Subset of ``utts``: at most ``per_speaker`` of each speaker and ``count`` in total, drawn by
+    ``seed``. Raises UserError if it is empty."""
     wanted, left_out = set(utts), {}
     order = sorted(data.text)
     random.Random(seed).shuffle(order)
@@ -71,7 +71,7 @@ def chosen(data: DataDir, utts: Iterable[str], *, count: int | None = None,
     keep = set()
     for utt in order:
         if utt not in wanted:
-            left_out[utt] = "not asked for"
+            left_out[utt] = "not requested"
         elif per_speaker is not None and taken[data.utt2spk[utt]] >= per_speaker:
             left_out[utt] = f"more than {per_speaker} of its speaker"
         elif count is not None and len(keep) >= count:
@@ -80,21 +80,21 @@ def chosen(data: DataDir, utts: Iterable[str], *, count: int | None = None,
             keep.add(utt)
             taken[data.utt2spk[utt]] += 1
     if not keep:
-        raise UserError("no utterance is left: nothing of the set is asked for")
+        raise UserError("no utterance is left: the set has none of those requested")
     return data.subset(keep), left_out
 
 
 def split(data: DataDir, parts: dict[str, int], rest: str, *, by_speaker: bool = False,
           unique_text: bool = False, seed: int = 0) -> tuple[dict[str, DataDir], LeftOut]:
-    """Disjoint sets: each of ``parts`` with its number of utterances (``by_speaker``: of speakers,
-    whole), drawn by ``seed``, and ``rest`` with all others.
+    """Split into disjoint sets: ``parts`` (name -> number of utterances, or of whole speakers with
+    ``by_speaker``), drawn by ``seed``, and ``rest`` with all others.
 
-    Drawn by utterance, every speaker keeps at least one in ``rest``. ``unique_text``: no text
-    (letters and digits compared, without case) is in two sets. By utterance this leaves nothing
-    out, since equal texts go to the same set, but a part may stay a little below its number; by
-    speaker a text stays in the first of ``parts`` that has it and is left out of the later ones
-    and of ``rest``.
-    Raises UserError when there is too little for the parts, or nothing is left of one.
+    A split by utterance keeps at least one utterance of every speaker in ``rest``.
+    ``unique_text``: no text (compared by letters and digits, ignoring case) is in two sets. A
+    split by utterance then moves equal texts to the same set: it drops nothing, but a part may be
+    slightly smaller than requested. A split by speaker keeps a text in the first of ``parts`` that
+    has it and drops it from later ones and from ``rest``.
+    Raises UserError if there are too few utterances or speakers, or a set is empty.
     """
     draw = _by_speaker if by_speaker else _by_utterance
     sets = draw(data, parts, unique_text, random.Random(seed))
@@ -115,8 +115,8 @@ def _by_speaker(data: DataDir, parts: dict[str, int], _: bool,
     of_speaker = _grouped(data.utts, data.utt2spk.__getitem__)
     speakers = list(of_speaker)
     if sum(parts.values()) >= len(speakers):
-        raise UserError(f"the parts ask for {sum(parts.values())} of {len(speakers)} speakers, "
-                        "and one at least must be left: ask for fewer")
+        raise UserError(f"the parts request {sum(parts.values())} of {len(speakers)} speakers, "
+                        "but at least one must be left: request fewer")
     rng.shuffle(speakers)
     return {name: [u for s in [speakers.pop() for _ in range(count)] for u in of_speaker[s]]
             for name, count in parts.items()}
@@ -124,7 +124,7 @@ def _by_speaker(data: DataDir, parts: dict[str, int], _: bool,
 
 def _by_utterance(data: DataDir, parts: dict[str, int], unique_text: bool,
                   rng: random.Random) -> dict[str, list[str]]:
-    """Groups that must stay together (one text, or one utterance) go to the parts in turn."""
+    """Assign groups that must stay together (one text, or one utterance) to the parts."""
     key = (lambda u: text_key(data.text[u])) if unique_text else str
     groups = list(_grouped(data.utts, key).values())
     rng.shuffle(groups)
@@ -142,7 +142,7 @@ def _by_utterance(data: DataDir, parts: dict[str, int], unique_text: bool,
             sets[name] += group
             left.subtract(speakers)
         if len(sets[name]) < count and not (unique_text and sets[name]):
-            raise UserError(f"'{name}': only {len(sets[name])} of {count} utterances can be had, "
+            raise UserError(f"'{name}': only {len(sets[name])} of {count} utterances available, "
                             f"of {len(data)}, without taking all of a speaker"
                             f"{' or dividing a text' if unique_text else ''}: change the number")
         groups += passed
@@ -171,32 +171,32 @@ def _grouped(utts: Iterable[str], key: Callable[[str], str]) -> dict[str, list[s
 
 
 def text_key(text: str) -> str:
-    """What texts are compared by: their letters and digits, without case."""
+    """Key for comparing texts: their letters and digits, ignoring case."""
     return "".join(c for c in text.casefold() if c.isalnum()) or text
 
 
 def check_output(folder: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Raises UserError when a set would be written over one that is read."""
+    """Raise UserError if the output would overwrite an input set."""
     for name in inputs:
         if Path(folder).resolve() == Path(name).resolve():
-            raise UserError(f"{folder}: is read and would be written: give another folder")
+            raise UserError(f"{folder}: is both input and output: give another output folder")
 
 
 def say_not_carried(*folders: str | Path) -> None:
-    """Name the files of data directories that e2etts does not know, and so does not take along."""
+    """Print the files of data directories that e2etts does not know and therefore not copy."""
     for folder in folders:
         strange = sorted(p.name for p in Path(folder).iterdir()
                          if p.is_file() and p.name not in _KNOWN)
         if strange:
-            print(f"{folder}: not taken along: {', '.join(strange)}")
+            print(f"{folder}: not copied: {', '.join(strange)}")
 
 
 _KNOWN = {*TABLES, "left_out.tsv", "skipped.tsv"}
 
 
 def report_left_out(path: str | Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Write (utterance, place, reason) to the file ``path`` and print counts by kind of reason;
-    without rows an older file is removed."""
+    """Write (utterance, place, reason) to ``path`` and print counts by kind of reason; without
+    rows, remove an older file."""
     rows, path = list(rows), Path(path)
     if not rows:
         path.unlink(missing_ok=True)
@@ -209,7 +209,7 @@ def report_left_out(path: str | Path, rows: Iterable[tuple[str, str, str]]) -> N
 
 
 def _kind(reason: str) -> str:
-    """A reason without its particulars (a file before it, what follows a colon, numbers)."""
+    """A reason without its details (file name before it, text after a colon, numbers)."""
     first, _, rest = reason.partition(": ")
     kind = rest.partition(":")[0] if rest and "/" in first else first
     return re.sub(r"\d+(\.\d+)?", "N", kind)

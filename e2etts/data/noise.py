@@ -1,7 +1,7 @@
-"""Additive noise at a given SNR, from files or made: white, pink, babble of other clips.
+"""Additive noise augmentation at a given SNR: white, pink, babble of other clips, or from files.
 
-It is added to samples and features are computed from the mixture, by the loader's processes: mels
-of speech and noise do not add up, because phases decide what the two make of each other.
+The workers of the loader add noise to the waveform and compute features of the mixture: mels of
+speech and noise are not additive, since the mixture depends on their phases.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ SUFFIXES = (".wav", ".flac", ".ogg")
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """probability: share of rows that get noise. snr_db: range of the signal-to-noise ratio, of
-    the power of a whole row. kinds: one is drawn for a row; "babble" sums babble_clips clips of
-    the set by other speakers, where it has others. folder: recordings for the kind "files", at the
-    sample rate of the data."""
+    """probability: share of rows with noise. snr_db: range of the signal-to-noise ratio, computed
+    over a whole row. kinds: one is drawn per row; "babble" is a sum of babble_clips clips of the
+    set, by other speakers if there are any. folder: recordings for the kind "files", at the sample
+    rate of the data."""
 
     probability: float = 0.5
     snr_db: tuple[float, float] = (0.0, 20.0)
@@ -39,11 +39,11 @@ class NoiseConfig:
         if not self.kinds or self.babble_clips < 1:
             raise ValueError("kinds must name at least one, and babble_clips be at least 1")
         if ("files" in self.kinds) != (self.folder is not None):
-            raise ValueError('the kind "files" and a folder belong together: give both or none')
+            raise ValueError('the kind "files" and a folder need each other: set both or neither')
 
 
 class Noise:
-    """Draws noise for a row. Raises UserError for a folder that holds no recordings."""
+    """Draws noise for a row. Raises UserError for a folder without recordings."""
 
     def __init__(self, config: NoiseConfig, sample_rate_hz: int):
         self.config, self.rate = config, sample_rate_hz
@@ -52,12 +52,12 @@ class Noise:
             self.files = sorted(p for p in Path(config.folder).rglob("*") if p.suffix in SUFFIXES)
             if not self.files:
                 raise UserError(f"data.noise.folder: {config.folder}: no {', '.join(SUFFIXES)} "
-                                "files in it; name a folder of recordings")
+                                "files in it; set it to a folder of recordings")
 
     def draw(self, speech: np.ndarray, random: np.random.Generator,
              clip: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
-        """Noise (S,) for speech (S,) at an SNR of the range; zeros for a row that is spared.
-        ``clip(random)`` gives samples of another speaker, for babble."""
+        """Noise (S,) for speech (S,) at a random SNR of the range; zeros for rows without noise.
+        ``clip(random)`` returns samples of another speaker, for babble."""
         if random.random() >= self.config.probability:
             return np.zeros_like(speech)
         kind = self.config.kinds[random.integers(len(self.config.kinds))]
@@ -84,7 +84,7 @@ class Noise:
 
 
 def scaled(noise: np.ndarray, speech: np.ndarray, snr_db: float) -> np.ndarray:
-    """``noise`` at ``snr_db`` decibels below ``speech``, by mean power; silence stays as it is."""
+    """Scale ``noise`` to ``snr_db`` decibels below ``speech``, by mean power; silence is kept."""
     power = np.mean(np.square(speech, dtype=np.float64))
     gain = np.sqrt(power / 10 ** (snr_db / 10))
     return (_unit(noise) * gain).astype(np.float32)
@@ -98,12 +98,12 @@ def coloured(samples: int, random: np.random.Generator, exponent: float) -> np.n
 
 
 def loop(wav: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
-    """A stretch of ``samples`` from a random place; a shorter recording is repeated."""
+    """Random crop of ``samples``; a shorter recording is repeated."""
     start = int(random.integers(max(1, len(wav) - samples + 1)))
     return np.resize(wav[start:], samples) if len(wav) < samples else wav[start : start + samples]
 
 
 def _unit(wav: np.ndarray) -> np.ndarray:
-    """Of mean power 1; silence stays silence."""
+    """Normalise to mean power 1; silence is kept."""
     power = np.mean(np.square(wav, dtype=np.float64))
     return wav / np.sqrt(power) if power > 0 else wav

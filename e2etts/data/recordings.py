@@ -1,4 +1,4 @@
-"""Audio of utterances: whole files or stretches of longer ones, read, measured and converted."""
+"""Audio of utterances, from whole files or segments: headers, reading and conversion."""
 
 import io
 from dataclasses import replace
@@ -15,13 +15,13 @@ from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 from e2etts.files import write_bytes
 
-# Segment times are rounded: Kaldi's extract-segments lets an end lie this far behind the audio.
+# Segment times are rounded: like Kaldi's extract-segments, accept ends this far past the audio.
 _OVERSHOOT_SECONDS = 0.5
 _UNREADABLE = (OSError, soundfile.SoundFileError, ValueError)
 
 
 class Header(NamedTuple):
-    """What a file says of the audio of one utterance; samples: of the utterance alone."""
+    """Audio header of one utterance; samples: length of the utterance, not of the file."""
 
     rate_hz: int
     channels: int
@@ -63,7 +63,7 @@ def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
 
 def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
     """(samples, channels) at ``rate_hz``, mixed down and resampled."""
-    import torch  # takes seconds to load, which commands that only read headers need not wait for
+    import torch  # slow import, not needed to read headers
     import torchaudio
 
     mono = torch.from_numpy(wav.mean(axis=1))
@@ -71,7 +71,7 @@ def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
 
 
 def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:
-    """Samples of a segment, which are also written to ``path``; like ``load_wav``, this neither
+    """Return the samples of a segment and write them to ``path``; like ``load_wav``, it neither
     resamples nor mixes down."""
     wav, rate = read(source)
     if rate != sample_rate_hz or wav.shape[1] != 1:
@@ -98,12 +98,12 @@ def _unreadable(source: Source, error: Exception) -> UserError:
 
 def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
               workers: int = 2) -> tuple[DataDir, dict[str, str]]:
-    """The set with one file of one channel at ``sample_rate_hz`` for every utterance, and reasons
-    for utterances that cannot be read and are left out.
+    """Convert a set to one mono file at ``sample_rate_hz`` per utterance. Returns the set and the
+    reasons for unreadable utterances, which are dropped.
 
-    Segments, other rates and other channels become ``folder/<utterance>.wav`` (16 bit); a file
-    that is there and would not change is left alone, and so is the audio that already fits.
-    Raises UserError when a file would be written over that is read.
+    Segments, other rates and other channel counts become ``folder/<utterance>.wav`` (16 bit).
+    Audio that already matches is used in place; unchanged output files are not rewritten.
+    Raises UserError if an output would overwrite an input.
     """
     jobs = [(utt, data.source(utt)) for utt in data.utts]
     work = partial(_convert, folder=Path(folder), sample_rate_hz=sample_rate_hz)
@@ -129,14 +129,14 @@ def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tupl
     except UserError as e:
         return "", str(e)
     if path.resolve() == Path(source.path).resolve():
-        raise UserError(f"{path}: conversion would write over the recording: choose another folder")
+        raise UserError(f"{path}: conversion would overwrite the recording: choose another folder")
     write_wav(path, wav, sample_rate_hz)
     return str(path), ""
 
 
 def write_wav(path: Path, wav: np.ndarray, sample_rate_hz: int) -> None:
-    """16-bit WAV of (samples,) int16, or float in [-1, 1], under a temporary name, renamed; a file
-    with the same content is left alone. Raises UserError when the disk refuses."""
+    """Write 16-bit WAV from (samples,) int16 or float in [-1, 1], atomically; a file with the same
+    content is not rewritten. Raises UserError if the write fails."""
     if wav.dtype != np.int16:
         wav = np.clip(wav, -1.0, 1.0)
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What is in a set: utterances, hours, lengths, speakers, languages, texts; published sizes."""
+"""Statistics of a data set: utterances, hours, durations, speakers, texts; published sizes."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ ABOUT_TOLERANCE = 0.05  # and some are only told in words
 
 
 def summarise(data: DataDir, *, audio: bool = True, workers: int = 2) -> dict[str, Any]:
-    """Numbers of a set, ready for JSON. ``audio``: read the headers of its files; utterances
-    whose file cannot be read are counted under ``unreadable`` and are in no length."""
+    """Statistics of a set, ready for JSON. ``audio``: read the headers of its files; utterances
+    with an unreadable file are counted as ``unreadable`` and excluded from durations."""
     texts = list(data.text.values())
     out: dict[str, Any] = {
         "utterances": len(data), "distinct_texts": len({text_key(t) for t in texts}),
@@ -71,7 +71,7 @@ def _try_header(source: Source):
 
 
 def summary_text(name: str, numbers: dict[str, Any], speakers: int) -> str:
-    """The same for reading; the ``speakers`` with most utterances by name."""
+    """The statistics as text; lists the ``speakers`` with most utterances."""
     hours = f", {numbers['hours']:.2f} h" if "hours" in numbers else ""
     lines = [f"{name}: {numbers['utterances']} utterances{hours}, "
              f"{len(numbers['speakers'])} speakers"]
@@ -85,16 +85,16 @@ def summary_text(name: str, numbers: dict[str, Any], speakers: int) -> str:
         lines.append(f"  recordings: {numbers['recordings']}, "
                      f"{numbers['recordings_unused']} without a segment")
     if "formats" in numbers:
-        told = [f"{k} ({n})" for k, n in numbers["formats"].items()]
-        told += [f"unreadable ({numbers['unreadable']})"] * bool(numbers["unreadable"])
-        lines.append("  audio: " + ", ".join(told))
+        formats = [f"{k} ({n})" for k, n in numbers["formats"].items()]
+        formats += [f"unreadable ({numbers['unreadable']})"] * bool(numbers["unreadable"])
+        lines.append("  audio: " + ", ".join(formats))
     for what, most in (("languages", None), ("emotions", None), ("speakers", speakers)):
         order = sorted(numbers[what].items(), key=lambda item: -item[1]["utterances"])
-        told = [f"{label} {g['utterances']}" + (f" ({g['hours']:.2f} h)" if g["hours"] else "")
-                for label, g in order[:most]]
-        more = len(order) - len(told)
-        if told:
-            lines.append(f"  {what}: {', '.join(told)}{f', {more} more' if more else ''}")
+        shown = [f"{label} {g['utterances']}" + (f" ({g['hours']:.2f} h)" if g["hours"] else "")
+                 for label, g in order[:most]]
+        more = len(order) - len(shown)
+        if shown:
+            lines.append(f"  {what}: {', '.join(shown)}{f', {more} more' if more else ''}")
     return "\n".join(lines)
 
 

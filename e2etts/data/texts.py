@@ -1,4 +1,4 @@
-"""Texts of a set as they are spoken: normalised words, or phonemes."""
+"""Spoken texts of a set: normalised words or phonemes."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,10 +17,10 @@ _TEXTS_AT_ONCE = 200
 
 def spoken_texts(data: DataDir, path: Path, *, phonemes: bool,
                  workers: int) -> tuple[dict[str, str], dict[str, str]]:
-    """(what text tokens are made of, reasons where there is nothing), both by utterance.
+    """(input of the text tokenizer, reasons for texts without any), both by utterance.
 
-    path: folder of the set, to name in errors. Raises UserError where no text of a language can
-    be used: then it is the language or its program, not the texts.
+    path: folder of the set, for error messages. Raises UserError if no text of a language can be
+    used: the cause is then the language or its program, not the texts.
     """
     of_language: dict[str, list[str]] = defaultdict(list)
     for utt in data.utts:
@@ -53,7 +53,7 @@ def _spoken(job: tuple[str, dict[str, str]],
 
 def _each(convert: Callable[[list[str]], list[str]],
           utts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """``convert`` over a list, halved wherever it fails: results and reasons by utterance."""
+    """Apply ``convert`` to a list, bisecting on failure: results and reasons by utterance."""
     if not utts:
         return {}, {}
     try:

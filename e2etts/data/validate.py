@@ -1,4 +1,4 @@
-"""Check a data directory: every finding names file, line and reason."""
+"""Validate a data directory: every finding names file, line and reason."""
 
 import codecs
 import sys
@@ -24,15 +24,15 @@ from e2etts.data.recordings import header, read
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
-# Sorting the file again cures this one without losing the utterance.
+# Repaired by sorting the file, without dropping the utterance.
 REPAIRABLE = {"out of order"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an utterance must keep. Characters are those of the text as written. Without
-    ``samples`` audio is judged by its header alone: rate, channels and length. A rate or a number
-    of channels of None is any."""
+    """Limits that an utterance must meet. Characters are those of the written text. Without
+    ``samples`` only the audio header is checked: rate, channels and length. None for the rate or
+    the channels accepts any."""
 
     sample_rate_hz: int | None = 16000
     channels: int | None = 1
@@ -44,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. ``utt`` is empty where no utterance can be named; then only fail helps."""
+    """One fault. ``utt`` is empty if it concerns no utterance; skipping cannot repair it then."""
 
     path: str
     line: int
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass
 class _Table:
-    """A file as it is: value and line number per id, first occurrence."""
+    """Contents of a file: value and line number of the first occurrence of each id."""
 
     values: dict[str, str]
     lines: dict[str, int]
@@ -141,7 +141,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
 
 
 def _utterances(tables: dict[str, _Table]) -> set[str]:
-    """All utterances that any file names; with segments, wav.scp names recordings."""
+    """Union of the utterances of all files; with segments, wav.scp has recordings instead."""
     apart = {"utt2emo", "wav.scp" if "segments" in tables else ""}
     return {utt for name, t in tables.items() if name not in apart for utt in t.values}
 
@@ -186,7 +186,7 @@ def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, wor
 
 
 def _source(value: str, wavs: dict[str, str], segmented: bool) -> Source:
-    """Raises ValueError where the entry cannot be followed."""
+    """Raises ValueError for an unusable entry."""
     source = Source(value)
     if segmented:
         recording, start, end = parse_segment(value)
@@ -204,7 +204,7 @@ def _faults_of(job: tuple[str, Source, str], limits: Limits) -> tuple[str, list[
 
 
 def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
-    """Reasons why the audio of one utterance cannot be used; empty when it is good."""
+    """Reasons why the audio of one utterance is unusable; empty if it is valid."""
     path = source.path
     try:
         about = header(source)
@@ -233,10 +233,10 @@ def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
 
 def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail", "skip"],
                     workers: int = 2) -> list[Finding]:
-    """Validate; on findings raise UserError (fail) or write the set without them (skip).
+    """Validate; on findings raise UserError (fail) or drop the faulty utterances (skip).
 
-    skip rewrites each file whole (temporary name, rename), sorted and with equal ids, and lists
-    what it left out, with the reasons, in ``skipped.tsv``. It never empties a set: that raises.
+    skip rewrites each file atomically, sorted and with equal ids, and lists dropped utterances
+    with reasons in ``skipped.tsv``. Dropping all utterances of a set is an error.
     """
     directory = Path(directory)
     tables, findings = _examine(directory, limits, workers)
@@ -257,9 +257,9 @@ def clean_directory(directory: str | Path, limits: Limits, policy: Literal["fail
 
 def faultless(directory: str | Path, limits: Limits,
               workers: int = 2) -> tuple[DataDir, list[Finding]]:
-    """The set without the utterances that have findings, and the findings; nothing is written.
+    """The set without faulty utterances, and the findings; writes nothing.
 
-    Raises UserError where leaving utterances out is no cure.
+    Raises UserError if dropping utterances cannot repair the set.
     """
     directory = Path(directory)
     tables, findings = _examine(directory, limits, workers)
@@ -268,7 +268,7 @@ def faultless(directory: str | Path, limits: Limits,
 
 def _without_faults(directory: Path, tables: dict[str, _Table],
                     findings: list[Finding]) -> tuple[DataDir, int]:
-    """The utterances that can be kept, and how many cannot."""
+    """(the set of valid utterances, number of dropped ones)."""
     hopeless = next((f for f in findings if not f.utt and f.reason != "line without an id"), None)
     if hopeless:
         raise UserError(f"{hopeless}: skipping utterances cannot repair this")
@@ -283,6 +283,6 @@ def _without_faults(directory: Path, tables: dict[str, _Table],
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
-    """The list of what is left out: utterance, place and reason, apart by tabs."""
+    """Write the list of dropped utterances: utterance, place and reason, tab-separated."""
     rows = "".join(f"{f.utt}\t{Path(f.path).name}:{f.line}\t{f.reason}\n" for f in findings)
     write_text(path, "utterance\tplace\treason\n" + rows)

@@ -1,4 +1,4 @@
-"""Work spread over processes, with results in order."""
+"""Parallel map over processes, with results in order."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-_CHUNKS_ALONE = 6  # so few are done before processes have started
+_CHUNKS_ALONE = 6  # fewer are done before the processes have started
 
 
 def in_order(work: Callable[[Item], Result], jobs: Sequence[Item], workers: int,
@@ -24,7 +24,7 @@ def in_order(work: Callable[[Item], Result], jobs: Sequence[Item], workers: int,
 
 def _start_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:  # else it will read the variable when it is loaded
+    if "torch" in sys.modules:  # otherwise it reads the variable on import
         sys.modules["torch"].set_num_threads(1)
-    # The main process decides when to stop: Ctrl-C reaches the whole group.
+    # The main process handles Ctrl-C, which is sent to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

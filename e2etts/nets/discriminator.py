@@ -1,6 +1,6 @@
-"""Small multi-resolution spectrogram discriminator for the optional adversarial phase.
+"""Small multi-resolution spectrogram discriminator for optional adversarial training.
 
-Legend: B batch, S samples, F' bins and N' frames of a map.
+Legend: B batch, S samples, F' bins and N' frames of a feature map.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from e2etts.nets.spectral import FLOOR, magnitude, stft
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """One stack of ``layers`` strided convolutions for each STFT size."""
+    """One stack of ``layers`` strided convolutions per STFT size."""
 
     fft_samples: tuple[int, ...] = (512, 1024)
     channels: int = 16
@@ -23,15 +23,15 @@ class DiscriminatorConfig:
 
 
 class Verdict(NamedTuple):
-    """One entry a resolution: scores (B, F', N'), and every hidden map for feature matching."""
+    """Per resolution: scores (B, F', N') and the hidden feature maps for feature matching."""
 
     scores: list[Tensor]
     features: list[list[Tensor]]
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Complex STFTs, loudness compressed, through 2-d convolutions that halve frequency
-    (as in UnivNet, arXiv 2106.07889, and the complex input of EnCodec, arXiv 2210.13438)."""
+    """2-d convolutions on complex STFTs with compressed magnitude, strided in frequency (as in
+    UnivNet, arXiv 2106.07889, with the complex input of EnCodec, arXiv 2210.13438)."""
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
@@ -64,7 +64,7 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 def discriminator_loss(real: Verdict, fake: Verdict) -> Tensor:
-    """Hinge loss, mean over resolutions; 2 for a discriminator that knows nothing."""
+    """Hinge loss, mean over resolutions; 2 at chance level."""
     parts = [F.relu(1 - r).mean() + F.relu(1 + f).mean()
              for r, f in zip(real.scores, fake.scores, strict=True)]
     return torch.stack(parts).mean()
@@ -76,7 +76,7 @@ def adversarial_loss(fake: Verdict) -> Tensor:
 
 
 def feature_matching_loss(real: Verdict, fake: Verdict) -> Tensor:
-    """Mean absolute difference of hidden maps over their mean size in ``real``."""
+    """L1 distance of hidden feature maps, relative to their mean absolute value in ``real``."""
     parts = []
     for real_maps, fake_maps in zip(real.features, fake.features, strict=True):
         for r, f in zip(real_maps, fake_maps, strict=True):

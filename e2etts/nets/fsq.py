@@ -1,4 +1,4 @@
-"""Finite scalar quantisation (arXiv 2309.15505) with a fixed grid of codes.
+"""Finite scalar quantisation (FSQ, arXiv 2309.15505) with a fixed codebook.
 
 Legend: B batch, T tokens, D dimensions of the code, V = product of the levels.
 """
@@ -24,10 +24,10 @@ class FSQOutput(NamedTuple):
 class FSQ(nn.Module):
     """Round each dimension to one of ``levels[d]`` evenly spaced values in [-1, 1].
 
-    The input is normalised per dimension over valid frames (no learned parameters; running
-    statistics in evaluation): without it the token entropy stays under 2 of 10 bits for the first
-    hundreds of steps. ``bound`` squashes to the grid: "tanh" (arXiv 2309.15505) or "sigmoid",
-    2 sigmoid(1.6 u) - 1, which fills the outer levels less (iFSQ, arXiv 2601.17124).
+    The input is normalised per dimension over valid frames (batch norm without learned parameters;
+    running statistics in evaluation). Without it, the token entropy stays below 2 of 10 bits for
+    the first hundreds of steps. ``bound`` limits values to the grid: "tanh" (arXiv 2309.15505) or
+    "sigmoid", 2 sigmoid(1.6 u) - 1, which uses the outer levels less (iFSQ, arXiv 2601.17124).
     """
 
     def __init__(self, levels: tuple[int, ...], bound: str = "tanh"):
@@ -52,23 +52,23 @@ class FSQ(nn.Module):
         digits = self._spread(squashed)
         rounded = digits + (digits.round() - digits).detach()
         half = (self._levels - 1) / 2
-        # The index of NaN is a code like any other; that something is wrong shows in the code.
+        # NaN gets a valid index; the NaN stays visible in the code.
         index = (rounded.detach().nan_to_num(0.0).round().long() * self._steps).sum(-1)
         return FSQOutput(rounded / half - 1, index, squashed)
 
     def _spread(self, bounded: torch.Tensor) -> torch.Tensor:
         """(..., D) in (-1, 1) -> digits before rounding."""
-        # They run 0..L-1, spread over the open interval (-1/2, L - 1/2): no level is favoured by
-        # an odd or even count, and rounding never leaves the grid.
+        # Levels 0..L-1 are spread over the open interval (-1/2, L - 1/2): no level is favoured for
+        # odd or even L, and rounding stays within the grid.
         return (bounded * (self._levels * 0.999) + self._levels - 1) / 2
 
     def soft_mean(
         self, values: torch.Tensor, bounded: torch.Tensor, temperature: float
     ) -> torch.Tensor:
-        """Mean (...,) of a value of every code (..., V) under p(k) ~ exp(-|x - k|^2 / temperature),
-        x the value before rounding (..., D) and k the code, both in levels of the grid. Its
-        gradient in ``bounded`` is that of soft targets; p factorises over the dimensions, and so
-        they are summed over one by one."""
+        """Expectation (...,) of a value of every code (..., V) under p(k) ~ exp(-|x - k|^2 /
+        temperature), with x the value before rounding (..., D) and k the code, both in grid
+        levels. Its gradient with respect to ``bounded`` is that of soft targets. p factorises over
+        the dimensions, which are summed one by one."""
         digits = self._spread(bounded)
         for d, count in enumerate(self.levels):
             away = digits[..., d, None] - torch.arange(count, device=digits.device)
@@ -81,7 +81,7 @@ class FSQ(nn.Module):
             valid = u[mask]
             mean, var = valid.mean(0), valid.var(0, unbiased=False)
             with torch.no_grad():
-                # The plain mean at first: a short run must not keep the initial values.
+                # A plain mean at first: short runs must not retain the initial values.
                 self.updates += 1
                 share = (1 / self.updates).clamp_min(MOMENTUM)
                 self.mean.lerp_(mean, share)
@@ -101,5 +101,5 @@ class FSQ(nn.Module):
         return index.unsqueeze(-1) // self._steps % self._levels
 
     def table(self) -> torch.Tensor:
-        """(V, D) every code, row = index."""
+        """(V, D) codebook; row = index."""
         return self.to_code(torch.arange(self.codebook_size, device=self._levels.device))

@@ -1,5 +1,5 @@
-"""One-token steps of the LM, made for speed: its weights joined and packed once, its tables laid
-out before the first step. The arithmetic is that of ``LM.step``.
+"""Fast single-token LM decoding: weights are fused and packed once, and tables are computed before
+the first step. It computes the same function as ``LM.step``.
 
 Legend: B rows in lockstep, D model size, H heads, G key/value heads, K head size, N steps.
 """
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from e2etts.nets.lm import LM, Decoding, LMOutput
 from e2etts.nets.transformer import Block, RMSNorm, rotary_tables
 
-# Rows up to which FBGEMM's float16 weights beat bfloat16 products on CPU.
+# Up to this batch size, FBGEMM with float16 weights is faster on CPU than bfloat16.
 FEW_ROWS = 32
 
 
 class PackedLinear:
-    """x W^T + b for few rows x, float32 in and out. On CPU the weights are stored in half
-    precision (a step is the reading of weights): a third to a fifth of the time of float32."""
+    """x W^T + b for small batches, float32 input and output. On CPU the weights are stored in half
+    precision, since decoding is memory-bound: a third to a fifth of the time of float32."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         self.weight = weight.detach().clone()
@@ -37,8 +37,8 @@ class PackedLinear:
 
 
 class _Norm:
-    """RMSNorm whose weight the next product has taken over: x / sqrt(|x|^2 + D eps), exactly, in
-    three small operations; rms_norm is made of six on CPU."""
+    """RMSNorm with its weight folded into the next linear layer: x / sqrt(|x|^2 + D eps), in three
+    operations; rms_norm uses six on CPU."""
 
     def __init__(self, dim: int, eps: float, device: torch.device):
         self.floor = torch.tensor((dim * eps) ** 0.5, device=device)
@@ -48,7 +48,7 @@ class _Norm:
 
 
 def _scale(norm: RMSNorm) -> torch.Tensor:
-    """What ``_Norm`` leaves out: the weight and sqrt(D)."""
+    """The factor that ``_Norm`` omits: weight times sqrt(D)."""
     return norm.weight.detach() * len(norm.weight) ** 0.5
 
 
@@ -87,7 +87,7 @@ class _PackedBlock:
 
 
 class _Tables:
-    """What the steps of one decoding look up: rotary tables by step, and the mask of padding."""
+    """Precomputed tables of one decoding: RoPE by step, and the padding mask."""
 
     def __init__(self, state: Decoding, head_dim: int, base: float):
         cache = state.cache
@@ -113,7 +113,7 @@ class _Tables:
 
 
 class PackedLM:
-    """The one-token step of an LM. It holds a copy of the weights: make it after training."""
+    """Single-token decoding step of an LM. It copies the weights: create it after training."""
 
     def __init__(self, lm: LM):
         config = lm.config.trunk

@@ -1,4 +1,4 @@
-"""Joining and cutting padded sequences. Legend: B batch, A and C positions, D size."""
+"""Concatenation and slicing of padded sequences. Legend: B batch, A and C positions, D size."""
 
 import torch
 
@@ -11,9 +11,9 @@ def length_mask(lens: torch.Tensor, size: int) -> torch.Tensor:
 def join(
     left: torch.Tensor, left_lens: torch.Tensor, right: torch.Tensor, right_lens: torch.Tensor
 ) -> torch.Tensor:
-    """Put each row's valid ``right`` (B, C, D) directly behind its valid ``left`` (B, A, D).
+    """Concatenate each row's valid ``left`` (B, A, D) and valid ``right`` (B, C, D).
 
-    Returns (B, max(left_lens + right_lens), D); what lies behind the valid part is arbitrary.
+    Returns (B, max(left_lens + right_lens), D); padding is arbitrary.
     """
     source = torch.cat([left, right], dim=1)
     size = int((left_lens + right_lens).max())
@@ -26,11 +26,11 @@ def join(
 def pad_in_front(
     x: torch.Tensor, lens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move each row's valid part of x (B, A, D) to the end, so that decoding appends to all rows
+    """Convert right padding of x (B, A, D) to left padding, so that decoding appends to all rows
     in lockstep.
 
-    Returns (x, first, source): first (B,) is where the valid part begins, source (B, A) where each
-    position stood before; the padding is copies of the first valid position.
+    Returns (x, first, source): first (B,) index of the first valid position, source (B, A) the
+    original index of each position; padding repeats the first valid position.
     """
     size = x.shape[1]
     first = size - lens
@@ -39,13 +39,13 @@ def pad_in_front(
 
 
 def cut(x: torch.Tensor, start: torch.Tensor, size: int) -> torch.Tensor:
-    """Row b of the result is x[b, start[b] : start[b] + size]; positions past the end repeat it."""
+    """Return x[b, start[b] : start[b] + size] for each row b; the last position is repeated."""
     at = (start[:, None] + torch.arange(size, device=x.device)).clamp_max(x.shape[1] - 1)
     return x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of x (B, T) or (B, T, D) over positions where mask (B, T) is True; zero if none is."""
+    """Mean of x (B, T) or (B, T, D) over positions where mask (B, T) is True; 0 if none is."""
     if x.ndim == mask.ndim + 1:
         x = x.mean(-1)
     return (x * mask).sum() / mask.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Pitch of recordings, a pitch scale to predict on, and the pulse train and noise of a voice.
+"""Pitch extraction, the pitch scale for prediction, and the source signals: pulses and noise.
 
 Legend: B batch, N frames, S samples = N * hop.
 """
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0
-# The first dip of YIN's normalised difference below this is the period; a frame is voiced where
-# the dip is below the other.
+# YIN thresholds of the normalised difference: the first dip below the one is the period; the frame
+# is voiced if the dip is below the other.
 DIP_BELOW, VOICED_BELOW = 0.15, 0.3
 
 
@@ -26,7 +26,7 @@ def track_pitch(wav: Tensor, sample_rate_hz: int, hop_samples: int) -> Tensor:
     size = 2 * longest
     total = size + longest
     frames = wav.shape[1] // hop_samples
-    left = (size + sample_rate_hz // 160) // 2 - hop_samples // 2  # centre for lags near 160 Hz
+    left = (size + sample_rate_hz // 160) // 2 - hop_samples // 2  # centred for lags near 160 Hz
     padded = F.pad(wav.float(), (left, total))
     x = padded.unfold(1, total, hop_samples)[:, :frames]
     points = 2 ** math.ceil(math.log2(total + size))
@@ -50,7 +50,7 @@ def track_pitch(wav: Tensor, sample_rate_hz: int, hop_samples: int) -> Tensor:
 
 
 class PitchScale(nn.Module):
-    """Logarithmic pitch bins with soft targets and sub-bin decoding."""
+    """Logarithmic pitch bins with soft targets and sub-bin resolution in decoding."""
 
     def __init__(self, bins: int):
         super().__init__()
@@ -64,8 +64,8 @@ class PitchScale(nn.Module):
         return torch.softmax(-0.5 * ((where - self.centres) / self.step).square(), -1)
 
     def decode(self, logits: Tensor, voicing: Tensor | None = None) -> Tensor:
-        """(B, N, bins) logits -> (B, N) mean of the bins near the best one, Hz; 0 where the
-        voicing logit (B, N) is negative."""
+        """(B, N, bins) logits -> (B, N) Hz, the mean of the bins near the most probable one; 0
+        where the voicing logit (B, N) is negative."""
         best = logits.argmax(-1, keepdim=True)
         near = (torch.arange(logits.shape[-1], device=logits.device) - best).abs() <= 3
         weight = torch.softmax(logits.masked_fill(~near, -math.inf), -1)
@@ -74,7 +74,7 @@ class PitchScale(nn.Module):
 
 
 class Source(nn.Module):
-    """A band-limited pulse train that follows the pitch, and a noise: both (B, S), float32."""
+    """Excitation: a band-limited pulse train at the pitch, and noise; both (B, S), float32."""
 
     def __init__(self, sample_rate_hz: int, hop_samples: int, noise_seconds: int = 4):
         super().__init__()
@@ -84,11 +84,11 @@ class Source(nn.Module):
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, pitch_hz: Tensor, lens: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """pitch_hz: (B, N), 0 where unvoiced; lens: (B,) valid frames, both are 0 behind them."""
+        """pitch_hz: (B, N), 0 where unvoiced; lens: (B,) valid frames; both are 0 after them."""
         if lens is None:
             return self.pulses(pitch_hz), self._noise(*pitch_hz.shape)
         frame = torch.arange(pitch_hz.shape[1], device=lens.device)
-        # the last valid frame goes on, so that nothing is interpolated towards padding
+        # repeat the last valid frame: no interpolation towards padding
         held = pitch_hz.gather(1, torch.minimum(frame, lens[:, None] - 1))
         valid = (frame < lens[:, None]).repeat_interleave(self.hop_samples, dim=1)
         return self.pulses(held) * valid, self._noise(*pitch_hz.shape) * valid
@@ -108,7 +108,7 @@ class Source(nn.Module):
         return pulse * (2 / count).sqrt() * self._between(voiced.float())
 
     def _between(self, frames: Tensor) -> Tensor:
-        """(B, N) at frame centres -> (B, S), linear between them."""
+        """(B, N) at frame centres -> (B, S) by linear interpolation."""
         return F.interpolate(frames.unsqueeze(1), scale_factor=self.hop_samples,
                                mode="linear", align_corners=False).squeeze(1)
 
@@ -121,7 +121,7 @@ class Source(nn.Module):
 
 
 def _hold(pitch_hz: Tensor, voiced: Tensor) -> Tensor:
-    """Unvoiced frames get the last voiced pitch, those before the first one 200 Hz."""
+    """Fill unvoiced frames with the last voiced pitch; 200 Hz before the first voiced frame."""
     index = torch.where(voiced, torch.arange(1, pitch_hz.shape[1] + 1, device=voiced.device), 0)
     index = index.cummax(1).values
     filled = F.pad(pitch_hz, (1, 0), value=200.0)

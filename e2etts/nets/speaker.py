@@ -1,6 +1,6 @@
-"""Speaker encoder: mel of any speech of a speaker -> one unit vector, its embedding.
+"""Speaker encoder: mel of a reference -> speaker embedding of unit length.
 
-Legend: B batch, F mel frames, M mel bands, X size of an embedding.
+Legend: B batch, F mel frames, M mel bands, X size of the speaker embedding.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from e2etts.nets.sequence import length_mask
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerConfig:
-    """Size of the embedding, width and kernel of the convolutions, one dilation a layer."""
+    """Size of the speaker embedding, width, kernel and (per layer) dilation of the convolutions."""
 
     embedding_dim: int = 64
     dim: int = 128
@@ -35,7 +35,7 @@ class SpeakerEncoder(nn.Module):
         self.head = nn.Linear(2 * config.dim, config.embedding_dim)
 
     def forward(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
-        """mel: (B, F, M) normalised, lens: (B,) -> (B, X), of length 1."""
+        """mel: (B, F, M) normalised, lens: (B,) -> (B, X), unit length."""
         mask = length_mask(lens, mel.shape[1]).unsqueeze(-1)
         x = self.stem(mel) * mask
         for conv in self.convs:

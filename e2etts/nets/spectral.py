@@ -1,4 +1,4 @@
-"""Differentiable distances between waveforms (B, S), all float32, all 0 for identical inputs.
+"""Waveform reconstruction losses on (B, S), in float32; 0 for identical inputs.
 
 Legend: B batch, S samples, N frames, F bins.
 """
@@ -40,7 +40,7 @@ def magnitude(spectrum: Tensor) -> Tensor:
 
 
 def stft_loss(fake: Tensor, real: Tensor, fft_samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Multi-resolution STFT distance (Parallel WaveGAN, arXiv 1910.11480).
+    """Multi-resolution STFT loss (Parallel WaveGAN, arXiv 1910.11480).
 
     Returns (spectral convergence, mean absolute difference of log magnitudes), each the mean over
     resolutions.
@@ -49,14 +49,14 @@ def stft_loss(fake: Tensor, real: Tensor, fft_samples: Sequence[int]) -> tuple[T
     for size in fft_samples:
         a, b = (magnitude(stft(x, size)) for x in (fake, real))
         convergence.append((a - b).norm() / b.norm().clamp_min(FLOOR))
-        # From 1e-3 down a bin is below the noise of any recording: do not pay for its shape.
+        # Below 1e-3 a bin is under the noise floor of recordings: ignore its shape.
         log_distance.append((a.clamp_min(1e-3).log() - b.clamp_min(1e-3).log()).abs().mean())
     return torch.stack(convergence).mean(), torch.stack(log_distance).mean()
 
 
 def mel_loss(fake: Tensor, real: Tensor, sample_rate_hz: int,
              resolutions: Sequence[tuple[int, int]]) -> Tensor:
-    """Mean absolute difference of log-mels over (fft_samples, bands) resolutions."""
+    """L1 distance of log-mels, averaged over (fft_samples, bands) resolutions."""
     parts = []
     for size, bands in resolutions:
         bank = _bank(size, bands, sample_rate_hz, str(fake.device))
@@ -75,8 +75,8 @@ def anti_wrapping(angle: Tensor) -> Tensor:
 def phase_loss(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
     """Instantaneous phase, group delay and instantaneous frequency (APNet, arXiv 2305.07952).
 
-    Bins are weighted by the square root of the magnitude in ``real``: the phase of silence means
-    nothing. Returns "phase", "group_delay", "frequency", each in radians.
+    Bins are weighted by the square root of the magnitude in ``real``, since the phase of silence is
+    arbitrary. Returns "phase", "group_delay", "frequency", each in radians.
     """
     a, b = stft(fake, PHASE_FFT_SAMPLES), stft(real, PHASE_FFT_SAMPLES)
     weight = magnitude(b).sqrt().detach()
@@ -98,5 +98,5 @@ def _weighted(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def waveform_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of samples over the mean absolute sample of ``real``."""
+    """L1 distance of samples, relative to the mean absolute sample of ``real``."""
     return (fake.float() - real.float()).abs().mean() / real.float().abs().mean().clamp_min(FLOOR)

@@ -1,6 +1,6 @@
-"""The one transformer: tokenizer encoder, LM, FM estimator and RM are all made of it.
+"""Transformer backbone of the tokenizer encoder, LM, FM estimator and RM.
 
-Parameter names and arithmetic follow Qwen3, so that a pretrained text LLM can be loaded.
+Parameter names and computation follow Qwen3, so that a pretrained text LLM can be loaded.
 Legend: B batch, T positions, D model size, H heads, G key/value heads, K head size.
 """
 
@@ -15,9 +15,9 @@ from e2etts.nets.options import training_option
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Sizes of a stack of pre-norm blocks with rotary positions and a SwiGLU feed-forward.
+    """Pre-norm blocks with rotary position embedding (RoPE) and a SwiGLU feed-forward.
 
-    kv_heads: heads that keys and values have (default: as many as queries). hidden_dim: width of
+    kv_heads: number of key/value heads (default: as many as query heads). hidden_dim: width of
     the feed-forward. qk_norm: RMSNorm of queries and keys, per head."""
 
     dim: int = 256
@@ -39,8 +39,8 @@ class TransformerConfig:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """y = w x / sqrt(mean x^2 + eps) with its gradient written out. torch makes both of a dozen
-    operations in float32 on CPU; these seven in the input's type take a third of the time."""
+    """y = w x / sqrt(mean x^2 + eps) with an explicit backward pass. On CPU, torch uses a dozen
+    float32 operations; these seven, in the dtype of the input, take a third of the time."""
 
     @staticmethod
     def forward(ctx, x, weight, eps):
@@ -62,7 +62,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension, its mean in float32 (arXiv 1910.07467)."""
+    """RMSNorm over the last dimension, with the mean in float32 (arXiv 1910.07467)."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -71,7 +71,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight.to(x.dtype)
-        if x.device.type != "cpu":  # one fused kernel there
+        if x.device.type != "cpu":  # fused kernel
             return F.rms_norm(x, weight.shape, weight, self.eps)
         return _RMSNorm.apply(x, weight, self.eps)
 
@@ -79,9 +79,9 @@ class RMSNorm(nn.Module):
 def rotary_tables(
     positions: torch.Tensor, head_dim: int, base: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine for rotary embedding (arXiv 2104.09864).
+    """Cosine and sine tables of RoPE (arXiv 2104.09864).
 
-    positions: (T,) or (B, T), whole or fractional. Returns two (..., 1, T, head_dim) tensors.
+    positions: (T,) or (B, T), integer or fractional. Returns two (..., 1, T, head_dim) tensors.
     """
     device = positions.device
     powers = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
@@ -105,8 +105,8 @@ def attend(
     t, s = q.shape[2], k.shape[2]
     if q.device.type != "cpu" or t * s > 400 * 400:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-    # Written out it is 1.5 to 2.4 times as fast on CPU, forward and backward, up to about 400
-    # positions: the fused kernel's backward runs on narrow blocks there.
+    # On CPU the explicit form is 1.5 to 2.4 times as fast, forward and backward, up to about 400
+    # positions: the backward pass of the fused kernel uses narrow blocks there.
     score = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
     if causal:
         score = score + q.new_full((t, s), -torch.inf).triu(s - t + 1)
@@ -116,7 +116,7 @@ def attend(
 
 
 class KVCache:
-    """Keys and values of the positions already seen, preallocated for ``capacity`` positions."""
+    """Keys and values of past positions, preallocated for ``capacity`` positions."""
 
     def __init__(self, capacity: int):
         self.capacity = capacity
@@ -126,7 +126,7 @@ class KVCache:
     def append(
         self, layer: int, k: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write (B, G, T, K) after what is there; return all keys and values so far."""
+        """Append (B, G, T, K); return all keys and values so far."""
         end = self.length + k.shape[2]
         if end > self.capacity:
             raise ValueError(f"KV cache of {self.capacity} positions is full")
@@ -139,13 +139,13 @@ class KVCache:
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def reorder(self, rows: torch.Tensor) -> None:
-        """Keep batch rows ``rows`` (R,) only, in that order."""
+        """Select the batch rows ``rows`` (R,), in that order."""
         self._store = {i: (k[rows], v[rows]) for i, (k, v) in self._store.items()}
 
 
 class Attention(nn.Module):
-    """Grouped-query attention (arXiv 2305.13245) with rotary positions, queries and keys normalised
-    where the configuration says so."""
+    """Grouped-query attention (arXiv 2305.13245) with RoPE and optional RMSNorm of queries and
+    keys."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -189,8 +189,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward; with a condition, both are scaled, shifted and gated
-    by it (adaptive norm with zero-initialised gates, arXiv 2212.09748)."""
+    """Pre-norm attention and feed-forward; a condition scales, shifts and gates both (adaptive
+    layer norm with zero-initialised gates, adaLN-Zero, arXiv 2212.09748)."""
 
     def __init__(self, config: TransformerConfig, condition_dim: int | None):
         super().__init__()
@@ -229,7 +229,7 @@ class Transformer(nn.Module):
         self.config, self.causal = config, causal
         self.layers = nn.ModuleList(Block(config, condition_dim) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
-        # Residual branches start small, so that depth does not set the scale of the output.
+        # Small initial residual branches: the output scale does not depend on depth.
         for block in self.layers:
             for out in (block.self_attn.o_proj, block.mlp.down_proj):
                 nn.init.normal_(out.weight, std=0.02 / (2 * config.layers) ** 0.5)
@@ -244,12 +244,12 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         first: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """x: (B, T, D); lens: (B,) valid positions, the padding being at the end;
+        """x: (B, T, D); lens: (B,) valid positions, with padding at the end;
         condition: (B, condition_dim); positions: (T,) or (B, T), default 0..T-1 (after the
-        cache); first: (B,) index of the first valid position of a causal stack, counted from the
-        start of the cache, the padding being before it. Returns (B, T, D).
+        cache); first: (B,) index of the first valid position of a causal stack with padding
+        before it, counted from the start of the cache. Returns (B, T, D).
 
-        A causal stack needs no mask for padding at the end: no valid position looks there.
+        A causal stack needs no mask for padding at the end: no valid position attends to it.
         """
         t = x.shape[1]
         start = cache.length if cache else 0
@@ -263,7 +263,7 @@ class Transformer(nn.Module):
             mask = torch.arange(t, device=x.device) < lens[:, None]
             mask = mask[:, None, None, :]
         if self.causal and first is None and start and t > 1:
-            # The causal flag of the attention kernel lines up a later chunk with the cache's start.
+            # The causal flag of the kernel aligns a later chunk with the start of the cache.
             first = torch.zeros(len(x), dtype=torch.long, device=x.device)
         if first is not None:
             mask = self._padded_before(first, start, t, x.device)
@@ -278,5 +278,5 @@ class Transformer(nn.Module):
         rows = torch.arange(start, start + t, device=device)[:, None]
         cols = torch.arange(start + t, device=device)[None, :]
         seen = (cols <= rows) & (cols >= first[:, None, None])
-        # A padding position looks at itself: a row with nothing to look at would be NaN.
+        # A padding position attends to itself: a fully masked row would be NaN.
         return (seen | (cols == rows))[:, None]

@@ -1,9 +1,9 @@
 """Vocoder: log-mel -> ConvNeXt -> short-time spectrum -> inverse STFT (Vocos, arXiv 2306.00814).
 
-Two kinds of spectrum. "phase": magnitude and phase come from the net, as in the paper. "harmonic":
-the net shapes a pulse train of its own predicted pitch and a noise (harmonic plus noise, as in
-DDSP, arXiv 2001.04643), so that the phase is coherent from the first step and no adversary is
-needed to reach clean voiced speech.
+Two types of spectrum. "phase": the net predicts magnitude and phase, as in the paper. "harmonic":
+the net filters a pulse train at its predicted pitch and noise (harmonic plus noise, as in DDSP,
+arXiv 2001.04643). The phase is then coherent from the first step, and clean voiced speech needs no
+adversarial training.
 
 Legend: B batch, T mel frames, M mel bands, N fine frames = T * frame_split, C channels, F bins,
 S samples.
@@ -20,12 +20,12 @@ from e2etts.nets.sequence import length_mask
 from e2etts.nets.source import PitchScale, Source
 
 PITCH_BINS = 96
-MEL_MEAN, MEL_DEVIATION = 5.0, 2.5  # of minus the log-mel of speech, roughly
+MEL_MEAN, MEL_DEVIATION = 5.0, 2.5  # of the negative log-mel of speech, roughly
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderConfig:
-    """``frame_split`` fine frames a mel frame; the inverse STFT hops by one fine frame."""
+    """``frame_split``: fine frames per mel frame; the inverse STFT hops by one fine frame."""
 
     frame_split: int = 2
     fft_samples: int = 640
@@ -49,14 +49,14 @@ class VocoderOutput(NamedTuple):
 
 
 def _magnitude(log_magnitude: Tensor) -> Tensor:
-    return torch.exp(log_magnitude.clamp_max(8.0))  # a wild frame must not overflow
+    return torch.exp(log_magnitude.clamp_max(8.0))  # prevents overflow
 
 
 class SameSTFT(nn.Module):
-    """STFT and its inverse where frame n is centred on sample (n + 1/2) * hop ("same" padding).
+    """STFT and inverse STFT with frame n centred on sample (n + 1/2) * hop ("same" padding).
 
-    ``inverse(forward(x)) == x``: the Hann window is used on both sides and its overlap-added
-    square is divided out. Always float32.
+    ``inverse(forward(x)) == x``: the Hann window is used for analysis and synthesis, and the
+    result is divided by the overlap-add of its square. Always float32.
     """
 
     def __init__(self, fft_samples: int, hop_samples: int):
@@ -80,7 +80,7 @@ class SameSTFT(nn.Module):
             envelope = self.window.square().expand(1, frames.shape[1], -1)
             if mask is not None:
                 frames, envelope = frames * mask, envelope * mask
-            # away from every frame centre the sum is never 0: the hop is at most half the window
+            # the sum is never 0, since the hop is at most half the window
             wav = self._overlap_add(frames) / self._overlap_add(envelope).clamp_min(1e-6)
             if mask is not None:
                 wav = wav * mask[..., 0].repeat_interleave(self.hop_samples, dim=1)
@@ -95,14 +95,14 @@ class SameSTFT(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Same-length convolution over time, one kernel a channel, on (B, N, C)."""
+    """Same-length depthwise convolution over time on (B, N, C)."""
 
     def __init__(self, dim: int, kernel: int):
         super().__init__()
         self.conv = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Channels-last two-dimensional form: on CPU up to 18 times as fast as the 1-d kernel.
+        # 2-d convolution in channels-last format: on CPU up to 18 times as fast as the 1-d kernel.
         image = x.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
         return self.conv(image).squeeze(2).transpose(1, 2)
 
@@ -127,14 +127,14 @@ class ConvNeXtBlock(nn.Module):
 class Vocoder(nn.Module):
     """Natural-log mel (B, T, mel_bands) -> samples (B, T * hop_samples) in about [-1, 1].
 
-    Mel frame t is centred on sample (t + 1/2) * hop_samples. The output is a function of the mel
-    alone: the noise of the "harmonic" spectrum is a fixed one outside of training.
+    Mel frame t is centred on sample (t + 1/2) * hop_samples. In evaluation
+    the output is a function of the mel: the noise of the "harmonic" spectrum is then fixed.
     """
 
     def __init__(
         self, config: VocoderConfig, *, sample_rate_hz: int, hop_samples: int, mel_bands: int
     ):
-        """Raises ValueError where the sizes do not fit the hop."""
+        """Raises ValueError if the sizes do not match the hop."""
         super().__init__()
         self.config = c = config
         hop = hop_samples // c.frame_split
@@ -163,7 +163,7 @@ class Vocoder(nn.Module):
             self.source = Source(sample_rate_hz, hop)
 
     def _start_from_mel(self, bins: int, sample_rate_hz: int) -> None:
-        """Before any training each bin has the log magnitude of the mel bands nearest to it."""
+        """Initialise the log magnitude of each bin with that of the nearest mel bands."""
         bands, device = self.base.in_features, self.base.weight.device
         hz = torch.linspace(0, sample_rate_hz / 2, bins, device=device)
         # Slaney mel: linear to 1 kHz, then logarithmic.
@@ -175,22 +175,22 @@ class Vocoder(nn.Module):
         weight[place >= bands - 1, -1] = 1
         with torch.no_grad():
             self.base.weight.copy_(weight)
-            # Measured from the level of a white noise: the source has it, the phase does not.
+            # Relative to the level of white noise, which the source has and the phase has not.
             self.base.bias.fill_(-0.5 if self.harmonic else 2.5)
             self.head.weight.mul_(0.1)
             self.head.bias.zero_()
 
     def forward(self, mel: Tensor, lens: Tensor | None = None,
                 pitch_hz: Tensor | None = None) -> VocoderOutput:
-        """mel: (B, T, M); lens: (B,) valid frames, samples behind them are 0.
+        """mel: (B, T, M); lens: (B,) valid frames, samples after them are 0.
 
-        pitch_hz: (B, N) of the recording, 0 where unvoiced: used in place of the predicted one.
+        pitch_hz: (B, N) ground-truth pitch, 0 where unvoiced; replaces the predicted pitch.
         """
         c = self.config
         coarse = None if lens is None else length_mask(lens, mel.shape[1]).unsqueeze(-1)
         mask = None if lens is None else coarse.repeat_interleave(c.frame_split, dim=1)
         mel = mel.float()
-        if coarse is not None:  # not a product: padding may be anything, also inf
+        if coarse is not None:  # not a product: padding may be inf
             mel = torch.where(coarse, mel, -MEL_MEAN)
         x = self._trunk((mel + MEL_MEAN) / MEL_DEVIATION, mask)
         shape = self.head(x).float()

@@ -1,4 +1,4 @@
-"""Text to token ids: normalisation per language, phonemes, text tokens."""
+"""Text front end: text normalisation, phonemisation (G2P) and text tokenisation."""
 
 from e2etts.text.normalise import LANGUAGES, PUNCTUATION, language_of, normalise
 from e2etts.text.phonemes import phonemise

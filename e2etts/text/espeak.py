@@ -1,8 +1,9 @@
-"""Sounds by espeak-ng: its library where that can be loaded, else its program.
+"""Phonemes by espeak-ng: through its shared library if it loads, else through its program.
 
-The program makes audio even if only sounds are asked for, which takes thirty times as long as
-finding them; ``espeak_TextToPhonemes`` of the library does not. The two differ in clauses without
-a stressed word, in which the intonation of the program stresses one: these always go to it.
+The program synthesises audio even when only phonemes are requested, which takes thirty times as
+long as G2P alone; ``espeak_TextToPhonemes`` of the library does not. The two differ for clauses
+without a stressed word: the intonation of the program stresses one. The program always processes
+these clauses, for equal results.
 """
 
 import ctypes
@@ -15,13 +16,13 @@ from pathlib import Path
 from e2etts.errors import UserError
 from e2etts.programs import VARIABLES, Program, find_program
 
-# Of speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT, espeakCHARS_UTF8, and the
+# From speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT, espeakCHARS_UTF8, and the
 # mode that writes IPA.
 _SYNCHRONOUS, _DONT_EXIT, _UTF8, _IPA = 2, 0x8000, 1, 2
 
 
 def sounds(clauses: list[str], voice: str) -> list[str]:
-    """IPA with stress marks, words apart by spaces, for clauses without punctuation.
+    """IPA with stress marks, words separated by spaces, for clauses without punctuation.
 
     Raises UserError when espeak-ng is missing or fails.
     """
@@ -39,7 +40,7 @@ def sounds(clauses: list[str], voice: str) -> list[str]:
 
 
 def _by_program(clauses: list[str], voice: str, program: Program) -> list[str]:
-    """One process reads one clause a line and answers one line a clause."""
+    """Run one process on all clauses: one clause per line in, one line per clause out."""
     command = [program.path, "-q", "--ipa", "-v", voice]
 
     def run(some: list[str]) -> list[str]:
@@ -52,13 +53,13 @@ def _by_program(clauses: list[str], voice: str, program: Program) -> list[str]:
         return done.stdout.decode("utf-8").splitlines()
 
     answers = run(clauses) if clauses else []
-    if len(answers) != len(clauses):  # a clause that espeak-ng splits answers with several lines
+    if len(answers) != len(clauses):  # espeak-ng splits a clause into several lines
         answers = [" ".join(run([clause])) for clause in clauses]
     return answers
 
 
 def _by_library(clause: str, library: ctypes.PyDLL) -> str:
-    left = ctypes.c_char_p(clause.encode())  # null when all is read
+    left = ctypes.c_char_p(clause.encode())  # null at the end of the text
     answers = []
     while left.value is not None:
         answers.append(library.espeak_TextToPhonemes(ctypes.byref(left), _UTF8, _IPA).decode())
@@ -66,8 +67,8 @@ def _by_library(clause: str, library: ctypes.PyDLL) -> str:
 
 
 def _library_of(program: Program) -> ctypes.PyDLL | None:
-    """The library that the program uses; None where it cannot be loaded, or where the program is
-    named by the user, so that its library is not known."""
+    """The library of the program; None if it does not load, or if the user chose the program, whose
+    library is then unknown."""
     if os.environ.get(VARIABLES["espeak-ng"]):
         return None
     return _library(program.added_env.get("LD_LIBRARY_PATH", ""),
@@ -76,7 +77,7 @@ def _library_of(program: Program) -> ctypes.PyDLL | None:
 
 @lru_cache
 def _library(folders: str, data: str | None) -> ctypes.PyDLL | None:
-    """Calls hold Python's lock, since espeak-ng has one state for all threads."""
+    """Calls hold the GIL: espeak-ng has one global state for all threads."""
     try:
         library = _load("libespeak-ng.so.1", folders.split(":"))
     except OSError:
@@ -89,8 +90,8 @@ def _library(folders: str, data: str | None) -> ctypes.PyDLL | None:
 
 
 def _load(name: str, folders: list[str]) -> ctypes.PyDLL:
-    """A library of ``folders``, else of the system. What it needs of the folders is loaded
-    before it: the loader would not look there. Raises OSError."""
+    """Load a library from ``folders``, else from the system. Dependencies in ``folders`` are loaded
+    first, since the dynamic loader does not search there. Raises OSError."""
     here = {path.name: str(path) for folder in folders if folder
             for path in Path(folder).glob("lib*.so*")}
     tried = {name}

@@ -1,4 +1,4 @@
-"""Written text to lower-case words as they are read aloud."""
+"""Text normalisation: written text to lower-case spoken words."""
 
 import re
 import unicodedata
@@ -14,15 +14,15 @@ _CHARACTERS = str.maketrans({
     "’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "…": ".", ";": ",", "—": ",", "‑": "-",
     "¿": None, "¡": None, "\u00ad": None, "\u200b": None, "\ufeff": None, "。": ".", "、": ",",
     "℃": "°C", "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4"})
-_BETWEEN_NUMBERS = str.maketrans({":": ",", "–": ","})  # once numbers are read
+_BETWEEN_NUMBERS = str.maketrans({":": ",", "–": ","})  # applied after numbers are expanded
 _WIDE = re.compile("[\uff01-\uff5e\ufb00-\ufb06]+")  # full-width forms, ligatures
 _HAN = "\u3400-\u9fff\uf900-\ufaff"
 
 
 def language_of(tag: str) -> str:
-    """The language whose text rules a tag such as "en", "en-GB" or "zh_CN" asks for.
+    """The language of a tag such as "en", "en-GB" or "zh_CN".
 
-    Raises UserError where there are none.
+    Raises UserError if the language has no normalisation rules.
     """
     lang = re.split("[-_]", tag)[0].lower()
     if lang not in LANGUAGES:
@@ -32,10 +32,10 @@ def language_of(tag: str) -> str:
 
 
 def normalise(text: str, lang: str) -> str:
-    """Lower-case words as they are read aloud; of the punctuation only ``. , ? !`` stay.
+    """Convert written text to lower-case spoken words; keeps only the punctuation ``. , ? !``.
 
-    Numbers, ordinals, dates, times, amounts, common abbreviations and symbols are written out.
-    lang: a tag of de, en, es, fr, it, ru or zh, with a region or without. Raises UserError for
+    Expands numbers, ordinals, dates, times, currency amounts, common abbreviations and symbols.
+    lang: a tag of de, en, es, fr, it, ru or zh, with or without a region. Raises UserError for
     another language or an empty result.
     """
     base = language_of(lang)
@@ -106,14 +106,14 @@ _ABBREVIATION_PATTERNS = {
 
 @lru_cache
 def _wetext():
-    from wetext import Normalizer  # half a second that other languages need not pay
+    from wetext import Normalizer  # slow import (0.5 s), needed for Mandarin only
 
     return Normalizer(lang="zh", operator="tn", full_to_half=True)
 
 
 def _mandarin(text: str) -> str:
-    """Numbers, dates, amounts and units by the grammars of WeTextProcessing; what digits they
-    leave is read one by one."""
+    """Expand numbers, dates, amounts and units with the grammars of WeTextProcessing; remaining
+    digits are read one by one."""
     text = re.sub(r"[￥¥]\s?([\d.,]+[万亿]?)元?", r"\1元", text.replace("〇", "零"))
     text = numbers.with_decimal_points(text, "en")  # 1,234
     out = _wetext().normalize(text).translate(_BETWEEN_NUMBERS).lower()

@@ -1,6 +1,6 @@
-"""Numbers, amounts, dates and times in words, for the languages that num2words writes.
+"""Verbalise numbers, currency amounts, dates and times, for the languages of num2words.
 
-Each function takes and returns lower-case text; ``lang`` is a language of ``spoken.DATES``.
+Each function takes and returns lower-case text; ``lang`` is a key of ``spoken.DATES``.
 """
 
 import re
@@ -31,7 +31,7 @@ _SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 
 
 def number(digits: str, lang: str) -> str:
-    """Words for a whole number; long or 0-led runs by digit."""
+    """Verbalise an integer; long numbers and those with leading zeros are read digit by digit."""
     if len(digits) > 1 and (digits[0] == "0" or len(digits) > 9):
         return " ".join(_words(int(d), lang) for d in digits)
     return _words(int(digits), lang)
@@ -50,14 +50,14 @@ def _decimal(value: str, lang: str) -> str:
     whole, _, part = value.partition(".")
     if not part:
         return number(whole, lang)
-    if lang == "ru":  # so many wholes, so many tenths
+    if lang == "ru":  # read as wholes and tenths
         return _words(Decimal(value), lang)
     digits = " ".join(_words(int(d), lang) for d in part)
     return f"{number(whole, lang)} {WORDS[lang]['point']} {digits}"
 
 
 def _agreeing(value: str, forms: tuple[str, ...], lang: str) -> str:
-    """The one of ``forms`` that stands behind a number."""
+    """The form of a noun that agrees with the number before it."""
     whole, _, part = value.partition(".")
     if lang == "ru":
         tens, ones = divmod(int(whole) % 100, 10)
@@ -68,8 +68,8 @@ def _agreeing(value: str, forms: tuple[str, ...], lang: str) -> str:
 
 
 def signs(text: str, lang: str) -> str:
-    """Minus, ranges and fractions; in English and German also decades and times of the day, which
-    would else be taken for seconds, letters or decimals."""
+    """Expand minus signs, ranges and fractions; in English and German also decades and times of
+    day, which later rules would read as seconds, letters or decimals."""
     minus, to = WORDS[lang]["minus"], WORDS[lang]["to"]
     text = re.sub(r"(?<![\w.%$€£])(?:-([$€£])|([$€£])-|-)(?=\d)",
                   lambda m: f" {minus} {m[1] or m[2] or ''}", text)
@@ -97,7 +97,7 @@ def _decade(digits: str) -> str:
 
 
 def with_decimal_points(text: str, lang: str) -> str:
-    """1.234,5 or 1 234,5 as the language writes it -> 1234.5."""
+    """Convert the separators of the language to a decimal point: 1.234,5 or 1 234,5 -> 1234.5."""
     group = "[" + re.escape(THOUSANDS[lang]) + "]"
     text = re.sub(rf"(?<!\d)\d{{1,3}}(?:{group}\d{{3}})+(?!\d)",
                   lambda m: re.sub(r"\D", "", m[0]), text)
@@ -106,13 +106,13 @@ def with_decimal_points(text: str, lang: str) -> str:
 
 
 def cardinals(text: str, lang: str) -> str:
-    """Every number that is left."""
+    """Verbalise all remaining numbers."""
     text = re.sub(r"(?<![\d.])\d+\.\d+(?![\d.]*\d)", lambda m: f" {_decimal(m[0], lang)} ", text)
     return re.sub(r"\d+", lambda m: f" {number(m[0], lang)} ", text)
 
 
 def amounts(text: str, lang: str) -> str:
-    """$5.20, 5 €, 5 EUR, £3 million."""
+    """Verbalise currency amounts: $5.20, 5 €, 5 EUR, £3 million."""
     text = re.sub(r"(?<=\d)\s?(eur|gbp|jpy|usd)\b|\b(eur|gbp|jpy|usd)\s?(?=\d)",
                   lambda m: _SIGNS[m[1] or m[2]], text)
     if lang != "en":
@@ -143,17 +143,17 @@ def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
         of = f"{of} ".lstrip()
         if lang == "fr" and of and currency[-1][0] in "aeiou":
             of = "d'"
-        said = _decimal(value, lang)
+        words = _decimal(value, lang)
         if value == "1":
-            said = "eine" if lang == "de" else WORDS[lang]["one"]
+            words = "eine" if lang == "de" else WORDS[lang]["one"]
         if scale == "тыс." and not cents:
-            said = _words(int(whole), lang, gender="f")
-        return f"{said} {_agreeing(value, forms, lang)} {of}{currency[-1]}"
+            words = _words(int(whole), lang, gender="f")
+        return f"{words} {_agreeing(value, forms, lang)} {of}{currency[-1]}"
     if len(cents) in (0, 2) and len(whole) < 10:
         try:
             parts = num2words.num2words(float(value), lang=lang, to="currency",
                                         currency=_CODES[sign], separator="|")
-        except NotImplementedError:  # a currency that the library lacks in this language
+        except NotImplementedError:  # num2words lacks this currency in this language
             return f"{_decimal(value, lang)} {_agreeing(value, currency, lang)}"
         parts = parts.lower().replace("-", " ").replace(",", "").replace(" sterling", "")
         parts = [" ".join(p.split()) for p in parts.split("|")]
@@ -163,7 +163,7 @@ def _amount(value: str, scale: str | None, sign: str, lang: str) -> str:
 
 
 def units(text: str, lang: str) -> str:
-    """5 km, 20 °C."""
+    """Verbalise measurements: 5 km, 20 °C."""
     def spoken(m: re.Match) -> str:
         count = WORDS[lang]["one"] if m[1] == "1" else _decimal(m[1], lang)
         return f" {count} {_agreeing(m[1], UNITS[lang][m[2]], lang)} "
@@ -176,9 +176,9 @@ def _unit_pattern(lang: str) -> re.Pattern:
 
 
 def ordinals(text: str, lang: str) -> str:
-    """21st, 3º, 2e, 2-й, der 3. Platz."""
+    """Verbalise ordinals: 21st, 3º, 2e, 2-й, der 3. Platz."""
     if lang == "de":
-        # Only behind an article or preposition: elsewhere the point may end the sentence.
+        # Only after an article or preposition: elsewhere the period may end the sentence.
         return re.sub(rf"\b({'|'.join(_GERMAN_ENDINGS)})\s+(\d{{1,3}})\.(?=\s+[^\W\d])",
                       lambda m: f"{m[1]} {_german_ordinal(m[2], m[1])} ", text)
     return re.sub(ORDINALS[lang], partial(_ordinal, lang=lang), text)
@@ -188,10 +188,10 @@ def _ordinal(match: re.Match, lang: str) -> str:
     form = {}
     if lang == "ru":
         form = RUSSIAN_ENDINGS.get("ые" if match[3] and match[2] == "е" else match[2], {})
-    said = _words(int(match[1]), lang, to="ordinal", **form)
+    words = _words(int(match[1]), lang, to="ordinal", **form)
     if lang == "fr" and match[2]:
-        said = said.replace("premier", "première")
-    return f" {said} "
+        words = words.replace("premier", "première")
+    return f" {words} "
 
 
 _GERMAN_ENDINGS = {"der": "", "die": "", "das": ""} | dict.fromkeys(
@@ -204,8 +204,8 @@ def _german_ordinal(digits: str, before: str | None) -> str:
 
 
 def dates(text: str, lang: str, month_first: bool) -> str:
-    """2024-03-15, 15/3/2024 (month_first: 3/15/2024), 15. März 2024, March 15, and years that
-    stand where only a year can."""
+    """Verbalise dates: 2024-03-15, 15/3/2024 (month_first: 3/15/2024), 15. März 2024, March 15;
+    also four-digit numbers that can only be years from context."""
     months = DATES[lang]
     spoken = partial(_date, lang=lang)
     text = re.sub(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b",
@@ -235,19 +235,19 @@ def _date(written: str, day: str, month: str, year: str | None, *, lang: str,
         return written
     name = DATES[lang][int(month) - 1].split("|")[0]
     first = {"es": "primero", "fr": "premier", "it": "primo"}.get(lang) if int(day) == 1 else None
-    said = first or _words(int(day), lang)
+    words = first or _words(int(day), lang)
     if lang == "en":
-        said = f"{name} {_words(int(day), lang, to='ordinal')}{comma}"
+        words = f"{name} {_words(int(day), lang, to='ordinal')}{comma}"
     elif lang == "de":
-        said = f"{before or ''} {_german_ordinal(day, before)} {name}"
+        words = f"{before or ''} {_german_ordinal(day, before)} {name}"
     elif lang == "ru":
-        said = f"{_words(int(day), lang, to='ordinal', case='g', gender='n')} {name}"
+        words = f"{_words(int(day), lang, to='ordinal', case='g', gender='n')} {name}"
     else:
-        said += f" de {name}" if lang == "es" else f" {name}"
+        words += f" de {name}" if lang == "es" else f" {name}"
     if year:
-        said += (" de " if lang == "es" else " ") + _year(year, lang, "g")
-        said += " года" if lang == "ru" else ""
-    return f" {said} "
+        words += (" de " if lang == "es" else " ") + _year(year, lang, "g")
+        words += " года" if lang == "ru" else ""
+    return f" {words} "
 
 
 def _year(digits: str, lang: str, case: str) -> str:
@@ -263,7 +263,7 @@ def _lone_year(match: re.Match, lang: str) -> str:
 
 
 def times(text: str, lang: str) -> str:
-    """10:30, 10h30 in French, 10:30 Uhr in German."""
+    """Verbalise times: 10:30, 10h30 in French, 10:30 Uhr in German."""
     if lang == "fr":
         text = re.sub(r"\b(\d{1,2})\s?h(?:\s?(\d{2}))?\b", lambda m: f"{m[1]}:{m[2] or '00'}", text)
     own = r"(?:\s*uhr\b)?" if lang == "de" else ""
@@ -277,13 +277,13 @@ def _time(match: re.Match, lang: str) -> str:
     exact, early, joined = TIME[lang]
     form = exact if minute == 0 else early if minute < 10 else joined
     feminine = {"gender": "f"} if lang == "ru" else {}
-    said = form.format(h=_words(hour, lang), m=_words(minute, lang, **feminine))
+    words = form.format(h=_words(hour, lang), m=_words(minute, lang, **feminine))
     for wrong, right in _AGREEMENT.get(lang, ()):
-        said = re.sub(wrong, right, said)
-    return f" {said} "
+        words = re.sub(wrong, right, words)
+    return f" {words} "
 
 
-# What a number word before the unit asks of either.
+# Agreement of the unit with the number word before it.
 _AGREEMENT = {
     "de": [(r"\beins uhr", "ein uhr")],
     "es": [(r"^uno\b", "una"), (r"^veintiuno\b", "veintiuna")],

@@ -1,4 +1,4 @@
-"""Phonemes of normalised text: IPA by espeak-ng, pinyin syllables for Mandarin by pypinyin."""
+"""Grapheme-to-phoneme (G2P): IPA by espeak-ng, pinyin syllables for Mandarin by pypinyin."""
 
 import re
 from functools import lru_cache
@@ -14,12 +14,12 @@ _LONGEST_CLAUSE = 400  # characters: espeak-ng reads at most 1000 bytes a line
 
 
 def phonemise(lines: list[str], lang: str) -> list[str]:
-    """Sounds of normalised ``lines``: words apart by spaces, punctuation as separate symbols.
+    """Phonemes of normalised ``lines``: words separated by spaces, punctuation as separate symbols.
 
-    IPA with stress marks by espeak-ng (lang: a tag, whose region chooses the accent where
-    espeak-ng has it), for Mandarin pinyin syllables with their tone as spoken ("ni2 hao3", 5 the
-    neutral one) by pypinyin. espeak-ng reads clause by clause, so that sounds and texts cannot
-    drift apart. Raises UserError when it is missing or fails, or when a line has no sounds.
+    IPA with stress marks by espeak-ng (lang: a tag; its region selects the accent if espeak-ng
+    supports it). For Mandarin, pinyin syllables with tone sandhi ("ni2 hao3"; 5 is the neutral
+    tone) by pypinyin. espeak-ng processes clause by clause, which keeps phonemes aligned with
+    texts. Raises UserError when espeak-ng is missing or fails, or when a line has no phonemes.
     """
     base, tag = language_of(lang), lang.lower().replace("_", "-")
     voice = _ESPEAK_VOICES.get(tag) or _ESPEAK_VOICES.get(base)
@@ -31,15 +31,15 @@ def phonemise(lines: list[str], lang: str) -> list[str]:
         sounds = " ".join(p if p in PUNCTUATION else next(answers) for p in parts)
         sounds = " ".join(sounds.split())
         if not any(c.isalpha() and c not in "ˈˌː" for c in sounds):
-            raise UserError(f"'{line[:60]}': no sounds found in it ({lang}); "
+            raise UserError(f"'{line[:60]}': no phonemes found ({lang}); "
                             "correct the text or leave the utterance out")
         out.append(sounds)
     return out
 
 
 def _pinyin(clauses: list[str]) -> list[str]:
-    """Syllables apart by spaces; words in Latin letters are read as English."""
-    from pypinyin import Style, lazy_pinyin  # its dictionaries take a moment to load
+    """Syllables separated by spaces; words in Latin letters are read as English."""
+    from pypinyin import Style, lazy_pinyin  # slow import: it loads dictionaries
 
     split = [re.findall(r"[a-z']+|[^a-z']+", clause) for clause in clauses]
     latin = sorted({p for parts in split for p in parts if p[0].isascii() and p[0] != " "})

@@ -1,4 +1,4 @@
-"""Roman numerals, which only their capitals tell from words: read before letters become small."""
+"""Roman numerals. Only capitals distinguish them from words: expand them before lower-casing."""
 
 import re
 from functools import partial
@@ -11,7 +11,8 @@ _OF_CENTURIES = {"века": "го", "веке": "м", "веку": "му"}
 
 
 def with_digits(text: str, lang: str) -> str:
-    """II to XXXIX in digits, marked as ordinals where ``lang`` reads them so; French XIXe, Ier."""
+    """Convert II to XXXIX to digits, marked as ordinals where ``lang`` reads ordinals; French XIXe,
+    Ier."""
     if lang == "fr":
         text = _FRENCH_ORDINAL.sub(lambda m: str(_value(m)), re.sub(r"\bIer\b", "1er", text))
     return _ALONE.sub(partial(_written, lang=lang), text)

@@ -1,9 +1,9 @@
-"""How signs and abbreviations are read aloud, per language. Keys are lower case.
+"""Spoken forms of symbols and abbreviations, per language. Keys are lower case.
 
-Forms are (one, many), in Russian (one, two to four and fractions, many).
+Noun forms are (singular, plural), in Russian (one, two to four and fractions, many).
 """
 
-# An abbreviation that ends in # is one before a number only.
+# A key that ends in # matches only before a number.
 ABBREVIATIONS: dict[str, dict[str, str]] = {
     "de": {"z. b.": "zum beispiel", "z.b.": "zum beispiel", "d. h.": "das heißt",
            "d.h.": "das heißt", "u. a.": "unter anderem", "u.a.": "unter anderem",
@@ -55,7 +55,7 @@ SYMBOLS: dict[str, dict[str, str]] = {
            "$": "美元", "€": "欧元", "£": "英镑", "°": "度", "*": "星号", "²": "平方", "³": "立方"},
 }
 
-# sign -> forms, where num2words does not know them better
+# symbol -> noun forms; num2words has priority
 CURRENCIES: dict[str, dict[str, tuple[str, ...]]] = {
     "de": {"$": ("dollar", "dollar"), "€": ("euro", "euro"), "£": ("pfund", "pfund"),
            "¥": ("yen", "yen")},
@@ -74,7 +74,7 @@ CURRENCIES: dict[str, dict[str, tuple[str, ...]]] = {
 # between the amount and its hundredths
 JOINED_CENTS = {"de": " und ", "en": " and ", "es": " con ", "fr": " et ", "it": " e ", "ru": " "}
 
-# as written -> (forms, what stands between them and the currency)
+# as written -> (noun forms, word between them and the currency)
 MAGNITUDES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "de": {"tausend": (("tausend", "tausend"), ""),
            **dict.fromkeys(("million", "millionen", "mio."), (("million", "millionen"), "")),
@@ -95,7 +95,7 @@ MAGNITUDES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
            "млрд": (("миллиард", "миллиарда", "миллиардов"), "")},
 }
 
-# unit -> forms; all are masculine or neuter
+# unit -> noun forms; all are masculine or neuter
 UNITS: dict[str, dict[str, tuple[str, ...]]] = {
     "de": {"km/h": ("stundenkilometer",), "km": ("kilometer",), "cm": ("zentimeter",),
            "mm": ("millimeter",), "kg": ("kilogramm",), "°c": ("grad celsius",)},
@@ -149,14 +149,14 @@ ORDINALS = {
     "en": r"(\d+)(?:st|nd|rd|th)\b", "es": r"(\d+)\.?(?:º|ª|er\b|°)", "it": r"(\d+)(?:º|ª|°)",
     "fr": r"(\d+)(?:ers?|(è?res?)|[èe]?mes?|ndes?|nds?|es?)\b",
     "ru": r"(\d+)-(ы[йх]|ой|[йхмя]|ая|о?е|о?го|о?му|ом|ые)\b(?=(\s+год[ыа])?)"}
-# Russian endings that are not of the masculine nominative -> what num2words calls their form
+# Russian endings other than the masculine nominative -> arguments of num2words
 RUSSIAN_ENDINGS: dict[str, dict[str, str | bool]] = {
     **dict.fromkeys(("я", "ая"), {"gender": "f"}), **dict.fromkeys(("е", "ое"), {"gender": "n"}),
     **dict.fromkeys(("го", "ого"), {"case": "g"}), **dict.fromkeys(("му", "ому"), {"case": "d"}),
     **dict.fromkeys(("м", "ом"), {"case": "p"}), "ые": {"plural": True},
     **dict.fromkeys(("х", "ых"), {"plural": True, "case": "g"})}
 
-# month names as they stand in a date; alternatives after the first are only read
+# month names as written in a date; alternatives after the first are input only
 DATES: dict[str, tuple[str, ...]] = {
     "de": ("januar|jänner", "februar", "märz", "april", "mai", "juni", "juli", "august",
            "september", "oktober", "november", "dezember"),
@@ -173,7 +173,7 @@ DATES: dict[str, tuple[str, ...]] = {
            "октября", "ноября", "декабря"),
 }
 
-# (where a number is a year, what follows it -> how that is spoken and the case of the year)
+# (pattern of a year in context, word after it -> its spoken form and the case of the year)
 YEARS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
     "de": (rf"\b((?:in|im jahre?|seit|bis|vor|nach|anno|{'|'.join(DATES['de'])})\s+)"
            r"(1[1-9]\d\d)()(?![\w.,]*\d|\s*[€$£%])", {}),

@@ -1,4 +1,4 @@
-"""Text tokens: a SentencePiece model, or the published tokenizer of a language model."""
+"""Text tokenizers: a SentencePiece model, or the published tokenizer of a text LLM."""
 
 import contextlib
 import io
@@ -20,11 +20,11 @@ from e2etts.text.phonemes import pinyin_syllables
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """How text becomes tokens. ``vocab_size`` bounds unigram and bpe; char takes what it sees.
+    """Text tokenisation. ``vocab_size`` is the maximum for unigram and bpe; char has all symbols.
 
-    model_type: "published" takes the tokenizer.json of ``published``, a folder or a hub name, as
-    it is; then the LM can start from the language model that it belongs to.
-    phonemes: the tokens are made of sounds instead of letters.
+    model_type: "published" uses the tokenizer.json of ``published`` (a folder or a hub name)
+    unchanged; the LM can then be initialised from the text LLM of that tokenizer.
+    phonemes: tokenise phonemes instead of graphemes.
     """
 
     model_type: Literal["char", "unigram", "bpe", "published"] = "char"
@@ -36,19 +36,19 @@ class TextConfig:
         if (self.model_type == "published") != (self.published is not None):
             raise ValueError("model_type 'published' and the key 'published' go together")
         if self.published and self.phonemes:
-            raise ValueError("a published tokenizer reads letters: set phonemes to false")
+            raise ValueError("a published tokenizer reads graphemes: set phonemes to false")
 
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
-# Every symbol that espeak-ng writes for five languages, so that a rare sound is never unknown.
+# All symbols that espeak-ng writes for five languages: rare phonemes are never unknown.
 IPA = "abcdefhijklmnopqrstuvwxyzæçðøŋœɐɑɒɔəɚɛɜɟɡɣɨɪɫɬɭɲɹɾʀʁʂʃʊʌʎʐʑʒʔʝʲˈˌːθβχɕɯɵʉ̪̩̃͡ʰʷ"
-_TONES = "12345"  # nothing else in normalised text or sounds has digits
+_TONES = "12345"  # the only digits in normalised text or phonemes
 
 
 class TextTokenizer:
-    """What both kinds share: ``len``, ``encode``, ``decode`` and ``save``.
+    """Base class of the tokenizers: ``len``, ``encode``, ``decode`` and ``save``.
 
-    ``unknown`` counts symbols that the model lacks; their place keeps the unknown id.
+    ``unknown`` counts out-of-vocabulary symbols; they are encoded as the unknown id.
     """
 
     def __init__(self, model: bytes):
@@ -57,8 +57,8 @@ class TextTokenizer:
 
     @staticmethod
     def train(lines: Iterable[str], config: TextConfig) -> "TextTokenizer":
-        """Fit on normalised (or phonemised) lines; the same lines give the same model. A published
-        tokenizer is only fetched."""
+        """Train on normalised (or phonemised) lines, deterministically. A published tokenizer is
+        downloaded, not trained."""
         if config.published is None:
             return PieceTokenizer(train_pieces(lines, config))
         path = published_folder(config.published, ["tokenizer.json"]) / "tokenizer.json"
@@ -83,7 +83,7 @@ class TextTokenizer:
                             "prepare stage again (--stage 2)") from e
 
     def save(self, path: str | Path) -> None:
-        """Write the model under a temporary name and rename."""
+        """Write the model atomically (temporary name, rename)."""
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
@@ -96,19 +96,19 @@ class TextTokenizer:
             raise UserError(f"{path}: cannot write: {e.strerror}") from e
 
     def grown(self, lines: Iterable[str]) -> "TextTokenizer":
-        """A tokenizer that knows the symbols of ``lines`` too; every id of this one stays, and so
-        do the ids of every text that this one knows."""
+        """Extend the vocabulary with the symbols of ``lines``. All existing ids stay, and texts
+        without new symbols keep their encoding."""
         raise NotImplementedError
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; symbols the model lacks become the unknown id and are counted."""
+        """Ids of ``text``; out-of-vocabulary symbols become the unknown id and are counted."""
         raise NotImplementedError
 
     def decode(self, ids: list[int]) -> str:
-        """Text of ``ids``; unknown symbols show as ⁇."""
+        """Text of ``ids``; unknown symbols appear as ⁇."""
         raise NotImplementedError
 
 
@@ -125,7 +125,7 @@ class PieceTokenizer(TextTokenizer):
         known = {p.piece for p in proto.pieces}
         symbols, syllables = _symbols(lines)
         lowest = min(p.score for p in proto.pieces)
-        # Only single symbols that no known text has: a longer piece would cut old texts anew.
+        # Only new single symbols: a longer piece would change the segmentation of known texts.
         for new in [*sorted(symbols - known - {" "}), *sorted(syllables - known)]:
             kind = "USER_DEFINED" if new in syllables else "NORMAL"
             proto.pieces.add(piece=new, score=lowest - 1,
@@ -148,9 +148,10 @@ class PieceTokenizer(TextTokenizer):
 
 
 class PublishedTokenizer(TextTokenizer):
-    """The tokenizer.json of a language model, ids as they are; byte-level BPE knows all text.
+    """The tokenizer.json of a text LLM, with its ids; byte-level BPE covers all text.
 
-    Every text begins with a space, as a word inside a sentence does, so that texts can be joined.
+    A space is put before each text, as before a word inside a sentence, so that texts can be
+    concatenated.
     """
 
     def __init__(self, model: bytes):
@@ -175,8 +176,8 @@ class PublishedTokenizer(TextTokenizer):
 
 
 def train_pieces(lines: Iterable[str], config: TextConfig) -> bytes:
-    """A SentencePiece model of ``lines``; pinyin syllables are a piece each. Raises UserError
-    where there is no text."""
+    """Train a SentencePiece model on ``lines``; each pinyin syllable is one piece. Raises UserError
+    if there is no text."""
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise UserError("text model: no training text; check the text of the train set")
@@ -201,7 +202,7 @@ def train_pieces(lines: Iterable[str], config: TextConfig) -> bytes:
 
 
 def _symbols(lines: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Single symbols of ``lines``, and the syllables of Mandarin where there are any."""
+    """Single symbols of ``lines``, and all Mandarin syllables if ``lines`` have tones."""
     symbols = set().union(*map(set, lines))
     if not symbols & set(_TONES):
         return symbols, set()

@@ -1,15 +1,15 @@
-"""How a stage is optimised."""
+"""Optimisation settings of a stage."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-LIMITS = ("max_steps", "max_minutes", "max_audio_seconds")  # where training ends
+LIMITS = ("max_steps", "max_minutes", "max_audio_seconds")  # stop criteria
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeight:
-    """A weight that is 0 until training progress ``delay`` and then rises to ``weight`` over
-    ``ramp`` of the stage. While it is 0, the part that gives the loss is not run."""
+    """A loss weight that is 0 until training progress ``delay``, then rises linearly to ``weight``
+    over ``ramp`` of the stage. While it is 0, the model part of the loss is not run."""
 
     weight: float
     delay: float = 0.0
@@ -21,7 +21,7 @@ class LossWeight:
 
 
 def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
-    """The weight of a loss at a training progress, 0 to 1 (default: at the end)."""
+    """Weight of a loss at a training progress in [0, 1] (default: at the end)."""
     if not isinstance(weight, LossWeight):
         return weight
     since = progress - weight.delay
@@ -32,18 +32,18 @@ def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SpikeConfig:
-    """When training is taken to have jumped, and what is done then.
+    """Loss spike detection and recovery.
 
-    The median of each loss over the last ``sustained_steps`` is held against its median over up
-    to ``window_steps`` before them. It has jumped when it is higher by ``deviations`` of a single
-    step's robust standard deviation, and by at least ``rise`` of the whole weighted loss; or
-    when the entropy of the tokens is lower by ``deviations`` and by ``entropy_bits``. A loss that
-    joins starts the comparison anew.
+    The detector compares the median of each loss over the last ``sustained_steps`` with its median
+    over up to ``window_steps`` before them. A spike is a rise by more than ``deviations`` robust
+    standard deviations of a single step and by more than ``rise`` of the total weighted loss, or a
+    fall of the token entropy by more than ``deviations`` and ``entropy_bits``. Ten consecutive
+    non-finite steps are a spike too. A loss that joins resets the comparison.
 
-    action: "recover" goes back to the weights and optimiser of ``snapshot_every`` to twice as many
-    steps before and goes on with later data (as arXiv 2204.02311, section 5.1) at ``lr_ratio`` of
-    the learning rate; after ``recoveries`` of these, training stops. Ten steps in a row that are
-    not finite are a jump too. It keeps two copies of the training state in memory, and in state/.
+    action: "recover" rolls back to the weights and optimiser state of ``snapshot_every`` to twice
+    as many steps earlier, skips the data since then (as arXiv 2204.02311, section 5.1) and
+    continues at ``lr_ratio`` of the learning rate; after ``recoveries`` rollbacks, training stops.
+    It keeps two snapshots of the training state in memory and in state/.
     """
 
     action: Literal["recover", "warn", "off"] = "recover"
@@ -65,19 +65,20 @@ class SpikeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthConfig:
-    """What is watched during training. Limits of the trip-wires, each null to switch it off:
+    """Health monitoring. Limits of the alarms; null disables one:
 
-    collapse: entropy of the tokens, as a share of log2 of the codebook, below this.
-    dead_dimension: the same of the least used FSQ dimension.
-    saturation: share of pre-quantisation values where the bound is flat, above this.
-    reward_gap: error rate of the LM's samples by the judge minus that by the reward model, risen
-        by more than this since the stage began. Needs the stage's ``judge``.
-    length: tokens of the LM's samples by tokens of the recordings, above this or below 1 / this.
+    collapse: minimum token entropy, as a share of log2 of the codebook size.
+    dead_dimension: minimum of the same for the least used FSQ dimension.
+    saturation: maximum share of pre-quantisation values where the bound is flat.
+    reward_gap: maximum rise, since the start of the stage, of the judge's error rate on samples of
+        the LM minus that of the reward model. Needs the stage's ``judge``.
+    length: maximum ratio of tokens of the LM's samples to tokens of the recordings; the minimum is
+        1 / length.
 
-    Before ``grace_steps`` none trips; of an LM that joins late, from when it has first spoken. One
-    that trips warns once, until it is well again; those named in ``stop_on`` end training.
-    observe_every: steps between measurements that cost time (gradient of each loss at q, LM
-    entropy). sampled_utts: dev utterances that the LM speaks at each validation, 0 for none.
+    No alarm triggers before ``grace_steps``; for an LM that joins late, these count from its first
+    samples. An alarm warns once until the value recovers; those in ``stop_on`` stop training.
+    observe_every: steps between expensive measurements (gradient of each loss at q, LM entropy).
+    sampled_utts: dev utterances for which the LM generates samples at each validation, 0 for none.
     """
 
     collapse: float | None = 0.5
@@ -97,19 +98,20 @@ class HealthConfig:
             raise ValueError("health.observe_every must be at least 1")
         off = [name for name in self.stop_on if getattr(self, name) is None]
         if off:
-            raise ValueError(f"health.stop_on names '{off[0]}', whose limit is null: give it one")
+            raise ValueError(f"health.stop_on names '{off[0]}', whose limit is null: set its limit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Optimisation of one stage. Progress is the greatest of step / max_steps, elapsed /
-    max_minutes, audio used / max_audio_seconds; the schedule follows it and training stops at 1.
+    """Optimisation of one stage. Progress is the maximum of step / max_steps, elapsed time /
+    max_minutes and audio used / max_audio_seconds; the learning-rate schedule follows it, and
+    training stops at 1.
 
-    batch_seconds: padded seconds of audio a batch may hold; accumulation: batches a step.
-    optimizer: "muon" gives the matrices inside transformers to Muon and the rest to AdamW.
-    ema_decay, grad_clip: 0 is off. validate_every, save_every, log_every: in steps.
-    keep_every: steps after which the averaged weights are kept for good, in kept/STEP; 0 is off.
-    workers: processes that load data; 0 loads in the training process.
+    batch_seconds: maximum padded audio of a batch; accumulation: batches per step.
+    optimizer: "muon" uses Muon for the matrices inside transformers and AdamW for the rest.
+    ema_decay, grad_clip: 0 disables. validate_every, save_every, log_every: in steps.
+    keep_every: keep the EMA weights of every so many steps in kept/STEP; 0 disables.
+    workers: data loading processes; 0 loads in the training process.
     """
 
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -135,7 +137,7 @@ class TrainConfig:
 
     def __post_init__(self):
         if all(getattr(self, name) is None for name in LIMITS):
-            raise ValueError(f"set one of {', '.join(LIMITS)}, or more")
+            raise ValueError(f"set at least one of {', '.join(LIMITS)}")
         positive = ("lr", "batch_seconds", "accumulation", "validate_every", "save_every",
                     "log_every", *LIMITS)
         for name in positive:
@@ -143,7 +145,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be more than 0")
 
     def progress(self, step: int, seconds: float, audio_seconds: float = 0.0) -> float:
-        """0 at the start, 1 or more when training is over."""
+        """Training progress: 0 at the start, 1 or more when training is complete."""
         used = zip((step, seconds / 60.0, audio_seconds), LIMITS, strict=True)
         return max(value / getattr(self, name) for value, name in used
                    if getattr(self, name) is not None)

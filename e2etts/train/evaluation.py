@@ -1,4 +1,4 @@
-"""What the dev set says of a model: the same batches with the same noise at every call."""
+"""Validation with fixed batches and noise."""
 
 import itertools
 import operator
@@ -17,11 +17,11 @@ from e2etts.train.task import EVALUATION
 
 
 class Evaluator:
-    """Losses of the first phase on the dev set, and metrics of what the model itself says for one
-    of its batches, by length the one in the middle.
+    """Computes the losses of the first phase on the dev set, and metrics of samples that the model
+    generates for one batch, the one of median length.
 
-    batches: called for one pass over the dev set. given_up: asked before every batch; a process
-    that is to end must not spend its last seconds here.
+    batches: returns an iterable for one pass over the dev set. given_up: called before every
+    batch; validation is aborted if it returns True, so that a stopping process ends in time.
     """
 
     def __init__(self, stepper: Stepper, batches: Callable[[], Iterable[Batch]], *, seed: int,
@@ -31,8 +31,8 @@ class Evaluator:
         self.seed, self.sampled_utts = seed, sampled_utts
 
     def losses(self) -> dict[str, float] | None:
-        """Means over the dev set with averaged weights; "loss" is the sum that decides which
-        checkpoint is the best. None where it was given up.
+        """Mean losses over the dev set with EMA weights; "loss" is the weighted sum that selects
+        the best checkpoint. None if validation was aborted.
 
         Raises UserError for a dev set without batches."""
         means, batches = Means(), self.batches()
@@ -58,7 +58,7 @@ class Evaluator:
 
     @torch.no_grad()
     def samples(self) -> dict[str, float]:
-        """The metrics of samples alone, by the weights as they are; {} where there are none."""
+        """Metrics of generated samples only, with the current weights; {} if there are none."""
         means, batches = Means(), self.batches()
         number = _middle(batches)
         if number % self.ranks.count == self.ranks.rank:
@@ -87,5 +87,5 @@ class Evaluator:
 
 
 def _middle(batches: Iterable[Batch]) -> int:
-    """Number of the batch that is spoken; the first where it is not known how many there are."""
+    """Index of the batch to generate samples for; 0 if the number of batches is unknown."""
     return operator.length_hint(batches) // 2

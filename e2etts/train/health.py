@@ -1,4 +1,4 @@
-"""Is training well? Jumps of the losses, and trip-wires on what is logged."""
+"""Training health: loss spike detection and alarms on logged metrics."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from e2etts.train.config import HealthConfig, SpikeConfig
 
 ENTROPY = "token_entropy_bits"
-# Of a normal distribution: standard deviation by median absolute deviation.
+# Standard deviation over median absolute deviation, for a normal distribution.
 _ROBUST = 1.4826
 
 
 @dataclass(frozen=True)
 class Jump:
-    """name: of the loss; usual and now: medians before and after."""
+    """A loss spike. name: the loss; usual, now: medians before and after."""
 
     name: str
     usual: float
@@ -26,10 +26,11 @@ class Jump:
 
 
 class SpikeDetector:
-    """Holds what the losses are now against what they were; see ``SpikeConfig``.
+    """Compares recent losses with earlier ones; see ``SpikeConfig``.
 
-    weights: of the losses; what a loss may rise by is a share of the weighted sum of all.
-    watched: losses that can jump (default: all); the others only start the comparison anew."""
+    weights: loss weights; the allowed rise of a loss is a share of the weighted sum of all.
+    watched: losses that can trigger (default: all); others only reset the history when they
+    join."""
 
     def __init__(self, config: SpikeConfig, weights: dict[str, float],
                  watched: Collection[str] | None = None):
@@ -38,14 +39,14 @@ class SpikeDetector:
         self.history: dict[str, list[float]] = {}
 
     def add(self, values: dict[str, float]) -> Jump | None:
-        """All losses of one step, and the entropy of its tokens where there are any; the largest
-        jump in standard deviations, if there is one. After it the comparison starts anew."""
+        """Add all losses of one step, and its token entropy if it has tokens. Returns the largest
+        spike in standard deviations, if any, and then resets the history."""
         if values.keys() - self.history.keys():
-            # What the other losses give up for one that joins is no accident.
+            # Other losses may rise when a new loss joins: not a spike.
             self.history = {name: [] for name in values}
         c = self.config
         for name, past in self.history.items():
-            past.append(values[name] if name in values else past[-1])  # some are absent at times
+            past.append(values[name] if name in values else past[-1])  # absent at times
             del past[: -(c.window_steps + c.sustained_steps)]
         names = [name for name in self.history if name in self.watched]
         if not names or len(self.history[names[0]]) < c.window_steps // 4 + c.sustained_steps:
@@ -54,7 +55,7 @@ class SpikeDetector:
         sign = np.where(entropy, -1.0, 1.0)  # up is worse
         past = sign[:, None] * np.array([self.history[name] for name in names])
         before, last = past[:, : -c.sustained_steps], past[:, -c.sustained_steps :]
-        # Of an even number the lower one: half of the steps are not yet most of them.
+        # The lower median of an even number: half of the steps are not a majority.
         usual, now = np.median(before, 1), np.sort(last, 1)[:, (c.sustained_steps - 1) // 2]
         noise = _ROBUST * np.median(np.abs(before - usual[:, None]), 1)
         weight = np.array([self.weights.get(name, 0.0) for name in names])
@@ -74,9 +75,9 @@ class SpikeDetector:
 
 @dataclass(frozen=True)
 class Wire:
-    """A trip-wire of ``HealthConfig``. measure: from logged values, None where they do not say;
-    low: trips below its limit, not above; of_samples: is about what the LM says on the dev set: it
-    may begin to learn late, and has its grace from when it first speaks. The others are about
+    """An alarm of ``HealthConfig``. measure: metric from logged values, None if not logged; low:
+    triggers below its limit instead of above; of_samples: concerns samples of the LM on the dev
+    set; the LM may join late, so the grace period begins with its first samples. The others use
     tokens of the train set: a dev set may have too few for the entropy of a large codebook."""
 
     measure: Callable[[dict[str, float]], float | None]
@@ -96,34 +97,34 @@ def _reward_gap(values: dict[str, float]) -> float | None:
     return None if None in both else both[0] - both[1]
 
 
-# Remedies: those for the failure modes of arXiv 2606.09234 and its relatives.
+# Remedies for the failure modes described in arXiv 2606.09234 and related work.
 WIRES = {
     "collapse": Wire(
         lambda v: v.get("token_entropy_share"), "codebook collapse: share of token entropy",
-        "lower the weight of lm (at most 0.1) or let it join later (its delay), keep "
-        "options.lm_grad from the targets, lower train.lr", low=True),
+        "lower the weight of lm (at most 0.1) or increase its delay, exclude the targets from "
+        "options.lm_grad, lower train.lr", low=True),
     "dead_dimension": Wire(
         lambda v: v.get("least_dimension_share"),
         "an FSQ dimension is hardly used: its share of entropy",
-        "lower train.lr, or take fewer dimensions (model.tokenizer.levels)", low=True),
+        "lower train.lr, or use fewer dimensions (model.tokenizer.levels)", low=True),
     "saturation": Wire(
         lambda v: v.get("saturated"), "FSQ saturation: share of values where the bound is flat",
         "lower train.lr, or set model.tokenizer.bound to sigmoid"),
     "reward_gap": Wire(
-        _reward_gap, "reward hacking: the reward model hears the samples better than the judge "
-        "does; gap of error rates since the start",
+        _reward_gap, "reward hacking: error rate of the judge on samples minus that of the reward "
+        "model, rise since the start",
         "keep the RM frozen, raise the weights of kl and ce, lower those of the RM's losses, or "
         "end the stage earlier", of_samples=True),
     "length": Wire(
-        _excess_length, "samples of the LM have another length than the recordings: by a factor",
+        _excess_length, "samples of the LM differ in length from the recordings: by a factor of",
         "keep the cross-entropy on the end token (weight of ce or lm), lower the RM's weights; "
-        "synthesis.sampling.max_ratio bounds what is spoken", of_samples=True),
+        "synthesis.sampling.max_ratio limits the generated length", of_samples=True),
 }
 
 
 @dataclass(frozen=True)
 class Trip:
-    """A wire that has just tripped. stop: whether training is to end."""
+    """A triggered alarm. stop: whether training stops."""
 
     wire: str
     value: float
@@ -132,10 +133,10 @@ class Trip:
 
 
 class TripWires:
-    """Says when a logged value crosses its limit, once until it is back.
+    """Reports when a logged value crosses its limit, once until it recovers.
 
-    first: values that later ones are held against; since: steps at which the LM's samples were
-    first measured; tripped: wires that are over their limit.
+    first: reference values for later ones; since: steps at which the LM's samples were first
+    measured; tripped: alarms that are active.
     """
 
     def __init__(self, config: HealthConfig):
@@ -145,7 +146,7 @@ class TripWires:
         self.tripped: list[str] = []
 
     def check(self, step: int, values: dict[str, float], dev: bool = False) -> list[Trip]:
-        """Trips of one record of the log, of the dev set or else of the train set."""
+        """New alarms for one log record, of the dev set (``dev``) or of the train set."""
         out = []
         for name, wire in WIRES.items():
             limit, value = getattr(self.config, name), wire.measure(values)
@@ -163,7 +164,7 @@ class TripWires:
                     f"{wire.sign} {value:.3g}, {side} train.health.{name} {limit:g}: "
                     f"{wire.remedy}"), name in self.config.stop_on))
                 self.tripped.append(name)
-            # Well again is a tenth inside: what lies about its limit would warn all the time.
+            # Hysteresis of a tenth: values near the limit would warn all the time.
             well = value > 1.1 * limit if wire.low else value < 0.9 * limit
             if well and name in self.tripped:
                 self.tripped.remove(name)

@@ -1,4 +1,4 @@
-"""Where a run reports: ``log.jsonl``, TensorBoard, and one progress line."""
+"""Training logs: ``log.jsonl``, TensorBoard and a progress bar."""
 
 import json
 import sys
@@ -13,14 +13,13 @@ from tqdm import tqdm
 
 
 class Means:
-    """Weighted means of named scalars or vectors, kept as tensors so that nothing waits for the
-    device."""
+    """Weighted means of named scalars or vectors, kept on the device to avoid synchronisation."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was added."""
+        """Reset all means."""
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         self.weights: dict[str, float] = defaultdict(float)
 
@@ -32,22 +31,22 @@ class Means:
 
     def take(self, summarise: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
              ) -> dict[str, float]:
-        """The means so far, ``summarise`` making scalars of them; starts anew."""
+        """Return the means, reduced to scalars by ``summarise``, and reset."""
         out = {name: float(value) for name, value in summarise(self.tensors()).items()}
         self.clear()
         return out
 
     def tensors(self) -> dict[str, Tensor]:
-        """The means so far, still on their device."""
+        """The current means, as tensors on their device."""
         return {k: v / self.weights[k] for k, v in self.sums.items() if self.weights[k]}
 
     def plain(self) -> tuple[dict[str, float | list[float]], dict[str, float]]:
-        """Sums and weights as numbers, to be sent to other processes."""
+        """Sums and weights as plain numbers, to send to other processes."""
         return {k: v.tolist() for k, v in self.sums.items()}, dict(self.weights)
 
     @classmethod
     def joined(cls, parts: list[tuple[dict, dict[str, float]]]) -> "Means":
-        """The means over everything that was added in any of ``parts``."""
+        """Merge the means of several processes."""
         out = cls()
         for sums, weights in parts:
             for name, weight in weights.items():
@@ -56,10 +55,10 @@ class Means:
 
 
 class RunLog:
-    """Appends records to ``log.jsonl`` and TensorBoard and draws the progress bar.
+    """Writes records to ``log.jsonl`` and TensorBoard and shows the progress bar.
 
-    folder: the stage's folder, or None for the processes that stay silent. Records after
-    ``step`` are dropped first: they belong to a run that was cut off and is being repeated.
+    folder: folder of the stage; None disables logging (processes other than the first). Records
+    after ``step`` are removed first: an interrupted run wrote them and resumes at ``step``.
     """
 
     def __init__(self, folder: Path | None, title: str, step: int = 0):
@@ -74,8 +73,8 @@ class RunLog:
         part.rename(path)
         self.file = path.open("a")
         self.board = SummaryWriter(str(folder / "tb"), purge_step=step + 1 if step else None)
-        # A log file is not flooded with redrawn bars. miniters: tqdm would else wait for another
-        # step as large as the first, which in a resumed run is all that was done before.
+        # Redraw rarely in log files. miniters: otherwise tqdm waits for another increment as large
+        # as the first, which in a resumed run is all earlier progress.
         every = 0.5 if sys.stderr.isatty() else 30.0
         self.title = title
         self.bar = tqdm(total=1.0, desc=title, mininterval=every, miniters=0, dynamic_ncols=True,
@@ -83,7 +82,7 @@ class RunLog:
 
     def write(self, step: int, seconds: float, split: str, values: dict[str, float],
               **notes: str | list[str]) -> None:
-        """One record; values that are not finite are written as null."""
+        """Write one record; non-finite values are written as null."""
         if self.file is None:
             return
         clean = {k: round(v, 6) if abs(v) < 1e30 else None for k, v in values.items()}
@@ -95,7 +94,7 @@ class RunLog:
 
     def show(self, progress: float, step: int, shown: dict[str, float], speed: float,
              seconds_left: float) -> None:
-        """Redraw the bar: step, losses, seconds of audio a second, time left."""
+        """Update the bar: step, losses, seconds of audio per second, time left."""
         if self.bar is None:
             return
         numbers = " ".join(f"{k} {v:.3f}" for k, v in shown.items())
@@ -106,7 +105,7 @@ class RunLog:
         self.bar.update(0)
 
     def say(self, text: str) -> None:
-        """A line that stays on the terminal, after the title."""
+        """Print a message above the progress bar, prefixed with the title."""
         if self.bar is not None:
             self.bar.write(f"{self.title}: {text}", file=sys.stderr)
 
@@ -119,7 +118,7 @@ class RunLog:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines only: a run that was killed may leave half of one."""
+    """Complete lines only: a killed run may leave a partial line."""
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

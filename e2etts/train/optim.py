@@ -12,9 +12,8 @@ from e2etts.train.config import TrainConfig
 
 
 def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: float) -> float:
-    """Factor on the peak rate: linear warm-up by steps, times a cosine by progress in [0, 1].
-
-    The cosine falls from 1 to ``final`` (arXiv 1608.03983 without restarts).
+    """Multiplier of the peak learning rate: linear warm-up by step, times a cosine decay from 1 to
+    ``final`` by progress in [0, 1] (arXiv 1608.03983, without restarts).
     """
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
@@ -24,9 +23,9 @@ def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: fl
 def make_optimizers(
     module: nn.Module, parameters: list[nn.Parameter], config: TrainConfig
 ) -> list[torch.optim.Optimizer]:
-    """AdamW over ``parameters``; only matrices that are not embeddings decay. With "muon", the
-    matrices inside transformers are left to Muon (arXiv 2502.16982), whose step is scaled to the
-    size of AdamW's, so that one learning rate serves both.
+    """AdamW over ``parameters``; weight decay applies to matrices except embeddings. With "muon",
+    Muon (arXiv 2502.16982) optimises the matrices inside transformers; its update is scaled to the
+    RMS of AdamW's, so that both use the same learning rate.
     """
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     hidden = {id(p) for m in module.modules() if isinstance(m, Transformer)
@@ -50,10 +49,10 @@ def make_optimizers(
 
 
 class Ema:
-    """Exponential moving average of parameters.
+    """Exponential moving average (EMA) of parameters.
 
-    The decay warms up as (1 + n) / (10 + n) after n updates, so that short runs are not held
-    back by the initial weights. decay 0 switches it off: the average is the weights themselves.
+    The decay warms up as (1 + n) / (10 + n) after n updates, to reduce the effect of the initial
+    weights in short runs. decay 0 disables the average: the weights themselves are used.
     """
 
     def __init__(self, parameters: list[nn.Parameter], decay: float):
@@ -69,7 +68,7 @@ class Ema:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside the block the module's parameters hold the average."""
+        """Context manager that swaps the averaged weights into the module."""
         if not self.decay:
             yield
             return

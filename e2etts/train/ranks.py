@@ -1,4 +1,4 @@
-"""What processes that train together agree on; one that trains alone asks nobody."""
+"""Collective operations between training processes; local if there is only one."""
 
 from collections.abc import Callable
 
@@ -11,26 +11,26 @@ from e2etts.train.logging import Means
 
 
 class Ranks:
-    """rank: number of this process; count: how many train together."""
+    """rank: index of this process; count: number of processes."""
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the processes."""
+        """Sum over all processes."""
         return values if self.count == 1 else reduce(values, "sum")
 
     def all(self, flag: bool | Tensor) -> bool:
-        """Whether ``flag`` holds in every process."""
+        """Whether ``flag`` is true in every process."""
         return bool(flag) if self.count == 1 else self._votes(flag) > self.count - 0.5
 
     def any(self, flag: bool | Tensor) -> bool:
-        """Whether ``flag`` holds in one of the processes at least."""
+        """Whether ``flag`` is true in at least one process."""
         return bool(flag) if self.count == 1 else self._votes(flag) > 0
 
     def greatest(self, value: float) -> float:
-        """The greatest ``value`` of any process."""
+        """Maximum of ``value`` over all processes."""
         if self.count == 1:
             return value
         mine = torch.tensor([value], device=self.accelerator.device)
@@ -38,7 +38,7 @@ class Ranks:
 
     def take(self, means: Means, summarise: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
              ) -> dict[str, float]:
-        """``Means.take`` of what was added in all processes."""
+        """``Means.take`` over the values of all processes."""
         if self.count == 1:
             return means.take(summarise)
         joined = Means.joined(gather_object([means.plain()]))

@@ -1,4 +1,4 @@
-"""A training that has jumped goes on from a copy of what it was before."""
+"""Loss spike recovery: rolls back to a snapshot after a loss spike."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from e2etts.train.task import Task
 
 
 class Recovery:
-    """Watches every step for a jump, and keeps the last two copies of the training state. Going
-    back takes the older one: a jump begins before it is seen, and the newer copy may hold its
-    beginning.
+    """Monitors every step for a loss spike and keeps the last two snapshots of the training state.
+    A rollback restores the older one: a spike begins before it is detected, and the newer snapshot
+    may already contain its beginning.
 
     done: one record for each recovery so far.
     """
@@ -31,11 +31,11 @@ class Recovery:
 
     @property
     def lr_scale(self) -> float:
-        """What the learning rate is multiplied by."""
+        """Multiplier of the learning rate after the recoveries so far."""
         return self.config.lr_ratio ** len(self.done)
 
     def keep(self, step: int, cursor: Cursor) -> None:
-        """Called before every step; copies the state where a copy is due, or there is none."""
+        """Called before every step; takes a snapshot if one is due or there is none."""
         due = step % self.config.snapshot_every == 0 or not self.copies
         if self.config.action == "recover" and due:
             state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
@@ -43,8 +43,8 @@ class Recovery:
             self.copies = [*self.copies, _copied(state)][-2:]
 
     def jump(self, outcome: Outcome) -> str | None:
-        """What has jumped with this step, None for nothing. Losses are summed over processes, so
-        that all decide alike; one may be absent in some of them."""
+        """Description of a loss spike at this step, or None. Losses are summed over processes, so
+        that all decide alike; a loss may be absent in some of them."""
         if self.config.action == "off":
             return None
         seen = {ENTROPY: self.task.summarise(outcome.values).get(ENTROPY), **outcome.terms}
@@ -59,16 +59,16 @@ class Recovery:
         return str(jump) if jump else None
 
     def go_back(self, step: int, cursor: Cursor, reason: str) -> dict[str, Any]:
-        """Restore the older copy and return a record of it. The data read since it was made are
-        left out. Raises UserError when there have been enough recoveries."""
+        """Restore the older snapshot and return a record of it. The data read since then are
+        skipped. Raises UserError after the maximum number of recoveries."""
         if self.config.action != "recover" or len(self.done) >= self.config.recoveries:
             raise UserError(
                 f"{self.stepper.title}: {reason}. Stopped after {len(self.done)} recoveries: lower "
-                "train.lr, look in log.jsonl for what came first, or allow more "
+                "train.lr, check in log.jsonl which loss rose first, or allow more "
                 "(train.health.spike.recoveries)")
         del self.copies[1:]
         state = _copied(self.copies[0])
-        restore(self.task, state["model"], "copy in memory")
+        restore(self.task, state["model"], "snapshot in memory")
         self.stepper.load_state_dict(state)
         self.detector.history = state["history"]
         self.done.append({"step": step, "back_to": state["step"], "reason": reason,
@@ -84,7 +84,7 @@ class Recovery:
 
 
 def _copied(state: Any) -> Any:
-    """A nested state with its tensors copied into main memory."""
+    """A deep copy of a nested state with tensors in CPU memory."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):

@@ -1,4 +1,4 @@
-"""Requests to stop are noted, so that a run can save before it ends."""
+"""Signal handling: a run saves a checkpoint before it stops."""
 
 import contextlib
 import signal
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def signals_noted(on_request: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``on_request``; another one, later, ends the process at once."""
+    """SIGINT and SIGTERM call ``on_request``; another one, 2 s later or more, kills the run."""
     def note(number: int, frame: object) -> None:
         now = time.monotonic()
         first.setdefault("time", now)
-        # timeout(1) and terminals send one request to a process and again to its group.
+        # timeout(1) and terminals signal the process and then its group.
         if now - first["time"] > 2.0:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

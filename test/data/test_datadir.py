@@ -1,4 +1,4 @@
-"""Kaldi directories: what is refused, and that writing is sorted and whole."""
+"""Kaldi-style directories: invalid input is rejected; output is sorted and atomic."""
 
 import os
 
@@ -15,7 +15,7 @@ def make(folder, wav=True):
     return data
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_save_and_load_round_trip(tmp_path):
     data = make(tmp_path / "set")
     assert DataDir.load(tmp_path / "set", need_wav=True) == data
     assert data.utts == ["a", "b"] and len(data) == 2
@@ -41,16 +41,16 @@ def test_tables_are_sorted_by_bytes_and_leave_no_temporary_file(tmp_path):
     assert os.listdir(tmp_path) == ["t"]
 
 
-@pytest.mark.parametrize("content, told", [
+@pytest.mark.parametrize("content, message", [
     (b"a 1\na 2\n", "t:2: id 'a' occurs twice"),
     (b"b 1\na 2\n", "t:2: 'a' comes after 'b'"),
     (b"a 1\nb\n", "t:2: expected 'id value'"),
     (b"a 1\n\nb 2\n", "t:2: expected 'id value'"),
     (b"a 1\nb \xff\n", "t:2: not UTF-8"),
 ])
-def test_a_broken_table_is_refused_with_its_line(tmp_path, content, told):
+def test_a_broken_table_is_refused_with_its_line(tmp_path, content, message):
     (tmp_path / "t").write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_table(tmp_path / "t")
 
 
@@ -62,29 +62,29 @@ def test_tabs_separate_like_spaces_and_an_empty_file_is_an_empty_table(tmp_path)
 
 
 @pytest.mark.parametrize("table", [{"a b": "x"}, {"": "x"}, {"a": " "}, {"a": "x\ny"}])
-def test_what_cannot_be_one_line_is_not_written(tmp_path, table):
+def test_invalid_ids_and_values_are_not_written(tmp_path, table):
     with pytest.raises(UserError):
         write_table(tmp_path / "t", table)
     assert not os.listdir(tmp_path)
 
 
-def test_a_directory_that_cannot_be_written_says_so(tmp_path):
+def test_an_unwritable_directory_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write"):
         write_table(tmp_path / "file" / "t", {"a": "1"})
 
 
-@pytest.mark.parametrize("name, content, told", [
+@pytest.mark.parametrize("name, content, message", [
     ("utt2spk", "a s\n", "utt2spk: 'b' of text is missing"),
     ("utt2lang", "a en\nb en\nc en\n", "utt2lang: 'c' is not in text"),
     ("wav.scp", "a x.wav\nb sox in.wav -t wav - |\n", "wav.scp:2: 'b' is a command"),
     ("wav.scp", "a |cat x.wav\nb x.wav\n", "wav.scp:1: 'a' is a command"),
     ("utt2emo", "z happy\n", "utt2emo: 'z' is not in text"),
 ])
-def test_files_that_do_not_fit_together(tmp_path, name, content, told):
+def test_inconsistent_files_are_rejected(tmp_path, name, content, message):
     make(tmp_path)
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=told.replace("|", r"\|")):
+    with pytest.raises(UserError, match=message.replace("|", r"\|")):
         DataDir.load(tmp_path)
 
 

@@ -25,14 +25,14 @@ def tar(members, mode="w:gz", **kind):
     return raw.getvalue()
 
 
-def test_a_connection_that_breaks_is_taken_up_again(server, tmp_path):
+def test_a_broken_download_is_resumed(server, tmp_path):
     Handler.content, Handler.limit = bytes(range(256)) * 1000, 100_000
     archive = Archive(f"{server}/a.bin", hashlib.md5(Handler.content).hexdigest())
     assert fetch_archive(archive, tmp_path).read_bytes() == Handler.content
     assert Handler.asked == [0, 100_000, 200_000]
 
 
-def test_a_run_that_ended_before_the_last_renaming(server, tmp_path):
+def test_a_run_that_ended_before_the_final_rename(server, tmp_path):
     Handler.content = b"all of it"
     (tmp_path / "a.bin.part").write_bytes(Handler.content)
     path = fetch_archive(Archive(f"{server}/a.bin"), tmp_path)
@@ -51,7 +51,7 @@ def test_a_wrong_checksum_removes_the_file_and_a_right_one_is_read_once(server, 
     assert fetch_archive(archive, tmp_path) == path and len(Handler.asked) == 2
 
 
-def test_no_connection_names_the_address_and_the_way_out(tmp_path):
+def test_a_connection_error_names_the_address_and_the_remedy(tmp_path):
     with pytest.raises(UserError, match="127.0.0.1:1/a.tar.*run again.*--corpus_dir"):
         fetch_archive(Archive("http://127.0.0.1:1/a.tar"), tmp_path)
 
@@ -90,7 +90,7 @@ def test_zips(tmp_path):
     ("a\\b.txt", {}, "lies outside"),
     ("link", {"type": tarfile.SYMTYPE, "linkname": "/etc"}, "link or device"),
     ("pipe", {"type": tarfile.FIFOTYPE}, "link or device")])
-def test_what_could_leave_the_folder_is_refused(tmp_path, name, kind, words):
+def test_unsafe_archive_entries_are_rejected(tmp_path, name, kind, words):
     path = tmp_path / "a.tar.gz"
     path.write_bytes(tar({name: b""}, **kind))
     with pytest.raises(UserError, match=words):
@@ -99,7 +99,7 @@ def test_what_could_leave_the_folder_is_refused(tmp_path, name, kind, words):
 
 
 @pytest.mark.parametrize("cut", [-20, 200])
-def test_a_damaged_archive_is_named_and_not_taken_for_unpacked(tmp_path, cut):
+def test_a_damaged_archive_is_named_and_not_marked_as_unpacked(tmp_path, cut):
     path = tmp_path / "a.tar.gz"
     noise = b"".join(hashlib.md5(bytes([n])).digest() for n in range(200))
     path.write_bytes(tar({"a": noise, "b": noise})[:cut])

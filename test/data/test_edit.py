@@ -1,4 +1,4 @@
-"""Sets made of sets keep every utterance, or say which one not and why."""
+"""Combined and split sets keep every utterance, or report why one is dropped."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_equal_texts_stay_together_and_nothing_is_lost():
     assert not train & dev and not train & test and not dev & test
 
 
-def test_split_by_speaker_with_texts_apart():
+def test_split_by_speaker_with_unique_texts():
     data = made(utts=60, speakers=6, texts=40)
     sets, left_out = split(data, {"dev": 1, "test": 2}, "train", by_speaker=True,
                            unique_text=True)
@@ -66,19 +66,19 @@ def test_split_by_speaker_with_texts_apart():
         split(made(texts=1), {"test": 2}, "train", by_speaker=True, unique_text=True)
 
 
-def test_chosen_counts_what_it_leaves_out():
+def test_chosen_counts_dropped_utterances():
     data = made(utts=30, speakers=3)
     part, left_out = chosen(data, data.utts[:20], per_speaker=4, count=10, seed=3)
     assert len(part) == 10 and len(left_out) == 20
     speakers = list(part.utt2spk.values())
     assert max(map(speakers.count, speakers)) <= 4
-    assert sum(r == "not asked for" for r in left_out.values()) == 10
+    assert sum(r == "not requested" for r in left_out.values()) == 10
     assert chosen(data, data.utts[:20], per_speaker=4, count=10, seed=3)[0] == part
     with pytest.raises(UserError, match="no utterance is left"):
         chosen(data, ["other"])
 
 
-def test_combined_sets_hold_both_and_refuse_the_same_utterance():
+def test_combined_sets_hold_both_and_reject_duplicate_utterances():
     a, b = made(5, prefix="a"), made(4, prefix="b")
     whole = combine({"a": a, "b": b})
     assert whole.utts == a.utts + b.utts and whole.wav == a.wav | b.wav
@@ -105,7 +105,7 @@ def test_segments_and_whole_files_combine(tmp_path):
         combine({"cut": cut, "other": other})
 
 
-def test_renaming_reaches_every_file(tmp_path):
+def test_renaming_changes_every_file(tmp_path):
     cut = DataDir({"x": "t"}, {"x": "en"}, {"x": "s"}, {"r": "/old/r.wav"}, {"x": "sad"},
                   {"x": "r 0 1"})
     new = renamed(cut, prefix="b-", speaker_prefix="c-", path=("/old", "/new"))

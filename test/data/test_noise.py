@@ -35,7 +35,7 @@ def no_clip(random):
     raise AssertionError("only babble needs clips")
 
 
-def test_noise_is_at_the_ratio_that_was_asked_for():
+def test_noise_has_the_requested_snr():
     random = np.random.default_rng(0)
     speech = random.standard_normal(16000) * 0.1
     for snr_db in (-5.0, 0.0, 20.0):
@@ -56,14 +56,14 @@ def test_pink_noise_falls_by_three_decibels_an_octave_and_white_does_not():
         assert steps.mean() == pytest.approx(-3.01 * exponent, abs=0.3)
 
 
-def test_short_recordings_are_repeated_and_long_ones_cut_anywhere():
+def test_short_recordings_are_repeated_and_long_ones_cropped():
     random = np.random.default_rng(0)
     assert loop(np.arange(3), 7, random).tolist() == [0, 1, 2, 0, 1, 2, 0]
     starts = {int(loop(np.arange(10), 4, random)[0]) for _ in range(200)}
     assert starts == set(range(7))
 
 
-def test_features_are_those_of_the_sum_and_everything_else_is_as_without(dump):
+def test_features_are_of_the_mixture_and_other_fields_unchanged(dump):
     clean = noisy(dump, with_wav=True)
     loud = noisy(dump, with_wav=True, probability=1.0, snr_db=(10, 10), kinds=("white",))
     row = Element((4, 6), 5)
@@ -80,14 +80,14 @@ def test_features_are_those_of_the_sum_and_everything_else_is_as_without(dump):
     assert float(got / want) == pytest.approx(1.0, abs=0.2)
 
 
-def test_some_rows_are_spared_and_those_are_exactly_clean(dump):
+def test_some_rows_stay_exactly_clean(dump):
     clean, half = noisy(dump), noisy(dump, probability=0.5)
     same = [torch.equal(clean[Element((i % 24,), i)].mel, half[Element((i % 24,), i)].mel)
             for i in range(100)]
     assert 30 < sum(same) < 70
 
 
-def test_noise_depends_on_the_row_and_not_on_who_loads_it(dump):
+def test_noise_depends_on_the_row_and_not_on_the_worker(dump):
     def first(workers, cursor=(0, 0), seed=4):
         data = noisy(dump, probability=1.0)
         return list(islice(training_stream(data, 5.0, seed=seed, workers=workers)(cursor), 9))
@@ -102,19 +102,19 @@ def test_noise_depends_on_the_row_and_not_on_who_loads_it(dump):
     assert all(torch.equal(a.mel, b.mel) for a, b in zip(dev(), dev(), strict=True))
 
 
-def test_babble_is_of_other_speakers(dump, monkeypatch):
+def test_babble_comes_from_other_speakers(dump, monkeypatch):
     data = noisy(dump, probability=1.0, kinds=("babble",), babble_clips=3)
-    asked = []
+    pools = []
     read = MelDataset._wav
 
     def watched(self, parts, frames):
-        asked.append([self.speakers[i] for i, _, _ in parts])
+        pools.append([self.speakers[i] for i, _, _ in parts])
         return read(self, parts, frames)
     monkeypatch.setattr(MelDataset, "_wav", watched)
     data[Element((0, 2), 3)]
     own = data.speakers[0]
-    assert asked[0] == [own, own] and len(asked) == 4
-    assert all(len(s) == 1 and s[0] != own for s in asked[1:])
+    assert pools[0] == [own, own] and len(pools) == 4
+    assert all(len(s) == 1 and s[0] != own for s in pools[1:])
 
 
 def test_noise_from_files(dump, tmp_path):
@@ -130,11 +130,11 @@ def test_noise_from_files(dump, tmp_path):
         data[Element((1,), 0)]
     with pytest.raises(UserError, match=r"nothing: no \.wav"):
         noisy(dump, kinds=("files",), folder=str(tmp_path / "nothing"))
-    with pytest.raises(ValueError, match="belong together"):
+    with pytest.raises(ValueError, match="need each other"):
         NoiseConfig(kinds=("files",))
 
 
-def test_noise_in_a_stage_that_learns_to_speak_is_refused(tmp_path):
+def test_noise_is_rejected_in_a_generative_stage(tmp_path):
     def stage(**weights):
         path = tmp_path / "c.yaml"
         path.write_text(yaml.safe_dump({"corpus": {}, "stages": {"rm": {
@@ -146,7 +146,7 @@ def test_noise_in_a_stage_that_learns_to_speak_is_refused(tmp_path):
         stage(ctc=1.0, fm=1.0)
 
 
-def test_a_recording_is_not_read_where_no_noise_is_asked_for(dump):
+def test_a_recording_is_not_read_without_noise(dump):
     data = noisy(dump)
     assert not data.wavs and data[Element((0,), 0)].wav is None
     wav = load_wav(noisy(dump, with_wav=True).wavs[0], 16000)

@@ -1,4 +1,4 @@
-"""Stretches of recordings are exactly their samples, conversion touches only what must change."""
+"""Segments are exactly their samples; conversion changes only what does not match."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_segment_is_its_samples(segmented):
     assert header(data.source("c")).seconds == 1.0
 
 
-def test_an_end_may_lie_half_a_second_behind_the_audio_and_no_more(segmented):
+def test_a_segment_may_end_at_most_half_a_second_past_the_audio(segmented):
     path = str(segmented / "r1.wav")
     assert header(Source(path, 3.0, 4.4)).seconds == 1.0
     for source in (Source(path, 3.0, 4.6), Source(path, 5.0, None)):
@@ -64,15 +64,15 @@ def test_prepare_cuts_segments(segmented):
     assert not (dump / "train/segments").exists()
 
 
-@pytest.mark.parametrize("line, told", [
-    ("b r1 3 2", "no stretch of time"), ("b r1 2", "expected 'recording start end'"),
+@pytest.mark.parametrize("line, message", [
+    ("b r1 3 2", "no valid interval"), ("b r1 2", "expected 'recording start end'"),
     ("b r9 2 3", "recording 'r9' is not in wav.scp"), ("b r1 3 7", "do not hold the segment")])
-def test_a_broken_segment_is_found_and_left_out(segmented, line, told):
+def test_a_broken_segment_is_found_and_left_out(segmented, line, message):
     folder = segmented / "data/train"
     (folder / "segments").write_text(f"a r1 0.5 1.5\n{line}\nc r2 3 -1\n")
     (finding,) = [str(f) for f in validate(folder, Limits())]
-    assert finding.startswith(f"{folder / 'segments'}:2: b: ") and told in finding
-    if "hold" not in told:
+    assert finding.startswith(f"{folder / 'segments'}:2: b: ") and message in finding
+    if "hold" not in message:
         with pytest.raises(UserError, match="segments:2: 'b'"):
             DataDir.load(folder)
     clean_directory(folder, Limits(), "skip")
@@ -84,7 +84,7 @@ def test_recordings_without_utterances_go_with_them(segmented):
     assert list(left.wav) == ["r2"] and list(left.segments) == ["c"]
 
 
-def test_a_header_tells_rate_and_length_but_not_damage(segmented):
+def test_a_header_has_rate_and_length_but_does_not_detect_damage(segmented):
     folder, headers = segmented / "data/train", Limits(samples=False)
     wav = noise(4)
     wav[2 * RATE + 5] = np.nan
@@ -94,7 +94,7 @@ def test_a_header_tells_rate_and_length_but_not_damage(segmented):
     assert len(validate(folder, Limits(samples=False, sample_rate_hz=24000))) == 3
 
 
-def test_workers_find_the_same(tmp_path):
+def test_results_do_not_depend_on_workers(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1), RATE)
     utts = [f"u{i:03d}" for i in range(500)]
     wav = {u: str(tmp_path / ("none.wav" if i % 7 == 0 else "a.wav")) for i, u in enumerate(utts)}
@@ -104,7 +104,7 @@ def test_workers_find_the_same(tmp_path):
     assert alone == together and len(alone) == 72
 
 
-def test_conversion_changes_what_does_not_fit_and_nothing_else(tmp_path):
+def test_conversion_changes_only_audio_that_does_not_match(tmp_path):
     t = np.arange(48000) / 48000
     tone = 0.5 * np.sin(2 * np.pi * 440 * t)
     soundfile.write(tmp_path / "high.flac", np.stack([tone, tone], 1), 48000)
@@ -128,11 +128,11 @@ def test_conversion_changes_what_does_not_fit_and_nothing_else(tmp_path):
     assert soundfile.read(tmp_path / "new/high.wav")[0][100] == pytest.approx(-wav[100], abs=1e-4)
 
 
-def test_conversion_never_writes_over_a_recording(tmp_path):
+def test_conversion_never_overwrites_a_recording(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1), 8000)
     before = (tmp_path / "a.wav").read_bytes()
     data = DataDir({"a": "t"}, {"a": "en"}, {"a": "s"}, {"a": str(tmp_path / "a.wav")})
-    with pytest.raises(UserError, match="would write over the recording"):
+    with pytest.raises(UserError, match="would overwrite the recording"):
         converted(data, tmp_path, RATE)
     assert (tmp_path / "a.wav").read_bytes() == before
 

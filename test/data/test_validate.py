@@ -1,4 +1,4 @@
-"""The validator finds each fault, names its place, and skips without losing the rest."""
+"""The validator finds each fault with its location, and skips only faulty utterances."""
 
 import os
 
@@ -30,12 +30,12 @@ def data(tmp_path):
     return folder
 
 
-def told(folder):
+def findings_of(folder):
     return [str(f) for f in validate(folder, Limits())]
 
 
 def test_a_good_set_has_no_findings(data):
-    assert told(data) == []
+    assert findings_of(data) == []
 
 
 def break_audio(data, kind):
@@ -75,7 +75,7 @@ def break_audio(data, kind):
     ("too long for its text", "0.5 characters a second")])
 def test_each_fault_of_audio_is_found_with_its_place(data, kind, reason):
     break_audio(data, kind)
-    (finding,) = told(data)
+    (finding,) = findings_of(data)
     assert finding.startswith(f"{data / 'wav.scp'}:2: b: ") and reason in finding
 
 
@@ -94,19 +94,19 @@ def test_each_fault_of_audio_is_found_with_its_place(data, kind, reason):
 def test_each_fault_of_files_is_found_with_its_place(data, name, content, place, reason):
     paths = {u: str(data.parent / f"{u}.wav") for u in "abcd"}
     (data / name).write_text(content.format(**paths))
-    findings = [f for f in told(data) if place in f]
+    findings = [f for f in findings_of(data) if place in f]
     assert len(findings) == 1 and reason in findings[0]
 
 
 def test_bytes_that_are_not_utf8_are_found_once(data):
     (data / "text").write_bytes(b"a some words\nb \xe9t\xe9\nc some words\nd some words\n")
-    (finding,) = told(data)
+    (finding,) = findings_of(data)
     assert "text:2: b: not UTF-8" in finding
 
 
 def test_missing_files_and_directories(data, tmp_path):
     (data / "utt2lang").unlink()
-    assert told(data) == [f"{data / 'utt2lang'}:0: missing file"]
+    assert findings_of(data) == [f"{data / 'utt2lang'}:0: missing file"]
     with pytest.raises(UserError, match="no such data directory"):
         validate(tmp_path / "none", Limits())
 
@@ -114,7 +114,7 @@ def test_missing_files_and_directories(data, tmp_path):
 def test_an_empty_set_is_a_finding(data):
     for name in ("text", "utt2lang", "utt2spk", "wav.scp"):
         (data / name).write_text("")
-    assert told(data) == [f"{data / 'text'}:0: no utterances"]
+    assert findings_of(data) == [f"{data / 'text'}:0: no utterances"]
 
 
 def test_fail_names_the_first_finding_and_changes_nothing(data):
@@ -132,7 +132,7 @@ def test_skip_leaves_out_the_faulty_and_lists_them(data):
     assert DataDir.load(data, need_wav=True).utts == ["a", "c"]
     listed = (data / "skipped.tsv").read_text()
     assert "b\twav.scp:2\t" in listed and "d\ttext:4\tempty value" in listed
-    assert told(data) == [] and not [n for n in os.listdir(data) if n.endswith(".part")]
+    assert findings_of(data) == [] and not [n for n in os.listdir(data) if n.endswith(".part")]
 
 
 def test_a_later_clean_run_removes_the_old_list(data):

@@ -232,8 +232,8 @@ def test_what_cannot_be_used_is_left_out_and_listed(stage1, tmp_path):
     assert status == 0 and "4 left out" in told
     reasons = read_rows("data/left_out.tsv")
     assert [reasons[w.stem].split(":")[0] for w in wavs[:4]] == [
-        "unreadable audio", "0.2 s, want 0.5 to 30", "no text",
-        "132.7 characters a second, want 1 to 40"]
+        "unreadable audio", "0.2 s, expected 0.5 to 30", "no text",
+        "132.7 characters a second, expected 1 to 40"]
     train = load("train")
     assert len(train) == 8 and soundfile.info(train.wav[wavs[4].stem]).channels == 1
 

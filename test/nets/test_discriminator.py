@@ -1,4 +1,4 @@
-"""Discriminator: shapes, losses, and that it can tell two kinds of signal apart."""
+"""Discriminator: shapes, losses, and learning to separate two kinds of signal."""
 
 import torch
 
@@ -42,7 +42,7 @@ def test_silence_has_finite_gradient():
     assert wav.grad.isfinite().all()
 
 
-def test_learns_to_tell_noise_from_a_tone():
+def test_learns_to_separate_noise_from_a_tone():
     torch.manual_seed(0)
     judge = SpectrogramDiscriminator(SMALL)
     optimiser = torch.optim.Adam(judge.parameters(), 3e-3)

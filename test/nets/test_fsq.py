@@ -26,7 +26,7 @@ def test_index_code_and_table_agree(levels):
 
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("bound", ["tanh", "sigmoid"])
-def test_forward_gives_codes_of_its_indices_and_never_leaves_the_grid(levels, bound):
+def test_forward_returns_codes_of_its_indices_on_the_grid(levels, bound):
     fsq = FSQ(levels, bound).eval()
     u = torch.cat([torch.randn(1, 400, len(levels)) * 3,
                    torch.tensor([-1e6, 1e6, 0.0]).view(1, 3, 1).expand(-1, -1, len(levels))], 1)
@@ -98,7 +98,7 @@ def test_running_statistics_are_kept_in_evaluation_and_used_there():
     assert (fsq(u, mask).index == alone).float().mean() > 0.98
 
 
-def test_normal_input_fills_the_codebook():
+def test_normal_input_uses_the_codebook():
     fsq = FSQ((8, 5, 5)).train()
     index = fsq(torch.randn(8, 500, 3), torch.ones(8, 500, dtype=torch.bool)).index
     p = torch.bincount(index.flatten(), minlength=200) / index.numel()
@@ -113,7 +113,7 @@ def test_one_valid_token_is_no_nan():
     assert out.code.isfinite().all() and u.grad.isfinite().all() and fsq.var.isfinite().all()
 
 
-def test_nan_shows_in_the_code_and_not_as_an_index_outside_of_the_table():
+def test_nan_stays_in_the_code_and_its_index_is_valid():
     fsq = FSQ((4, 3)).eval()
     u = torch.zeros(1, 3, 2)
     u[0, 1, 0] = torch.nan
@@ -123,7 +123,7 @@ def test_nan_shows_in_the_code_and_not_as_an_index_outside_of_the_table():
 
 
 @pytest.mark.parametrize("bound", ["tanh", "sigmoid"])
-def test_soft_mean_is_that_of_the_codes_by_their_distance(bound):
+def test_soft_mean_weights_codes_by_distance(bound):
     """Against a softmax over the whole table, whose rows are in grid units."""
     levels, temperature = (4, 3, 2), 0.3
     fsq = FSQ(levels, bound).eval()

@@ -23,9 +23,9 @@ def decode(step, state, aligned, tokens=5):
     g, out = torch.Generator().manual_seed(1), []
     for t in range(tokens):
         place = torch.tensor([0, 0, 0]) if aligned else None
-        said = step(state, torch.randn(len(state.positions), Q, generator=g), place)
-        out.append(torch.cat([x for x in said if x is not None], dim=-1))
-        assert state.out is said and state.cache.length == state.cache.capacity - 6 + t + 1
+        step_out = step(state, torch.randn(len(state.positions), Q, generator=g), place)
+        out.append(torch.cat([x for x in step_out if x is not None], dim=-1))
+        assert state.out is step_out and state.cache.length == state.cache.capacity - 6 + t + 1
     return torch.stack(out)
 
 
@@ -37,7 +37,7 @@ def apart(a, b):
 @pytest.mark.parametrize("rows", ["few", "many"])
 @pytest.mark.parametrize("reading", READINGS)
 @torch.no_grad()
-def test_packed_steps_are_the_plain_ones(reading, rows, monkeypatch):
+def test_packed_steps_match_plain_steps(reading, rows, monkeypatch):
     if rows == "many":
         monkeypatch.setattr("e2etts.nets.packed.FEW_ROWS", 0)
     lm = make(reading)
@@ -57,7 +57,7 @@ def test_every_kind_of_attention_is_packed(sizes):
 
 
 @torch.no_grad()
-def test_selected_rows_go_on_as_they_were():
+def test_selected_rows_continue_unchanged():
     lm = make("prefix")
     state, chosen = start(lm), torch.tensor([2, 0])
     packed = PackedLM(lm)

@@ -3,7 +3,7 @@ import torch
 from e2etts.nets.sequence import cut, join, length_mask, masked_mean, pad_in_front
 
 
-def test_join_puts_right_behind_valid_left():
+def test_join_concatenates_valid_parts():
     left, right = torch.randn(3, 4, 2), torch.randn(3, 5, 2)
     a, c = [4, 1, 0], [2, 5, 3]
     out = join(left, torch.tensor(a), right, torch.tensor(c))
@@ -28,7 +28,7 @@ def test_cut():
     assert torch.equal(out[..., 0], torch.tensor([[0.0, 2, 4], [4, 6, 8], [8, 8, 8]]))
 
 
-def test_padding_goes_in_front():
+def test_right_padding_becomes_left_padding():
     x = torch.arange(10.0).view(1, 5, 2).expand(3, -1, -1)
     out, first, source = pad_in_front(x, torch.tensor([5, 3, 1]))
     assert torch.equal(out[..., 0], torch.tensor([[0.0, 2, 4, 6, 8], [0, 0, 0, 2, 4], [0.0] * 5]))

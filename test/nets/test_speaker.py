@@ -10,7 +10,7 @@ def make():
     return wake(SpeakerEncoder(config, mel_bands=BANDS)).eval()
 
 
-def test_voice_is_a_unit_vector_whatever_the_padding():
+def test_embedding_is_a_unit_vector_and_ignores_padding():
     net, lens = make(), [20, 1, 13]
     mel = torch.randn(3, 20, BANDS) * 3
     out = net(mel, torch.tensor(lens))
@@ -29,7 +29,7 @@ def test_gradient_reaches_every_parameter_and_valid_frames_only():
     assert not mel.grad[1, 5:].any() and (mel.grad[1, :5].abs().sum(-1) > 0).all()
 
 
-def test_constant_sound_has_finite_gradient():
+def test_constant_input_has_finite_gradient():
     """Zero spread: the square root must not blow up."""
     net = make()
     mel = torch.zeros(1, 6, BANDS, requires_grad=True)

@@ -32,7 +32,7 @@ def test_zero_for_identical(wav):
         assert value.item() == 0, name
 
 
-def test_grow_with_distance(wav):
+def test_losses_increase_with_distance(wav):
     near = all_losses(wav + 0.005 * torch.randn_like(wav), wav)
     far = all_losses(wav + 0.05 * torch.randn_like(wav), wav)
     for name in near:
@@ -54,13 +54,13 @@ def test_gradient_reaches_the_samples(wav):
         assert fake.grad.abs().sum() > 0, name
 
 
-def test_magnitude_terms_do_not_see_the_sign(wav):
+def test_magnitude_losses_ignore_the_sign(wav):
     losses = all_losses(-wav, wav)
     assert losses["convergence"] < 1e-6 and losses["mel"] < 1e-6
     assert losses["phase"] > 3 and losses["group_delay"] < 1e-3
 
 
-def test_autocast_does_not_touch_them(wav):
+def test_losses_are_float32_under_autocast(wav):
     fake = wav + 0.01 * torch.randn_like(wav)
     exact = all_losses(fake, wav)
     with torch.autocast("cpu", torch.bfloat16):

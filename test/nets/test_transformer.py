@@ -13,7 +13,7 @@ def make(causal=True, condition_dim=None, **changes):
     return wake(Transformer(trunk(**changes), causal=causal, condition_dim=condition_dim)).eval()
 
 
-def test_parameter_names_are_those_of_qwen3():
+def test_parameter_names_match_qwen3():
     names = {n for n, _ in make(layers=1).named_parameters()}
     assert names == {"norm.weight"} | {f"layers.0.{n}.weight" for n in (
         "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -62,7 +62,7 @@ def qwen3_by_hand(net, x):
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, None])
-def test_arithmetic_is_that_of_qwen3(kv_heads):
+def test_computation_matches_qwen3(kv_heads):
     net = make(heads=4, kv_heads=kv_heads, rope_base=1e6)
     x = torch.randn(2, 5, 16)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_padding_changes_nothing(causal, condition_dim):
         torch.testing.assert_close(batched[b, :n], alone[0], atol=1e-5, rtol=1e-5)
 
 
-def test_causal_stack_does_not_look_ahead_and_the_other_does():
+def test_only_a_causal_stack_ignores_later_positions():
     x = torch.randn(1, 8, 16)
     other = x.clone()
     other[:, 5:] += 1
@@ -95,7 +95,7 @@ def test_causal_stack_does_not_look_ahead_and_the_other_does():
 
 
 @pytest.mark.parametrize("chunks", [(1,) * 9, (4, 1, 1, 1, 1, 1), (4, 3, 2), (1, 8)])
-def test_cache_gives_what_one_pass_gives(chunks):
+def test_cached_steps_match_one_pass(chunks):
     net = make(heads=4, kv_heads=2)
     x = torch.randn(2, 9, 16)
     cache = KVCache(9)
@@ -124,7 +124,7 @@ def test_left_padding_changes_nothing():
             torch.testing.assert_close(later[b, 0], whole[0, n + step], atol=1e-5, rtol=1e-5)
 
 
-def test_rotary_positions_may_be_fractional_and_only_differences_count():
+def test_rotary_positions_may_be_fractional_and_are_relative():
     net = make(causal=False)
     x = torch.randn(1, 4, 16)
     at = torch.tensor([[0.0, 1.5, 3.0, 4.5]])
@@ -133,7 +133,7 @@ def test_rotary_positions_may_be_fractional_and_only_differences_count():
     assert not torch.allclose(net(x, positions=at), net(x), atol=1e-3)
 
 
-def test_condition_starts_as_nothing_but_learns():
+def test_condition_has_no_effect_at_first_but_learns():
     torch.manual_seed(0)
     net = Transformer(trunk(), causal=False, condition_dim=5)
     x = torch.randn(2, 4, 16)
@@ -143,7 +143,7 @@ def test_condition_starts_as_nothing_but_learns():
     assert not unreached(net)
 
 
-def test_every_parameter_is_reached():
+def test_gradient_reaches_every_parameter():
     net = make()
     (net(torch.randn(2, 5, 16)) * torch.randn(16)).sum().backward()
     assert not unreached(net)
@@ -166,7 +166,7 @@ def test_bf16_autocast_stays_near_float32():
 @pytest.mark.parametrize(("t", "s", "kind"), [
     (5, 5, "causal"), (401, 401, "causal"), (5, 5, "mask"), (1, 6, "mask"), (401, 401, "mask"),
     (1, 6, "free")])
-def test_written_out_attention_is_the_kernels(t, s, kind):
+def test_explicit_attention_matches_the_kernel(t, s, kind):
     q, k, v = (torch.randn(2, 2, n, 8, requires_grad=True) for n in (t, s, s))
     mask = None
     if kind == "mask":
@@ -180,7 +180,7 @@ def test_written_out_attention_is_the_kernels(t, s, kind):
 
 
 @pytest.mark.parametrize("kv_heads", [2, 1])
-def test_weights_of_qwen3_give_the_logits_of_qwen3(kv_heads):
+def test_qwen3_weights_give_qwen3_logits(kv_heads):
     """A random small Qwen3 of the transformers library, loaded by parameter name."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -204,7 +204,7 @@ def test_weights_of_qwen3_give_the_logits_of_qwen3(kv_heads):
 
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("shape", [(3, 5, 16), (2, 3, 2, 8)])
-def test_rms_norm_and_its_gradient_are_torchs(shape, dtype, close):
+def test_rms_norm_and_its_gradient_match_torch(shape, dtype, close):
     g = torch.Generator().manual_seed(0)
     norm = RMSNorm(shape[-1], eps=1e-2)
     with torch.no_grad():

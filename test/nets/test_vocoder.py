@@ -106,7 +106,7 @@ def test_untrained_output_is_aligned_with_the_mel():
     assert abs(centre - 20.5 * 320) < 80
 
 
-def test_untrained_level_is_that_of_the_recording():
+def test_untrained_output_has_the_level_of_the_recording():
     wav = speech(1.0)
     vocoder = Vocoder(SMALL, **RATES).eval()
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_noise_and_silence_have_no_pitch():
     assert not track_pitch(torch.zeros(1, 8000), 16000, 160).any()
 
 
-def test_pitch_scale_returns_what_it_was_told():
+def test_pitch_scale_decodes_its_targets():
     scale = PitchScale(PITCH_BINS)
     hz = torch.tensor([[65.0, 123.4, 250.0, 480.0]])
     targets = scale.targets(hz)

@@ -1,4 +1,4 @@
-"""Written text as it is read aloud, per language."""
+"""Text normalisation, per language."""
 
 import pytest
 
@@ -98,7 +98,7 @@ from e2etts.text import LANGUAGES, normalise
     ("zh", "二〇二四年，￥100.50元，1,234人", "二零二四年, 一百点五零元, 一千二百三十四人"),
     ("zh", "10：30，1～5，½", "十点三十分, 一到五, 二分之一"),
 ])
-def test_text_as_it_is_read_aloud(lang, written, spoken):
+def test_written_text_becomes_spoken_words(lang, written, spoken):
     assert normalise(written, lang) == spoken
 
 
@@ -107,7 +107,7 @@ def test_text_as_it_is_read_aloud(lang, written, spoken):
     "a 0 b", "a 1000000 b", "a 12345678901234567890 b", "a 3,5 b", "a 3.5.6 b", "a 99:99 b",
     "a 1/2 b", "a #1 @2 %3 &4 *5 b", "a $1.50 b", "a 10% b", "a\tb\nc", "a 1st 2º 3e 4-й b",
     "a1b2c3", "31.12.1999 32.13.1999 1999-99-99", "in 1984 am 3. 5. €5 mio.", "$1.234.567,89"])
-def test_nothing_but_letters_and_basic_punctuation_is_left(lang, written):
+def test_output_has_only_letters_and_basic_punctuation(lang, written):
     out = normalise(written, lang)
     assert out and all(c.isalpha() or c in " '.,?!" for c in out)
     assert normalise(out, lang) == out

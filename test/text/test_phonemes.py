@@ -1,4 +1,4 @@
-"""Phonemes that stay aligned with their words, whatever finds them."""
+"""Phonemes stay aligned with words, from the library and the program of espeak-ng."""
 
 from random import Random
 
@@ -40,7 +40,7 @@ def test_each_line_gets_the_phonemes_it_gets_alone(lang, lines):
 
 
 @needs_espeak
-def test_a_clause_of_any_length_is_spoken_whole():
+def test_long_clauses_are_phonemised_completely():
     line = " ".join(["internationalisation"] * 150)
     (out,) = phonemise([line], "en")
     assert len(out.split()) == 150
@@ -62,7 +62,7 @@ SAID = {
 
 @needs_espeak
 @pytest.mark.parametrize("lang", SAID)
-def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
+def test_library_and_program_give_the_same_phonemes(lang, monkeypatch):
     voice = "en-us" if lang == "en" else "es-419" if lang == "es" else lang
     if espeak._library_of(find_program("espeak-ng")) is None:
         pytest.skip("this espeak-ng has no library that can be loaded")
@@ -73,7 +73,7 @@ def test_library_and_program_find_the_same_sounds(lang, monkeypatch):
     assert by_library == espeak.sounds(clauses, voice)
 
 
-def test_a_library_that_cannot_be_loaded_is_no_error(tmp_path):
+def test_a_library_that_does_not_load_is_not_an_error(tmp_path):
     (tmp_path / "libespeak-ng.so.1").write_bytes(b"no library")
     assert espeak._library(str(tmp_path), None) is None
 
@@ -85,7 +85,7 @@ def fake_espeak(tmp_path, monkeypatch, script):
     monkeypatch.setenv("E2ETTS_ESPEAK", str(path))
 
 
-def test_a_split_answer_falls_back_to_one_process_a_clause(tmp_path, monkeypatch):
+def test_a_split_answer_falls_back_to_one_process_per_clause(tmp_path, monkeypatch):
     fake_espeak(tmp_path, monkeypatch, 'while read line; do echo "$line"; case "$line" in '
                                        "long*) echo more;; esac; done\n")
     assert phonemise(["long one, two.", "three"], "en") == ["long one more , two .", "three"]
@@ -97,14 +97,14 @@ def test_a_failing_espeak_is_reported(tmp_path, monkeypatch):
         phonemise(["one"], "en")
 
 
-def test_a_line_without_sounds_is_refused(tmp_path, monkeypatch):
+def test_a_line_without_phonemes_is_rejected(tmp_path, monkeypatch):
     fake_espeak(tmp_path, monkeypatch, "while read line; do echo; done\n")
-    with pytest.raises(UserError, match="'hm': no sounds found in it"):
+    with pytest.raises(UserError, match="'hm': no phonemes found"):
         phonemise(["hm"], "en")
 
 
 @needs_espeak
-def test_every_symbol_that_espeak_writes_is_in_the_inventory():
+def test_every_espeak_symbol_is_in_the_inventory():
     lines = {"en": "the judge should thoroughly measure her younger brother's voice, usually",
              "es": "el pingüino de la niña llovió rápidamente hacia el guacamole",
              "fr": "un bon vin blanc, une feuille, l'agneau, aujourd'hui, dix heures",
@@ -122,10 +122,10 @@ def test_a_region_chooses_the_accent():
     assert phonemise(["fünf."], "de-AT") == phonemise(["fünf."], "de")
 
 
-def test_mandarin_is_read_in_syllables_with_the_tones_that_are_spoken():
+def test_mandarin_becomes_syllables_with_tone_sandhi():
     assert phonemise(["你好, 银行行长不是女儿."], "zh") == [
         "ni2 hao3 , yin2 hang2 hang2 zhang3 bu2 shi4 nv3 er2 ."]
-    with pytest.raises(UserError, match="no sounds found in it"):
+    with pytest.raises(UserError, match="no phonemes found"):
         phonemise(["的", "ʘ"], "zh")
 
 

@@ -1,4 +1,4 @@
-"""Token ids that are stable, and lose nothing that is known."""
+"""Token ids are stable, and encoding is lossless for known symbols."""
 
 import os
 
@@ -12,7 +12,7 @@ LINES = ["həlˈoʊ wˈɜːld .", "ɡˈʊd mˈɔːɹnɪŋ , wˈɜːld !", "sʲiv
 
 
 @pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
-def test_ids_are_stable_and_nothing_known_is_lost(kind, tmp_path):
+def test_ids_are_stable_and_known_text_round_trips(kind, tmp_path):
     config = TextConfig(model_type=kind, vocab_size=130)
     tokenizer = TextTokenizer.train(LINES, config)
     again = TextTokenizer.train(iter(LINES), config)
@@ -28,14 +28,14 @@ def test_ids_are_stable_and_nothing_known_is_lost(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
-def test_sounds_that_training_lacks_are_covered_and_others_counted(kind):
+def test_unseen_phonemes_are_covered_and_other_symbols_counted(kind):
     tokenizer = TextTokenizer.train(LINES, TextConfig(model_type=kind, vocab_size=130))
     assert UNKNOWN not in tokenizer.encode("ʒɔ̃ˈ ɣβ") and not tokenizer.unknown
     ids = tokenizer.encode("wˈ字ɜː字")
     assert ids.count(UNKNOWN) == 2 and tokenizer.unknown == {"字": 2}
 
 
-def test_letters_instead_of_sounds():
+def test_graphemes_instead_of_phonemes():
     tokenizer = TextTokenizer.train(["hello there", "how are you?"] * 20,
                                     TextConfig(phonemes=False))
     assert len(tokenizer) < 30
@@ -67,7 +67,7 @@ def test_a_syllable_with_its_tone_is_a_token(kind):
 
 
 @pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
-def test_a_grown_tokenizer_reads_old_text_as_before(kind):
+def test_an_extended_tokenizer_encodes_known_text_as_before(kind):
     old = TextTokenizer.train(LINES, TextConfig(model_type=kind, vocab_size=130))
     new = old.grown(["fˈʏnf y ß", *SYLLABLES])
     assert [new.encode(line) for line in LINES[:4]] == [old.encode(line) for line in LINES[:4]]
@@ -90,7 +90,7 @@ def published(tmp_path):
     return tmp_path
 
 
-def test_a_published_tokenizer_is_taken_as_it_is(published, tmp_path):
+def test_a_published_tokenizer_is_used_unchanged(published, tmp_path):
     config = TextConfig(model_type="published", published=str(published), phonemes=False)
     TextTokenizer.train([], config).save(tmp_path / "text.model")
     loaded = TextTokenizer.load(tmp_path / "text.model")
@@ -103,11 +103,11 @@ def test_a_published_tokenizer_is_taken_as_it_is(published, tmp_path):
     assert loaded.grown(["ж"]) is loaded
 
 
-def test_a_published_tokenizer_that_cannot_be_had(published, monkeypatch):
+def test_a_published_tokenizer_that_is_unavailable(published, monkeypatch):
     def config(source):
         return TextConfig(model_type="published", published=source, phonemes=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="Some/Model: no such folder, and it cannot be fetched"):
+    with pytest.raises(UserError, match="Some/Model: no such folder, and it cannot be downloaded"):
         TextTokenizer.train([], config("Some/Model"))
     with pytest.raises(UserError, match="not the name of a hub repository"):
         TextTokenizer.train([], config("no/such/folder"))
@@ -121,6 +121,6 @@ def test_a_published_tokenizer_that_cannot_be_had(published, monkeypatch):
 
 @pytest.mark.parametrize("changes", [{"model_type": "published"}, {"published": "x"},
                                      {"model_type": "published", "published": "x"}])
-def test_half_a_published_tokenizer_is_refused(changes):
+def test_an_incomplete_published_tokenizer_is_rejected(changes):
     with pytest.raises(ValueError, match="publi"):
         TextConfig(**changes)

@@ -1,4 +1,4 @@
-"""Loss weights that begin late and rise, and what is run meanwhile."""
+"""Loss weights with delay and ramp; parts with weight 0 are not run."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def stage(**weights):
                                "train": {"max_steps": 1}}, "stages.tokenizer")
 
 
-def test_a_weight_in_yaml_is_a_number_or_says_when():
+def test_a_weight_in_yaml_is_a_number_or_a_schedule():
     got = stage(ctc=1, lm={"weight": 0.1, "delay": 0.8}).weights
     assert got == {"ctc": 1.0, "lm": LossWeight(weight=0.1, delay=0.8)}
     for bad, message in (({"weight": 1, "from": 0.8}, r"'stages.tokenizer.weights.lm.from'; near"),
@@ -40,7 +40,7 @@ def test_a_weight_in_yaml_is_a_number_or_says_when():
             stage(lm=bad)
 
 
-def test_until_its_weight_begins_a_part_is_neither_run_nor_trained():
+def test_before_its_delay_a_part_is_neither_run_nor_trained():
     system, runs = make_system(), []
     system.lm.register_forward_hook(lambda *a: runs.append(1))
     weights = {"lm": LossWeight(weight=1.0, delay=0.5, ramp=0.2), "ctc": 1.0}
@@ -62,7 +62,7 @@ def test_until_its_weight_begins_a_part_is_neither_run_nor_trained():
     assert float(values["loss"]) == pytest.approx(float(values["ctc"] + 0.5 * values["lm"]), 1e-4)
 
 
-def test_validation_uses_the_final_weights_and_a_run_is_continued_with_its_own(tmp_path):
+def test_validation_uses_the_final_weights_and_resuming_keeps_the_current_ones(tmp_path):
     late = LossWeight(weight=0.5, delay=0.4)
     trainer = make_trainer(Regression(), tmp_path, weights={"error": late}, max_steps=8)
     trainer.run()

@@ -22,16 +22,16 @@ print(int(kept), before, faults())
 """
 
 
-def test_large_tensors_use_the_same_memory_again():
+def test_large_tensors_reuse_freed_memory():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True,
                           check=True)
     kept, before, after = map(int, done.stdout.split())
     if not kept:
-        pytest.skip("the C library cannot be told")
+        pytest.skip("the C library has no mallopt")
     assert after < before / 10, (before, after)
 
 
-def test_where_there_is_no_such_call_nothing_is_done(monkeypatch):
+def test_without_mallopt_nothing_is_done(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
     monkeypatch.setattr(sys, "platform", "linux")

@@ -19,7 +19,7 @@ def test_warm_up_then_cosine_to_the_final_ratio():
     assert learning_rate_ratio(0, 0.0, warmup_steps=0, final=0.1) == 1.0
 
 
-def test_progress_is_the_nearer_limit():
+def test_progress_follows_the_nearest_limit():
     config = TrainConfig(max_steps=100, max_minutes=2)
     assert config.progress(50, 30) == 0.5
     assert config.progress(10, 90) == 0.75
@@ -31,7 +31,7 @@ def test_progress_is_the_nearer_limit():
         TrainConfig(max_steps=1, lr=0.0)
 
 
-def test_only_matrices_that_are_no_embeddings_decay():
+def test_weight_decay_applies_to_matrices_except_embeddings():
     net = nn.ModuleDict({"table": nn.Embedding(5, 4), "linear": nn.Linear(4, 3),
                          "norm": nn.LayerNorm(3), "conv": nn.Conv1d(3, 3, 2)})
     [optimizer] = make_optimizers(net, list(net.parameters()),
@@ -41,7 +41,7 @@ def test_only_matrices_that_are_no_embeddings_decay():
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(net.parameters()))
 
 
-def test_muon_gets_the_matrices_inside_transformers_and_nothing_else():
+def test_muon_optimises_only_the_matrices_inside_transformers():
     trunk = Transformer(TransformerConfig(dim=8, layers=1, heads=1, head_dim=8, hidden_dim=8),
                         causal=True)
     net = nn.ModuleDict({"trunk": trunk, "linear": nn.Linear(4, 3), "table": nn.Embedding(5, 4)})

@@ -1,4 +1,4 @@
-"""Training that jumps, collapses or stops being finite, in the loop itself."""
+"""Loss spikes, collapse and non-finite steps in the training loop."""
 
 import json
 
@@ -30,7 +30,7 @@ def spiking(cursor, *ranks, on_batch=lambda n: None):
     return stream(cursor, on_batch=on_batch, scale=large(40, 46))
 
 
-def test_a_jump_is_undone_its_data_left_out_and_counted(tmp_path):
+def test_a_spike_is_rolled_back_and_its_data_skipped(tmp_path):
     runs = {}
     for name, train, action in (("calm", stream, "off"), ("hurt", spiking, "off"),
                                 ("healed", spiking, "recover")):
@@ -46,8 +46,9 @@ def test_a_jump_is_undone_its_data_left_out_and_counted(tmp_path):
     rate = {r["step"]: r["lr"] for r in records(tmp_path / "healed", "train")}
     calm = {r["step"]: r["lr"] for r in records(tmp_path / "calm", "train")}
     assert rate[30] == calm[30] and rate[60] == pytest.approx(0.7 * calm[60], abs=2e-6)
-    [told] = records(tmp_path / "healed", "recovered")
-    assert told["back_to"] == 32 and told["lr_scale"] == 0.7 and told["reason"] == done["reason"]
+    [record] = records(tmp_path / "healed", "recovered")
+    assert record["back_to"] == 32 and record["lr_scale"] == 0.7
+    assert record["reason"] == done["reason"]
 
 
 @pytest.mark.parametrize("at", [20, 41, 44, 55])
@@ -71,7 +72,7 @@ def test_resumed_run_equals_unbroken_run_across_a_recovery(tmp_path, at):
     assert a["recovery"]["done"] == done and a["recovery"]["copies"] == []
 
 
-def test_steps_that_are_not_finite_go_back_too(tmp_path):
+def test_non_finite_steps_are_rolled_back_too(tmp_path):
     summary = make_trainer(Regression(), tmp_path, **SPIKE, train=lambda c, *r: stream(
         c, poison=lambda n: 30 <= n < 42)).run()
     assert summary["skipped_steps"] == 12 and summary["steps"] == 70
@@ -79,7 +80,7 @@ def test_steps_that_are_not_finite_go_back_too(tmp_path):
     assert done["step"] == 40 and done["back_to"] == 24 and "not finite" in done["reason"]
 
 
-def test_recoveries_are_bounded_and_the_end_is_loud(tmp_path):
+def test_recoveries_are_limited_and_then_training_fails(tmp_path):
     def worse(n):
         return 30.0 ** max(0, n // 40)
 
@@ -91,7 +92,7 @@ def test_recoveries_are_bounded_and_the_end_is_loud(tmp_path):
     assert len(trainer.recovery.done) == 2 and len(records(tmp_path, "recovered")) == 2
 
 
-def test_a_warning_changes_nothing_that_is_learned(tmp_path):
+def test_a_warning_does_not_change_training(tmp_path):
     states = []
     for action in ("warn", "off"):
         folder = tmp_path / action
@@ -104,7 +105,7 @@ def test_a_warning_changes_nothing_that_is_learned(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["no", "fp16"])
-def test_gradients_at_the_seam_are_measured_and_disturb_nothing(tmp_path, precision):
+def test_measuring_gradients_at_q_does_not_change_training(tmp_path, precision):
     states = []
     for every in (1, 5, 1000):
         folder = tmp_path / str(every)
@@ -124,7 +125,7 @@ def test_gradients_at_the_seam_are_measured_and_disturb_nothing(tmp_path, precis
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_a_trip_wire_warns_once_or_stops_after_saving(tmp_path, stop):
+def test_an_alarm_warns_once_or_stops_after_saving(tmp_path, stop):
     health = HealthConfig(grace_steps=4, stop_on=("collapse",) if stop else ())
     trainer = make_trainer(Reader(), tmp_path, health=health)
     if stop:
@@ -144,12 +145,12 @@ class Speaker(Regression):
     speaks = True
 
     def sample_metrics(self, batch, utts):
-        said = int(batch.mel_lens[:utts].sum())
-        return {"length_ratio": torch.tensor(said / 8.0)}
+        frames = int(batch.mel_lens[:utts].sum())
+        return {"length_ratio": torch.tensor(frames / 8.0)}
 
 
-def test_the_model_speaks_before_the_stage_and_at_every_validation(tmp_path):
-    """Of one dev batch, and once again at the start where a run begins anew."""
+def test_samples_are_generated_at_the_start_and_at_every_validation(tmp_path):
+    """For one dev batch, and again at the start when a run starts over."""
     health = HealthConfig(sampled_utts=3, length=None)
     for _ in range(2):
         make_trainer(Speaker(), tmp_path, health=health, max_steps=8).run()
@@ -160,7 +161,7 @@ def test_the_model_speaks_before_the_stage_and_at_every_validation(tmp_path):
     assert "loss" not in dev[0]
 
 
-def test_a_model_whose_loss_joins_later_does_not_speak_before(tmp_path):
+def test_no_samples_are_generated_before_the_loss_of_the_lm_joins(tmp_path):
     class Later(Speaker):
         speaks = property(lambda self: "error" not in self.muted)
 

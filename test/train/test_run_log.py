@@ -16,7 +16,7 @@ def test_weighted_means_and_joining():
     assert joined.take() == {"a": pytest.approx((13 + 8) / 8), "b": 5.0}
 
 
-def test_records_after_the_resumed_step_and_half_lines_are_dropped(tmp_path):
+def test_records_after_the_resumed_step_and_partial_lines_are_dropped(tmp_path):
     log = RunLog(tmp_path, "stage")
     for step in (1, 2, 3):
         log.write(step, 0.5, "train", {"loss": 1.0 / step, "odd": float("nan")})

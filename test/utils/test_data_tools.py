@@ -128,13 +128,13 @@ def test_no_input_is_written_over(call, data, name, capsys):
     before = content(data)
     arguments = [data if a == data.parent / "out" else a for a in outputs(data)[name]]
     assert call(f"{name}_data_dir", *arguments) == 2
-    assert "is read and would be written" in capsys.readouterr().err and content(data) == before
+    assert "is both input and output" in capsys.readouterr().err and content(data) == before
 
 
 def test_split_does_not_write_over_its_input(call, data, capsys):
     before = content(data)
     assert call("split_data_dir", data, data.parent, "--part", "test=2", "--rest", "all") == 2
-    assert "is read and would be written" in capsys.readouterr().err and content(data) == before
+    assert "is both input and output" in capsys.readouterr().err and content(data) == before
 
 
 @pytest.mark.parametrize("part, rest", [
@@ -149,7 +149,7 @@ def test_split_and_combine_are_each_other_s_inverse(call, data, capsys):
     folder = data.parent
     assert call("split_data_dir", data, folder, "--part", "dev=2", "--part", "test=3") == 0
     said = capsys.readouterr().out
-    assert f"{folder}/test: 3 utterances" in said and "not taken along: spk2gender" in said
+    assert f"{folder}/test: 3 utterances" in said and "not copied: spk2gender" in said
     assert call("combine_data_dir", folder / "again", *(folder / n for n in (
         "train", "dev", "test"))) == 0
     assert DataDir.load(folder / "again") == DataDir.load(data)
