@@ -1,4 +1,4 @@
-"""Voices of a trained system, from the recordings of training and enrolment."""
+"""Speaker embeddings and voice prompts of known speakers, from training and enrolment sets."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from e2etts.recipe import RecipeConfig
 
 
 class Voices:
-    """Voices and voice prompts of known speakers, from their prepared recordings.
+    """Speaker embeddings and voice prompts of known speakers, from their prepared recordings.
 
     Raises UserError for a set that is not prepared.
     """
@@ -28,11 +28,11 @@ class Voices:
             self.of_speaker.setdefault(speaker, []).append(utt)
         emotions = recipe.dump(recipe.corpus.train) / "utt2emo"
         styled = read_table(emotions) if emotions.is_file() else {}
-        self.heard = {(speaker_of[utt], style) for utt, style in styled.items()}
+        self.styled = {(speaker_of[utt], style) for utt, style in styled.items()}
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
-        """Recordings that stand for a speaker, spread over all that there are.
+        """Reference recordings of a speaker, evenly spread over all.
 
         Raises UserError where there is none."""
         utts = self.of_speaker.get(speaker)
@@ -44,16 +44,16 @@ class Voices:
         return [self.wavs[u] for u in utts[::step]]
 
     def voice(self, speaker: str) -> torch.Tensor:
-        """(X,) mean voice of a speaker's references."""
+        """(X,) mean embedding of a speaker's references."""
         if speaker not in self._voices:
             wavs = [self._load(path) for path in self.references(speaker)]
             self._voices[speaker] = self.synthesizer.voice(wavs)
         return self._voices[speaker]
 
     def reader(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
-        """(X,) voice that the LM reads a language in for a speaker, who reads in person in a
-        style that training has heard of that speaker."""
-        if (speaker, style) in self.heard:
+        """(X,) speaker embedding that conditions the LM: that of ``synthesis.readers`` for the
+        language, but the speaker's own in a style that its training data have."""
+        if (speaker, style) in self.styled:
             return self.voice(speaker)
         return self.voice(self.config.readers.get(lang, speaker))
 
@@ -67,8 +67,8 @@ class Voices:
                         f"--speaker, or a language of {', '.join(known)}")
 
     def prompt(self, speaker: str) -> tuple[Prompt, torch.Tensor, str] | None:
-        """(prompt, its voice (X,), wav) of the longest recording of a speaker that is short enough
-        for one; None where none is."""
+        """(prompt, its speaker embedding (X,), wav) of the longest recording of a speaker
+        that is short enough for a prompt; None where none is."""
         limit = self.config.prompt_max_seconds * self.synthesizer.audio.frame_rate_hz
         utts = [u for u in self.of_speaker[speaker] if self.frames[u] <= limit]
         if not utts:
