@@ -1,4 +1,4 @@
-"""Measure how long data preparation takes, and the memory it needs, on a made list.
+"""Measure time and memory of data preparation on a made list.
 
 Makes a list of utterances with English texts and short clips (hard links to a few hundred files),
 then runs the commands a corpus goes through, each in a process of its own, and prints seconds and
@@ -84,11 +84,11 @@ def measure(what: str, command: list[str], folder: Path) -> float:
                 peak, looked = max(peak, tree_mib(process.pid)), time.monotonic()
             time.sleep(0.05)
     seconds = time.monotonic() - begin
-    said = log.read_text(errors="replace").splitlines()
+    output = log.read_text(errors="replace").splitlines()
     if process.returncode:
-        raise UserError(f"{' '.join(command)}: status {process.returncode}: {said[-1:]}")
+        raise UserError(f"{' '.join(command)}: status {process.returncode}: {output[-1:]}")
     print(f"{what:<28}{seconds:8.1f} s {peak:8.0f} MiB", flush=True)
-    for line in said:
+    for line in output:
         if line.endswith(" s)"):
             print(f"    {line}", flush=True)
     return seconds

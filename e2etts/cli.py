@@ -21,7 +21,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
-    """Which checkpoint of a stage is meant, in ``args.checkpoint``."""
+    """--checkpoint, in ``args.checkpoint``: the best or the last one of a stage."""
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"),
                         help="of the stage (default: %(default)s)")
 
@@ -80,9 +80,9 @@ def guarded(program: str, run: Callable[[], None]) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory of the machine or of an accelerator ran out."""
-    said = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in said or "not enough memory" in said
+    """Whether memory of the machine or of an accelerator ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text
 
 
 def fail(verb: str | None, message: str) -> int:

@@ -4,7 +4,7 @@
     fetch_deb.py [--dependencies] [--cache DIR] FOLDER PACKAGE...
 
 The packages come from the machine's own apt sources, by its own signed package lists, which are
-fetched anew into --cache (default FOLDER/.apt). --dependencies adds the packages that they need
+fetched again into --cache (default FOLDER/.apt). --dependencies adds the packages that they need
 and that the machine lacks. What is there already is not fetched again; FOLDER/packages.json holds
 the versions. Only the standard library is used.
 """
@@ -27,7 +27,7 @@ NETWORK_SIGNS = ("Could not resolve", "Could not connect", "Failed to fetch", "T
 
 
 class FetchError(Exception):
-    """A cause outside this program: the message says what, where, remedy."""
+    """An error outside this program; the message states what, where and the remedy."""
 
 
 def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path) -> dict[str, str]:
@@ -45,7 +45,7 @@ def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path) ->
         if not shutil.which(tool):
             raise FetchError(f"{tool}: not found, so {' '.join(wanted)} cannot be fetched; "
                              "this needs Debian or Ubuntu: elsewhere install the same programs "
-                             "by hand and put them on PATH")
+                             "yourself and put them on PATH")
     try:
         for part in ("archives/partial", "lists/partial"):
             (cache / part).mkdir(parents=True, exist_ok=True)
@@ -91,13 +91,13 @@ def apt(args: list[str], cache: Path, cwd: Path | None = None) -> str:
                           env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        told = " ".join((lines or done.stderr.splitlines() or ["no message"])[0].split())
+        message = " ".join((lines or done.stderr.splitlines() or ["no message"])[0].split())
         remedy = "look at the machine's apt sources"
         if "No space left" in done.stderr:
-            told, remedy = f"disk full below {cache}", "free some space"
+            message, remedy = f"disk full below {cache}", "free some space"
         elif any(sign in done.stderr for sign in NETWORK_SIGNS):
             remedy = "check the network and run again"
-        raise FetchError(f"{' '.join(args[:2])}: {told[:240]}; {remedy}")
+        raise FetchError(f"{' '.join(args[:2])}: {message[:240]}; {remedy}")
     return done.stdout
 
 
@@ -144,7 +144,7 @@ def check_space(names: list[str], folder: Path, cache: Path) -> None:
 
 
 def download(names: list[str], cache: Path) -> tuple[Path, list[Path]]:
-    """(folder, archives in it). A broken download goes on in the same folder: apt keeps parts."""
+    """(folder, archives in it). A broken download resumes in the same folder."""
     print(f"fetch_deb: fetching {len(names)} packages: {' '.join(names)}", file=sys.stderr,
           flush=True)
     folder = cache / "archives" / hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
@@ -183,9 +183,9 @@ def run_dpkg(args: list[str]) -> str:
     done = subprocess.run(["dpkg-deb", *args], capture_output=True, text=True, check=False,
                           env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
-        told = " ".join(done.stderr.split())
-        remedy = "free some space" if "No space left" in told else "run again"
-        raise FetchError(f"dpkg-deb {args[0]}: {told[:240]}; {remedy}")
+        message = " ".join(done.stderr.split())
+        remedy = "free some space" if "No space left" in message else "run again"
+        raise FetchError(f"dpkg-deb {args[0]}: {message[:240]}; {remedy}")
     return done.stdout
 
 

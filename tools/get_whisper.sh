@@ -7,7 +7,7 @@
 #
 # It goes to ${XDG_CACHE_HOME:-~/.cache}/e2etts/whisper-base; --where only prints that folder.
 # pip's own settings (PIP_INDEX_URL, HTTPS_PROXY, ...) hold as usual.
-# Exit status: 0 ready; 2 not to be had, said in one line on standard error.
+# Exit status: 0 ready; 2 not available, with one line on standard error.
 set -euo pipefail
 
 sum=d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9

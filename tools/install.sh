@@ -6,7 +6,7 @@
 #
 # The environment is $E2ETTS_VENV, else the active one, else tools/venv; --where only prints it.
 # pip's own settings (PIP_INDEX_URL, HTTPS_PROXY, PIP_CACHE_DIR, ...) hold as usual.
-# Exit status: 0 ready; 2 something outside is wrong, said in one line on standard error.
+# Exit status: 0 ready; 2 an error outside, with one line on standard error.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,13 +22,13 @@ say() { echo "tools/install.sh: $*"; }
 extras=
 while [ $# -gt 0 ]; do
     case $1 in
-        --extras) [ $# -ge 2 ] || die "--extras wants a list such as dev,score"; extras=$2; shift 2 ;;
+        --extras) [ $# -ge 2 ] || die "--extras needs a list such as dev,score"; extras=$2; shift 2 ;;
         --where) echo "$venv"; exit 0 ;;
         -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) die "unknown argument '$1'; try --help" ;;
     esac
 done
-case ",$extras," in *[!a-z,]*) die "--extras '$extras': want names with commas, such as dev,score" ;; esac
+case ",$extras," in *[!a-z,]*) die "--extras '$extras': expected names with commas, such as dev,score" ;; esac
 
 # What an installation depends on: when this is unchanged, so is the environment.
 state() {
@@ -118,14 +118,14 @@ elif ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     die "$venv: has no pip; run $venv/bin/python -m ensurepip, or remove it"
 fi
 
-# What was asked for before stays installed when setup.py changes.
+# Extras of earlier calls stay installed when setup.py changes.
 all=$(printf '%s\n' ${extras//,/ } $(installed_extras) | sort -u | paste -sd ' ')
 rm -f "$stamp"
 say "installing e2etts ${all:+with the extras $all }into $venv (about 7 GB, 2 to 10 minutes the first time)"
 list=${all// /,}
 pip_install --editable "$root${list:+[$list]}"
 case " $all " in
-    *" score "*) # resemblyzer asks for webrtcvad, which needs a compiler; webrtcvad-wheels stands in
+    *" score "*) # resemblyzer requires webrtcvad, which needs a compiler; webrtcvad-wheels stands in
         pip_install --no-deps 'resemblyzer==0.1.4' ;;
 esac
 printf '%s\nextras: %s\n' "$(state)" "$all" >"$stamp.part"

@@ -6,7 +6,7 @@ set -euo pipefail
 find_browser() {
     local name
     for name in chromium chromium-browser google-chrome google-chrome-stable; do
-        # Ubuntu's chromium-browser can be a stub that only names the snap: ask it.
+        # Ubuntu's chromium-browser can be a stub that only names the snap: run it.
         if "$name" --version >/dev/null 2>&1; then command -v "$name"; return 0; fi
     done
     return 1

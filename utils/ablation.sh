@@ -10,12 +10,12 @@ ablation_usage() {
 usage: ./run_ablation.sh [--status] [--hours H] [--only RUNS] [--config FILE] [--tag NAME]
                          [key=value ...]
 
-Prepares the recipe's data, then trains, speaks and scores every system of the experiment at every
-seed. It may be stopped at any moment: the same command goes on, and does nothing twice.
+Prepares the recipe's data, then trains, synthesizes and scores every system of the experiment at every
+seed. It may be stopped at any moment: the same command resumes, and does nothing twice.
 
-  --status        show what is done and left, with times, and end
-  --hours H       stop after so long; a training is interrupted at a checkpoint
-  --only RUNS     these runs alone and in this order, for example 'stage*-seed1,cascade-seed1'
+  --status        show finished and remaining work, with times, and exit
+  --hours H       stop after H hours; training is interrupted at a checkpoint
+  --only RUNS     only these runs, in this order, for example 'stage*-seed1,cascade-seed1'
   --config FILE   the experiment (default $default_config)
   --tag NAME      work goes to exp/NAME (default: the experiment's file name)
   key=value       override a configuration key in every system, for example corpus.tests=[dev]
@@ -31,7 +31,7 @@ ablation() {
     while [ $# -gt 0 ]; do
         case $1 in
             --config | --tag | --hours | --only)
-                [ $# -ge 2 ] || ablation_stop "$1 wants a value; try --help"
+                [ $# -ge 2 ] || ablation_stop "$1 needs a value; try --help"
                 printf -v "${1#--}" '%s' "$2"
                 shift ;;
             --status) only_status=1 ;;
@@ -56,10 +56,10 @@ ablation() {
         recipe=$(e2etts ablate --recipe --config "$config")
         ./run.sh --stop_stage 2 --config "$recipe" --tag "$tag" "${overrides[@]}"
         "$root/tools/get_whisper.sh" ||
-            echo "run_ablation.sh: warning: no Whisper recogniser to be had: PocketSphinx listens" >&2
+            echo "run_ablation.sh: warning: no Whisper recogniser available: using PocketSphinx" >&2
     fi
     e2etts ablate "${arguments[@]}" ${hours:+--hours "$hours"} ${only:+--only "$only"} \
         ${only_status:+--status} "${overrides[@]}" || status=$?
-    [ $status -lt 128 ] || echo "run_ablation.sh: stopped; the same command goes on" >&2
+    [ $status -lt 128 ] || echo "run_ablation.sh: stopped; the same command resumes" >&2
     return $status
 }

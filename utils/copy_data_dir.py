@@ -1,4 +1,4 @@
-"""Copy a data directory, with prefixes for its ids or other beginnings of its audio paths.
+"""Copy a data directory, with prefixes for its ids or new roots of its audio paths.
 
 examples:
   python utils/copy_data_dir.py data/train data/train_b --prefix b- --speaker_prefix b-

@@ -1,4 +1,4 @@
-"""Write a data directory anew without the faults that validation finds.
+"""Write a corrected copy of a data directory, without the faults that validation finds.
 
 IN -> OUT: sorted, the same ids in every file; utterances that cannot be kept are listed with file,
 line and reason in OUT/left_out.tsv. With --wav_dir audio of another rate or of several channels is
@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="data directory to read")
     parser.add_argument("out", type=Path, metavar="OUT", help="data directory to write")
     parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
-                        help="sample rate that the audio must have (default: %(default)s)")
+                        help="required sample rate (default: %(default)s)")
     parser.add_argument("--wav_dir", type=Path, metavar="DIR",
                         help="convert audio that does not fit into DIR (16-bit wav)")
     parser.add_argument("--headers", action="store_true",
-                        help="judge audio by its headers alone: no clipping, no damage found")
+                        help="check only audio headers: finds no clipping or damage")
     parser.add_argument("--workers", type=int, default=2, metavar="N",
                         help="processes that read audio (default: %(default)s)")
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         rows += [(utt, "audio", reason) for utt, reason in wrong.items()]
     data.save(args.out)
     unsorted = sum(f.utt in kept for f in findings)
-    print(f"{args.out}: {len(data)} utterances, {unsorted} lines put in order")
+    print(f"{args.out}: {len(data)} utterances, {unsorted} lines sorted")
     report_left_out(args.out / "left_out.tsv", rows)
 
 

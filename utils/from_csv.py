@@ -1,9 +1,9 @@
-"""A data directory from a list of utterances and their audio.
+"""Make a data directory from a list of utterances and their audio.
 
 LIST is a CSV or TSV file, JSON lines, parquet or arrow, or a folder with metadata.csv,
 metadata.jsonl or parquet files (Hugging Face datasets on disk). Columns with the usual names
-(audio or file_name, text or sentence, speaker, language, emotion, ...) are found by themselves;
-the others are named with --columns. Columns start and end (seconds) cut long recordings.
+(audio or file_name, text or sentence, speaker, language, emotion, ...) are found automatically;
+name others with --columns. Columns start and end (seconds) cut long recordings.
 
 Audio of another sample rate or of several channels, or stored in the list, is converted into
 --wav_dir; other audio stays where it is. Rows that cannot be used are listed with the reason in
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what audio paths start from (default: the folder of the list)")
     parser.add_argument("--suffix", default=".wav", help="ending of audio files whose names lack "
                                                          "it (default: %(default)s)")
-    parser.add_argument("--speaker", metavar="NAME", help="speaker where no column says")
+    parser.add_argument("--speaker", metavar="NAME", help="speaker, where no column has it")
     parser.add_argument("--folder_speaker", action="store_true",
                         help="the speaker is the folder that holds the audio file")
-    parser.add_argument("--lang", help="language where no column says, such as en")
+    parser.add_argument("--lang", help="language, where no column has it, such as en")
     parser.add_argument("--text_only", action="store_true",
-                        help="sentences to be spoken: the list names no audio")
+                        help="the list holds sentences to synthesize, without audio")
     parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
                         help="sample rate of the corpus to be made (default: %(default)s)")
     parser.add_argument("--wav_dir", type=Path, metavar="DIR",

@@ -22,7 +22,7 @@ $corpus: $about
   --stop_stage M  last stage to run (default $last_stage)
   --config FILE   configuration (default $default_config)
   --tag NAME      results go to exp/NAME (default: the configuration's file name)
-  --corpus_dir D  the corpus as published, if it is here already (stage 1 fetches it otherwise)
+  --corpus_dir D  a copy of the corpus as published, to reuse (default: stage 1 fetches it)
   --gpus N        GPUs of this machine that train (default 1)
   key=value       override any configuration key, for example stages.lm.train.lr=1e-3
 
@@ -38,7 +38,7 @@ $corpus: $about
   10 score       tables and report          -> exp/<tag>/RESULTS.md, report.html
   11 pack        one folder to share        -> exp/<tag>/pack/
 
-Every stage may be run again: a finished one says so, an interrupted one goes on.
+Every stage may be run again: a finished one does nothing, an interrupted one resumes.
 TXT
 }
 
@@ -49,7 +49,7 @@ parse_arguments() {
     while [ $# -gt 0 ]; do
         case $1 in
             --stage | --stop_stage | --config | --tag | --corpus_dir | --gpus)
-                [ $# -ge 2 ] || stop "$1 wants a value; try --help"
+                [ $# -ge 2 ] || stop "$1 needs a value; try --help"
                 printf -v "${1#--}" '%s' "$2"
                 shift ;;
             -h | --help) usage; exit 0 ;;
@@ -62,9 +62,9 @@ parse_arguments() {
     local n
     for n in "$stage" "$stop_stage"; do
         [[ $n =~ ^[0-9]+$ ]] && [ "$n" -ge 1 ] && [ "$n" -le $last_stage ] ||
-            stop "stage '$n': want a number from 1 to $last_stage"
+            stop "stage '$n': expected a number from 1 to $last_stage"
     done
-    [[ $gpus =~ ^[1-9][0-9]*$ ]] || stop "--gpus '$gpus': want a number from 1"
+    [[ $gpus =~ ^[1-9][0-9]*$ ]] || stop "--gpus '$gpus': expected a number from 1"
     [ "$stage" -le "$stop_stage" ] || stop "--stage $stage is after --stop_stage $stop_stage"
     [ -f "$config" ] || stop "$config: no such configuration in $PWD; there are: $(echo conf/*.yaml)"
     tag=${tag:-$(basename "$config" .yaml)}
@@ -125,7 +125,7 @@ stage_train() {
 stage_synthesize() { run_verb synthesize; }
 stage_score() {
     "$root/tools/get_whisper.sh" ||
-        echo "run.sh: warning: no Whisper recogniser to be had: PocketSphinx scores English only" >&2
+        echo "run.sh: warning: no Whisper recogniser available: PocketSphinx scores English only" >&2
     [ ! -e "$exp/joint/best" ] || run_verb score-rm
     run_verb score
     run_verb report
@@ -171,14 +171,14 @@ run_stage() {
     running=
 }
 
-# Whatever ended the run early, name the stage and the command that goes on from there.
-say_how_to_go_on() {
+# When a run ends early, print the stage and the command that resumes it.
+print_how_to_resume() {
     local status=$?
     [ $status -ne 0 ] && [ -n "$running" ] || return 0
     local verdict="failed (status $status)"
     [ $status -lt 128 ] || verdict="was interrupted"
     {
-        printf 'run.sh: stage %s %s; go on with: ./run.sh --stage %s' "$running" "$verdict" "${running% *}"
+        printf 'run.sh: stage %s %s; resume with: ./run.sh --stage %s' "$running" "$verdict" "${running% *}"
         [ "$stop_stage" = $last_stage ] || printf ' --stop_stage %s' "$stop_stage"
         [ "$config" = "$default_config" ] || printf ' --config %q' "$config"
         [ "$tag" = "$(basename "$config" .yaml)" ] || printf ' --tag %q' "$tag"
@@ -192,7 +192,7 @@ say_how_to_go_on() {
 recipe() {
     running= launch=()
     parse_arguments "$@"
-    trap say_how_to_go_on EXIT
+    trap print_how_to_resume EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     start_clock
@@ -204,7 +204,7 @@ recipe() {
     facts=$(python "$root/utils/stages.py" facts "$config" "${overrides[@]}")
     eval "$facts" # data_dir, dump_dir, train_set, sample_rate_hz, training_order, sources[stage]
     export data_dir sample_rate_hz # for local/data.sh
-    # An environment that was there is no part of what this experiment takes.
+    # The log of stages lists the setup only where an environment was made.
     [ "${setup_seconds%.*}" -lt 2 ] || note_time 0 setup "$setup_seconds"
     for number in $(stages_in_order); do
         [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ] || run_stage "$number"

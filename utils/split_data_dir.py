@@ -2,7 +2,7 @@
 
 IN -> OUT/NAME for every --part and for --rest. Numbers are utterances, of which every speaker
 keeps at least one in the rest; with --by_speaker they are speakers, each whole in one set. With
---unique_text equal texts stay together, so that a part may get fewer than asked for; by speaker
+--unique_text equal texts stay together, so that a part may get fewer than requested; by speaker
 texts are left out instead, and listed in OUT/left_out.tsv.
 
 examples:
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
                            unique_text=args.unique_text, seed=args.seed)
     for name, chosen in sets.items():
         chosen.save(args.out / name)
-        asked = f" ({parts[name]} asked for)" if name in parts else ""
+        requested = f" ({parts[name]} requested)" if name in parts else ""
         print(f"{args.out / name}: {len(chosen)} utterances of "
-              f"{len(set(chosen.utt2spk.values()))} speakers{asked}")
+              f"{len(set(chosen.utt2spk.values()))} speakers{requested}")
     report_left_out(args.out / "left_out.tsv",
                     [(utt, str(args.source), why) for utt, why in sorted(left_out.items())])
 

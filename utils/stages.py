@@ -1,4 +1,4 @@
-"""What the recipe driver asks of Python: facts of a configuration, and the log of stages.
+"""Helpers of the recipe driver: facts of a configuration, and the log of stages.
 
     python utils/stages.py facts conf/default.yaml seed=2
     python utils/stages.py record exp/default/stages.json 5 lm --seconds 312.5
@@ -42,7 +42,7 @@ def facts(config: str, overrides: list[str]) -> str:
 
 def record(path: Path, stage: int, name: str, seconds: float) -> None:
     """Note in the log of stages what a stage takes: the most of this run, of earlier runs, and of
-    the training time in its summary. So a run that goes on, or finds its work done, hides none.
+    the training time in its summary. So a resumed or finished run keeps all.
     """
     entries = {e["stage"]: e for e in json.loads(path.read_text("utf-8"))} if path.exists() else {}
     summary = path.parent / name / "summary.json"
@@ -61,9 +61,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    ask = verbs.add_parser("facts")
-    ask.add_argument("config")
-    ask.add_argument("overrides", nargs="*")
+    read = verbs.add_parser("facts")
+    read.add_argument("config")
+    read.add_argument("overrides", nargs="*")
     log = verbs.add_parser("record")
     log.add_argument("path", type=Path)
     log.add_argument("stage", type=int)

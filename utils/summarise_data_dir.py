@@ -1,4 +1,4 @@
-"""Say what is in data directories: utterances, hours, lengths, speakers, languages, texts.
+"""Summarise data directories: utterances, hours, lengths, speakers, languages, texts.
 
 Lengths are read from the headers of the audio files.
 

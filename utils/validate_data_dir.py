@@ -1,4 +1,4 @@
-"""Check data directories: the command ``e2etts validate``, under the name that Kaldi users know."""
+"""Check data directories: the command ``e2etts validate``, under its name in Kaldi."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""One experiment of many systems: what to train, what is done, and the tables of it."""
+"""Experiments that train and compare many systems; measurements of checkpoints and tokens."""

@@ -1,4 +1,4 @@
-"""From records of runs to numbers with intervals, and to differences with p-values."""
+"""Means with intervals, and differences with p-values, from the records of runs."""
 
 import statistics
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def records(experiment: Experiment, results: Results) -> dict[str, list[Record]]
 
 
 def training_seconds(runs: list[Record]) -> float | None:
-    """A system's median over its runs, None without any: budgets are audio, and time besides that
-    is of a machine that did other work or was halted spoils a mean."""
+    """A system's median over its runs, None without any. Budgets are audio; time on a machine that
+    did other work or was halted would spoil a mean."""
     return statistics.median(r["train_seconds"] for r in runs) if runs else None
 
 
@@ -44,7 +44,7 @@ def spoken(kind: str, sets: tuple[str, ...]) -> Take:
 
 
 def recognised(sets: tuple[str, ...]) -> Take:
-    """Columns of what the RM reads in recordings."""
+    """Columns of the RM's recognition of recordings."""
     return lambda record: joined([record["recognition"].get(s, {}) for s in sets])
 
 
@@ -107,14 +107,14 @@ def unscored(record: Record) -> list[str]:
         for name, columns in sets.items():
             for metric, (top, _) in METRICS.items():
                 lacking, count = columns[top].count(None), len(columns[top])
-                if 0 < lacking < count:  # all: it is not run, which is told once for all runs
+                if 0 < lacking < count:  # all: not run, which is listed once for all runs
                     out.append(f"{lacking} of {count} clips of {kind} {name} without {metric}")
     return out
 
 
 def events(runs: list[Record]) -> list[str]:
-    """What happened in the training of these runs: jumps that it has recovered from, trip-wires,
-    and steps that were not finite. A stage that runs share is named once, of the first."""
+    """Events in the training of these runs: recoveries from loss spikes, trip-wires,
+    and steps that were not finite. A stage that runs share is listed once, for the first."""
     out: dict[str, list[str]] = {}
     for r in runs:
         for unit in r["units"]:

@@ -1,7 +1,7 @@
-"""Which stages and runs an experiment consists of. What is the same is trained once.
+"""The stages and runs of an experiment, each of which is trained once.
 
-A run is one system at one seed; it is made of units, its stages of training. A unit is named by
-a hash of all that decides its result: two runs with the same unit share it.
+A run is one system at one seed. It consists of units, its training stages. A unit is identified by
+a hash of all that determines its result; runs with the same unit share it.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from e2etts.recipe import RecipeConfig, StageConfig, recipe_from
 from e2etts.tasks.first_order import READERS
 from e2etts.train.config import weight_at
 
-_FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: decide no result
-# Of score: where a model is found, how many work on it and what is shown decide no result.
-_UNHEARD = ("recognizer", "workers", "report_clips", "bootstrap_samples", "seed")
+_FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: change no result
+# Of score: the place of a model, the number of workers and what is shown change no result.
+_NO_SCORE = ("recognizer", "workers", "report_clips", "bootstrap_samples", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemSpec:
-    """about: one line for the tables. speaks: the stage whose system speaks, and by its ``init``
-    names all that are trained. overrides: what differs from the recipe."""
+    """about: one line for the tables. speaks: the stage whose system is evaluated, and by its
+    ``init`` determines all that are trained. overrides: differences from the recipe."""
 
     about: str
     speaks: str
@@ -35,7 +35,7 @@ class SystemSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """recipe: the configuration that all systems start from, beside this file. shared: overrides
+    """recipe: the configuration that all systems are based on, beside this file. shared: overrides
     of every system. comparisons: pairs of systems; the first is end-to-end against without.
     speeds_from: results.json of a scored run, by its path from the recipe's folder, for estimates
     of time before any are measured."""
@@ -155,15 +155,15 @@ def recipe_path(path: str | Path) -> Path:
 
 def exposure(recipe: RecipeConfig, speaks: str,
              spent: dict[str, float] | None = None) -> dict[str, float]:
-    """Seconds of audio that each part is trained on until ``speaks``: by what stages have spent,
-    where that is known, else by their budgets."""
+    """Seconds of audio that each part is trained on until ``speaks``: as stages have used, where
+    that is known, else by their budgets."""
     seconds = dict.fromkeys(PARTS, 0.0)
     for name in recipe.stages_to(speaks, judges=False):
         stage = recipe.stage(name)
         budget = StageRun(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
         budget = (spent or {}).get(name, budget)
         for part in stage.trainable:
-            # What joins late trains its part on the rest only.
+            # A loss with a delay trains its part on the rest only.
             delays = [getattr(weight, "delay", 0.0) for loss, weight in stage.weights.items()
                       if weight_at(weight) and _teaches(stage, loss, part)]
             seconds[part] += budget * (1 - min(delays, default=1.0))
@@ -180,7 +180,7 @@ def _teaches(stage: StageConfig, loss: str, part: str) -> bool:
 def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun:
     data = tables_hash(recipe, (recipe.corpus.train, recipe.corpus.dev))
     units: list[StageRun] = []
-    # The vocoder is no part of any comparison: one serves all seeds.
+    # No comparison includes the vocoder: all seeds share one.
     for name in ["vocoder", *recipe.stages_to(speaks)]:
         stage = recipe.stage(name)
         before = {u.stage: u for u in units if u.stage in (*stage.sources.values(), stage.judge)}
@@ -190,10 +190,10 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun
             stage=name, seed=own, config=stage,
             key=fingerprint({**facts, "seed": own, "init": {k: u.key for k, u in before.items()}}),
             kind=fingerprint({**facts, "init": {k: u.kind for k, u in before.items()}})))
-    heard = to_dict(recipe.score)
+    scoring = to_dict(recipe.score)
     key = fingerprint({
         "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
-        "score": {k: v for k, v in heard.items() if k not in _UNHEARD},
+        "score": {k: v for k, v in scoring.items() if k not in _NO_SCORE},
         "sets": to_dict(recipe.corpus),
         "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
     return SystemRun(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units),
@@ -201,7 +201,7 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun
 
 
 def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:
-    """All that decides the result of a stage besides its seed and what it starts from."""
+    """All that determines the result of a stage besides its seed and its start."""
     stage = to_dict(recipe.stage(name))
     stage["train"] = {k: v for k, v in stage["train"].items() if k not in _FREE}
     nets = {"vocoder": to_dict(recipe.vocoder)}
@@ -212,8 +212,8 @@ def _facts(recipe: RecipeConfig, name: str, data: str) -> dict[str, Any]:
 
 
 def tables_hash(recipe: RecipeConfig, sets: tuple[str, ...]) -> str:
-    """Hash of prepared sets by what they say and how long they are, so that the same data made
-    anew count as the same; files that are not there count as empty."""
+    """Hash of prepared sets by texts, speakers and lengths, so that the same data prepared again
+    have the same hash. Missing files count as empty."""
     total = hashlib.sha256()
     for name in sets:
         for table in ("text_ids", "utt2spk", "utt2num_frames"):

@@ -14,7 +14,7 @@ from e2etts.ablation.experiment import Experiment, SystemRun
 from e2etts.ablation.store import Results
 from e2etts.score.compare import Estimate
 
-_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}  # a legend that hides nothing
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}  # legend outside the axes
 
 
 def draw_figures(experiment: Experiment, results: Results, folder: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def _name(system: str, some: list[Record], wanted: int) -> str:
 
 
 def _frame(axes: Axes, runs: dict[str, list[Record]], highest: float) -> None:
-    """From 0 to well above the highest value: intervals of two seeds, which go far, are cut."""
+    """From 0 to well above the highest value: the wide intervals of two seeds are cut."""
     axes.set_ylim(0, 1.6 * highest or 1.0)
     alone = "; of one seed: over utterances alone" if any(
         len(some) == 1 for some in runs.values()) else ""
@@ -118,8 +118,8 @@ def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> 
 
 
 def _usage(experiment: Experiment, results: Results) -> Figure:
-    """Share of all tokens that the most used codes make up: a line for each tokenizer, the mean
-    over its seeds, named by the systems that have it."""
+    """Share of all tokens that the most used codes cover: a line for each tokenizer, the mean over
+    its seeds, labelled with the systems that have it."""
     figure, axes = _axes(6.4, "most used codes, % of all", "share of tokens, %")
     lines: dict[str, dict[str, list[float]]] = {}
     names: dict[str, dict[str, None]] = {}
@@ -139,15 +139,15 @@ def _usage(experiment: Experiment, results: Results) -> Figure:
 
 
 def _tokenizer(run: SystemRun) -> tuple[str, str]:
-    """Where its tokens are from, at any seed and at this one: the last stage that trains it, none
-    where it is that of a system which the recipe extends."""
+    """(kind, key) of the last stage that trains the tokenizer; empty where it is that of the system
+    which the recipe extends."""
     unit = next((u for u in reversed(run.units) if "tokenizer" in u.config.trainable), None)
     return ("", "") if unit is None else (unit.kind, unit.key)
 
 
 def draw_wer_curve(rows: list[dict], path: Path) -> None:
-    """WER, on a log scale, against minutes of training: a line for each set, and where a stage
-    ends; rows as of ``e2etts curve``."""
+    """WER, on a log scale, against minutes of training: a line for each set, and the end of
+    each stage. rows: those of ``e2etts curve``."""
     figure, axes = _axes(6.4, "minutes of training", "WER, %")
     values = []
     for system, style in (("tts", "o-"), ("copy", "s--")):
@@ -159,7 +159,7 @@ def draw_wer_curve(rows: list[dict], path: Path) -> None:
                           fmt=style, color=f"C{number}", markersize=3, capsize=2,
                           label=f"{system} {name}")
             values.extend(wer)
-    # Without a log scale the speech before the LM has learned leaves no room for what comes after.
+    # On a linear scale the speech of an untrained LM would leave no room for later points.
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylim(max(1.0, 60 * min(values)), max(120.0, 120 * max(values)))
     ticks = FixedLocator([1, 2, 5, 10, 20, 50, 100, 200, 500])

@@ -41,7 +41,7 @@ def _fixed(digits: int) -> Show:
     return lambda value: f"{value:.{digits}f}"
 
 
-# Metric -> heading, and how a value is written.
+# Metric -> heading and format.
 SHOWN: dict[str, tuple[str, Show]] = {
     "wer": ("WER, %", _percent), "cer": ("CER, %", _percent), "sim": ("similarity", _fixed(3)),
     "dnsmos": ("DNSMOS", _fixed(2))}
@@ -55,16 +55,16 @@ STATISTICS: dict[str, tuple[str, Show]] = {
 
 
 def written(e: Estimate | None, show: Show, sign: bool = False, most: float = math.inf) -> str:
-    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value. most: what the
-    value cannot exceed."""
+    """"12.3 [10.1, 14.5]"; with ``sign``, as a difference and with its p-value. most: the
+    largest possible value."""
     if e is None:
         return ABSENT
-    if sign and e.value == 0 and not e.low:  # the same clips or tokens: nothing between them
+    if sign and e.value == 0 and not e.low:  # the same clips or tokens
         return "equal"
     mark = (lambda v: ("+" if v >= 0 else "") + show(v)) if sign else show
     out = mark(e.value)
     if e.low is not None and e.high > e.low:
-        # What is a rate or a score is never below zero, whatever its interval.
+        # A rate or a score is never below zero.
         low = e.low if sign else max(0.0, e.low)
         out += f" [{mark(low)}, {mark(min(most, e.high))}]"
     if sign and e.p is not None:
@@ -73,7 +73,7 @@ def written(e: Estimate | None, show: Show, sign: bool = False, most: float = ma
 
 
 def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a Markdown table, of whose columns the first ``left`` begin at the left."""
+    """Lines of a Markdown table; the first ``left`` columns are left-aligned."""
     rule = [":--"] * left + ["--:"] * (len(head) - left)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
@@ -91,7 +91,7 @@ def ablation_markdown(experiment: Experiment, results: Results, command: str,
     tests, sets = recipe.corpus.tests, (*recipe.corpus.tests, *recipe.corpus.sentences)
     pairs, wanted = experiment.config.comparisons, len(experiment.config.seeds)
     lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit. The "
-             "same command goes on where it was, or only writes this page when all is measured:",
+             "same command resumes, or only writes this page when all is measured:",
              "", f"    {command}", "", *_facts(experiment, results, runs, spoken("tts", sets)),
              *_systems(experiment, runs), "",
              "## 1 Text-to-speech", ""]
@@ -136,12 +136,12 @@ def _facts(experiment: Experiment, results: Results, runs: Runs, speech: Take) -
         ["hardware", "; ".join(machines) or ABSENT],
         ["commits", ", ".join(commits) or ABSENT]], left=2)
     out += ["", "Each cell: mean over a system's measured seeds and its 95 % interval: utterances "
-            "are drawn anew, and seeds spread (`e2etts/score/compare.py`). Differences are of the "
+            "are resampled, and seeds spread (`e2etts/score/compare.py`). Differences are of the "
             "same utterances and seeds, \"equal\" where none of these differs; p-values are not "
             f"corrected for there being {len(experiment.config.comparisons)} comparisons."]
     if any(len(some) == 1 for some in runs.values()):
         out += ["", "**Where there is one seed, intervals and p-values are of the utterances "
-                "alone**: they say nothing of what training with another seed would have given."]
+                "alone**: they state nothing about training with another seed."]
     notes = [f"- {m['metric']} not run: {m['reason']}; {m['remedy']}"
              for m in results.facts.get("not_run", [])]
     for r in done:
@@ -152,7 +152,7 @@ def _facts(experiment: Experiment, results: Results, runs: Runs, speech: Take) -
 
 
 def _judges(experiment: Experiment, results: Results) -> str:
-    """Who measured what, of the metrics that have run."""
+    """The models behind the metrics that have run."""
     score = experiment.runs[0].recipe.score
     absent = {m["metric"] for m in results.facts.get("not_run", []) if m["sets"] == "all"}
     names = {"wer": listener_name(results.facts.get("recognizer") or {}),
@@ -198,7 +198,7 @@ def _difference_rows(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int
 
 
 def _spoken_cells(take: Take) -> tuple[Cells, Differences]:
-    """What is written of the speech of one system, and of two."""
+    """Cells of the speech of one system, and of the difference of two."""
     return (lambda some: [written(cell(some, take, METRICS[m]), show)
                           for m, (_, show) in SHOWN.items()],
             lambda a, b: [written(difference(a, b, take, METRICS[m]), show, True)
@@ -235,7 +235,7 @@ def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: 
 
 
 def _each_run(experiment: Experiment, runs: Runs, take: Take) -> list[str]:
-    """What intervals over so few seeds are made of."""
+    """Every run, because intervals over few seeds show little."""
     def shown(record: Record, metric: str) -> str:
         e = cell([record], take, METRICS[metric])
         return ABSENT if e is None else SHOWN[metric][1](e.value)

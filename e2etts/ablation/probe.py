@@ -44,20 +44,20 @@ def _encoded(recipe: RecipeConfig, system: System, name: str) -> Iterator[tuple[
 
 
 def _recognition(recipe: RecipeConfig, system: System, name: str) -> dict[str, list]:
-    """Columns by utterance: edits of the greedy reading, labels of the text, and whether the
+    """Columns by utterance: edits of the greedy hypothesis, labels of the text, and whether the
     speaker is right (None where the RM does not know it)."""
     table: dict[str, list] = {"utts": [], "edits": [], "labels": [], "speaker_right": []}
     for batch, tokens in _encoded(recipe, system, name):
         h = system.rm.encode(tokens.q, tokens.lens)
-        heard = system.rm.read_ctc(h, tokens.lens)
+        recognised = system.rm.read_ctc(h, tokens.lens)
         guesses = None
         if "speaker" in system.rm.heads:
             guesses = system.rm.classify("speaker", h, tokens.lens).argmax(-1)
         for i, utt in enumerate(batch.utts):
-            said = batch.text[i, : batch.text_lens[i]].tolist()
+            text = batch.text[i, : batch.text_lens[i]].tolist()
             known = guesses is not None and int(batch.speaker[i]) >= 0
             table["utts"].append(utt)
-            table["edits"].append(edit_distance(said, heard[i].tolist()))
-            table["labels"].append(len(said))
+            table["edits"].append(edit_distance(text, recognised[i].tolist()))
+            table["labels"].append(len(text))
             table["speaker_right"].append(bool(guesses[i] == batch.speaker[i]) if known else None)
     return table

@@ -1,4 +1,4 @@
-"""Works through an experiment: may be killed at any moment, and goes on where it was."""
+"""Runs an experiment. It may be killed at any moment, and resumes where it was."""
 
 import contextlib
 import fcntl
@@ -17,21 +17,21 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.tasks.build import build_task
 
-INTERRUPTED = 130  # status of a command that was asked to stop
+INTERRUPTED = 130  # status of a command that was stopped
 
 
 class Call(Protocol):
-    """Runs ``e2etts ARGUMENTS``, asks it to stop after ``seconds``, and returns its status."""
+    """Runs ``e2etts ARGUMENTS``, stops it after ``seconds``, and returns its status."""
 
     def __call__(self, arguments: list[str], seconds: float | None) -> int: ...
 
 
 class TimeIsUp(Exception):
-    """The time that this session was given is over."""
+    """The hours of this session are over."""
 
 
 def check_buildable(experiment: Experiment) -> None:
-    """Build every stage once, so that a slip in the last system does not show after hours.
+    """Build every stage once, so that a mistake in the last system shows at once.
 
     Raises UserError for options, losses or parts that a stage does not have."""
     seen = set()
@@ -55,7 +55,7 @@ def check_prepared(experiment: Experiment) -> None:
 
 
 class Session:
-    """Trains and measures what is not done yet, each run as soon as its stages are there.
+    """Trains and measures the runs that are not done yet.
 
     hours: begin nothing after this time, and interrupt a training at a checkpoint then; None is
     no limit. call: how commands are run. publish: called after every measured run.
@@ -71,8 +71,8 @@ class Session:
         self.failed_units: set[str] = set()
 
     def go(self) -> None:
-        """Raises TimeIsUp at the end of ``hours``, KeyboardInterrupt when asked to stop, and
-        UserError in the end when commands have failed: other runs go on without them."""
+        """Raises TimeIsUp at the end of ``hours``, KeyboardInterrupt when interrupted, and, after
+        all other runs, UserError if commands have failed."""
         for run in self.experiment.runs:
             if self.results.of(run) is not None:
                 continue
@@ -93,7 +93,7 @@ class Session:
                 raise UserError(f"its stage {unit.name} has failed before")
             if not self.store.finished(unit):
                 self._train(run, unit)
-            # What goes on from here starts from best/; the state is six times its size.
+            # Later stages start from best/; the state is six times its size.
             for name in ("state", "last"):
                 shutil.rmtree(self.store.unit(unit) / name, ignore_errors=True)
         self._measure(run, folder)
@@ -107,10 +107,10 @@ class Session:
             raise
 
     def _measure(self, run: SystemRun, folder: Path) -> None:
-        self.say(f"ablate: {run.name}: speak and score")
+        self.say(f"ablate: {run.name}: synthesize and score")
         self._once(run, folder, "synthesize", "--system", run.speaks)
         self._once(run, folder, "probe", run.speaks)
-        # Recordings, and clips of systems that differ in nothing, are heard once.
+        # Recordings, and equal clips of several systems, are scored once.
         shared, own = (place / "score_cache.json" for place in (self.store.root, folder))
         if shared.is_file() and not own.is_file():
             shutil.copyfile(shared, own)
@@ -120,13 +120,13 @@ class Session:
         record, facts = read_record(run, folder)
         if not self.results.same_judge(facts):
             (folder / "score.done").unlink()
-            raise UserError(f"heard by another recogniser ({facts['recognizer']}) than the runs in "
-                            f"{self.results.path}: have the same one, or use another --tag")
+            raise UserError(f"scored by another recogniser ({facts['recognizer']}) than the runs "
+                            f"in {self.results.path}: use the same one, or another --tag")
         self.results.add(run, record, facts)
         self.publish()
 
     def _once(self, run: SystemRun, folder: Path, verb: str, *arguments: str) -> None:
-        """A command whose end is noted in the run's folder, which other settings empty."""
+        """Run a command unless the run's folder, which other settings empty, notes its end."""
         done = folder / f"{verb}.done"
         if not done.exists():
             self._command(run, verb, *arguments)
@@ -149,7 +149,7 @@ class Session:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Holds ``folder/lock``, whose descriptor it gives; ends with the last process that has it.
+    """Holds ``folder/lock`` and yields its descriptor; the last process that has it releases it.
 
     Raises UserError where another process holds it: two would train the same stage."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def in_process_of_its_own(lock: int) -> Call:
-    """Commands as processes that inherit the lock: one that outlives us still keeps others out."""
+    """Commands as processes that inherit the lock, so that one that outlives us still holds it."""
     def call(arguments: list[str], seconds: float | None) -> int:
         child = subprocess.Popen([sys.executable, "-m", "e2etts.bin.main", *arguments],
                                  pass_fds=(lock,))

@@ -35,8 +35,8 @@ class Store:
         return (self.unit(unit) / "summary.json").is_file()
 
     def open(self, run: SystemRun) -> Path:
-        """The run's folder, with its configuration and links to its stages; what was spoken with
-        other settings is removed."""
+        """The run's folder, with its configuration and links to its stages; speech that was
+        synthesized with other settings is removed."""
         folder, key = self.run(run), self.run(run) / "key"
         if folder.exists() and (not key.is_file() or key.read_text() != run.key):
             shutil.rmtree(folder)
@@ -53,7 +53,7 @@ class Store:
 
 
 class Results:
-    """``ablation.json``: records of runs by name, of recordings by set, and who judged."""
+    """``ablation.json``: records of runs by name, of recordings by set, and the recogniser."""
 
     def __init__(self, path: Path):
         """Raises UserError for a file that is not what ``save`` writes."""
@@ -77,7 +77,7 @@ class Results:
         return [r.name for r in experiment.runs if r.name in self.runs and self.of(r) is None]
 
     def same_judge(self, facts: dict[str, Any]) -> bool:
-        """Whether what was measured before was heard by the same recogniser as these facts."""
+        """Whether earlier runs were scored by the same recogniser as these facts."""
         before, now = (f.get("recognizer") or {} for f in (self.facts, facts))
         return not self.runs or all(before.get(k) == now.get(k) for k in ("name", "model_sha256"))
 
@@ -92,7 +92,7 @@ class Results:
 
 
 def read_record(run: SystemRun, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(record, facts) of a run whose ``folder`` has been trained, spoken, probed and scored."""
+    """(record, facts) of a run that has been trained, synthesized, probed and scored."""
     results = read_json(folder / "results.json")
     probe = read_json(folder / run.speaks / "probe.json")
     scores = _columns(folder / "scores.jsonl")
@@ -132,12 +132,12 @@ def _columns(path: Path) -> dict[str, dict[str, dict[str, list]]]:
 
 
 class Estimates:
-    """Seconds that units and measuring take, from those that are done, else from a scored run."""
+    """Seconds of training and measuring, from finished units, else from a scored run."""
 
     def __init__(self, experiment: Experiment, store: Store, results: Results, scored: Path | None):
         found = read_json(scored) if scored is not None else None
-        told = found["training"] if found else {}
-        self.stages = {name: [s["audio_seconds"] / s["seconds"]] for name, s in told.items()}
+        trained = found["training"] if found else {}
+        self.stages = {name: [s["audio_seconds"] / s["seconds"]] for name, s in trained.items()}
         self.clips = None
         if found:
             spent = {row["name"]: row["seconds"] for row in found["stages"]}
@@ -153,7 +153,7 @@ class Estimates:
         self.stages |= measured
 
     def training(self, unit: StageRun) -> float | None:
-        """Seconds from start to end; None where nothing like it is known."""
+        """Seconds from start to end; None where no speed is known."""
         minutes = unit.config.train.max_minutes or math.inf
         speeds = self.kinds.get(unit.kind) or self.stages.get(unit.stage)
         seconds = unit.audio_seconds / mean(speeds) if speeds else math.inf
@@ -204,7 +204,7 @@ def experiment_status(experiment: Experiment, store: Store, results: Results,
 
 
 def _clips(experiment: Experiment) -> int:
-    """Clips that a run speaks: copies and readings of tests, readings of sentences."""
+    """Clips of a run: copy synthesis and text-to-speech of tests, text-to-speech of sentences."""
     recipe, count = experiment.runs[0].recipe, 0
     for times, names in ((2, recipe.corpus.tests), (1, recipe.corpus.sentences)):
         for name in names:

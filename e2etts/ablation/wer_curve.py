@@ -1,4 +1,4 @@
-"""Word error rate against training time, of every checkpoint that was kept along a run."""
+"""Word error rate against training time, from the kept checkpoints of a run."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ SPOKEN = {"lm", "fm"}  # parts whose training changes speech from text
 
 def wer_curve(recipe: RecipeConfig, root: Path, last: str,
               only: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Points of the curve, see ``kept_checkpoints`` and ``measure_checkpoint``; all that there
-    are so far are in ``root/curve.json``."""
+    """Points of the curve, see ``kept_checkpoints`` and ``measure_checkpoint``, each of which is
+    written to ``root/curve.json``."""
     recipe = replace(recipe, synthesis=replace(recipe.synthesis, prompt_clips=0),
                      score=replace(recipe.score, metrics=("wer",)))
     points = []
@@ -52,7 +52,7 @@ def kept_checkpoints(recipe: RecipeConfig, root: Path, last: str,
 
 
 def measure_checkpoint(recipe: RecipeConfig, root: Path, checkpoint: Path) -> dict[str, Any]:
-    """WER by system and set of one checkpoint, measured unless it has been."""
+    """WER by system and set of one checkpoint, measured once."""
     folder = root / "curve" / str(checkpoint.relative_to(root)).replace("/", "-")
     sets = [*recipe.corpus.tests, *recipe.corpus.sentences]
     stamp = fingerprint({

@@ -1,5 +1,5 @@
-"""Batches of made-up speech in the proportions of a corpus: what a step costs does not depend on
-what is said."""
+"""Batches of random speech in the proportions of a corpus; the time of a step does not depend on
+content."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What the machine itself can do: matrix products and memory."""
+"""Limits of the machine: matrix products and memory bandwidth."""
 
 import statistics
 import time

@@ -1,6 +1,6 @@
 """Well-known implementations on the same shapes as ours: (ours, theirs), each one call.
 
-A peer whose package is not installed is missing, and said to be: it is never counted as beaten.
+A peer whose package is not installed is reported as missing, never as slower.
 Legend: B rows, T positions.
 """
 
@@ -147,11 +147,11 @@ def lm_decode(recipe: RecipeConfig, rows: int, tokens: int = 100, text: int = 40
     packed = PackedLM(system.lm)
     peer = qwen3(config.lm.trunk, system.lm.end + 1).eval()
     ids = torch.randint(0, system.lm.end, (rows, text + 3))
-    asked = dict(attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
+    options = dict(attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
                  min_new_tokens=tokens, do_sample=True, top_k=sampling.top_k,
                  top_p=sampling.top_p, use_cache=True)
     return Pair(lambda: sample_tokens(system, given, sampling, packed=packed),
-                lambda: peer.generate(ids, **asked))
+                lambda: peer.generate(ids, **options))
 
 
 def fm_step(recipe: RecipeConfig) -> Pair:

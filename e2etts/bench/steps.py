@@ -1,4 +1,4 @@
-"""Our own cases: the training step of every stage, and nets alone for comparison with peers."""
+"""Our own cases: the training step of every stage, and single nets for comparison with peers."""
 
 from collections import Counter
 from collections.abc import Callable

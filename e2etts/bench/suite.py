@@ -1,4 +1,4 @@
-"""The whole benchmark: what is measured, in which order, and the results as numbers and tables."""
+"""The whole benchmark: its cases in order, and the results as numbers and tables."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +21,11 @@ ROOFLINE = ("every matrix product, convolution and attention as fast as it is al
 
 def run_suite(recipes: dict[str, RecipeConfig], rounds: int, parts: set[str], pairs: list[str],
             say: Say) -> dict[str, Any]:
-    """recipes: size -> configuration, the first of which is compared with peers.
+    """recipes: size -> configuration; the first one is compared with peers.
 
     Raises UserError for a part or a comparison that does not exist."""
-    for kind, asked, known in (("part", parts, PARTS), ("comparison", pairs, PAIRS)):
-        for name in sorted(set(asked) - set(known)):
+    for kind, names, known in (("part", parts, PARTS), ("comparison", pairs, PAIRS)):
+        for name in sorted(set(names) - set(known)):
             raise UserError(f"no {kind} '{name}' to measure; there are: {', '.join(known)}")
     say("machine")
     results: dict[str, Any] = {
@@ -43,7 +43,7 @@ def run_suite(recipes: dict[str, RecipeConfig], rounds: int, parts: set[str], pa
         for rows in (1, 16):
             say(f"synthesis, batch {rows}")
             results["rtf"][str(rows)] = synthesis_speed(first, rows, rounds)
-    # Another tenant of the machine may have slowed it for a while: the limit is the best of both.
+    # Other work may have slowed the machine for a while: the limit is the best of both.
     again = _limits()
     results["limits"] = {name: max(rate, again[name]) for name, rate in results["limits"].items()}
     for name, s in results["steps"].items():

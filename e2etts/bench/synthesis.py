@@ -1,4 +1,4 @@
-"""From text to waveform, part by part, with random weights: speed does not depend on them."""
+"""Speed from text to waveform, part by part, with random weights."""
 
 import statistics
 import time

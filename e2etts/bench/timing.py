@@ -16,7 +16,7 @@ LEAST_SECONDS = 0.3
 @dataclass(frozen=True)
 class Timing:
     """Seconds a call: median, least and most over the rounds. peak_gib: most memory that the
-    process held while it ran, None where the system does not tell."""
+    process held while it ran, None where the system does not report it."""
 
     median: float
     least: float
@@ -58,7 +58,7 @@ def _wait() -> None:
 
 
 def _forget_peak() -> None:
-    """Let Linux start the peak of resident memory anew."""
+    """Reset the peak of resident memory (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,8 +1,8 @@
-"""Train and compare many systems: one experiment, which may be stopped and goes on.
+"""Train and compare many systems in one resumable experiment.
 
-The YAML names systems as overrides of one recipe, seeds and comparisons. Stages of training that
-systems share are trained once, every run is measured once, and ablation.json, ABLATION.md and
-figures/ are written as runs come. Needs the recipe's prepared data (stages 1 and 2).
+The YAML defines systems as overrides of one recipe, seeds and comparisons. Training stages that
+systems share are trained once and every run is measured once. ablation.json, ABLATION.md and
+figures/ are updated after every run. Needs the recipe's prepared data (stages 1 and 2).
 
 examples:
   e2etts ablate --status
@@ -26,16 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", metavar="NAME",
                         help="work goes to exp/NAME (default: the configuration's file name)")
     parser.add_argument("--results", metavar="FOLDER",
-                        help="where ablation.json and ABLATION.md are (default: exp/NAME)")
+                        help="folder of ablation.json and ABLATION.md (default: exp/NAME)")
     parser.add_argument("--hours", type=float, metavar="H",
-                        help="stop after so long: a training is interrupted at a checkpoint")
+                        help="stop after H hours: training is interrupted at a checkpoint")
     parser.add_argument("--only", metavar="RUNS",
-                        help="these runs alone and in this order: names such as cascade-seed1, or "
-                             "patterns such as 'stage*-seed1', with commas (default: all)")
+                        help="only these runs, in this order: names such as cascade-seed1, or "
+                             "patterns such as 'stage*-seed1', separated by commas (default: all)")
     parser.add_argument("--status", action="store_true",
-                        help="show what is done and left, and end")
+                        help="show finished and remaining work, and exit")
     parser.add_argument("--recipe", action="store_true",
-                        help="print the name of the recipe's configuration, and end")
+                        help="print the path of the recipe's configuration, and exit")
     add_overrides(parser)
 
 

@@ -1,8 +1,8 @@
-"""Measure speed in one process: training steps, comparison with well-known peers, synthesis.
+"""Measure the speed of training steps and synthesis, and compare with well-known peers.
 
-Cases take turns and medians are reported, so that ratios hold on a machine whose speed drifts.
-Data and weights are made up: nothing has to be prepared. Peers that are not installed are listed
-as missing (tools/install.sh --extras bench installs them).
+Cases are timed in turns and medians are reported, so that ratios hold on a machine whose speed
+drifts. Data and weights are random: nothing has to be prepared. Peers that are not installed are
+listed as missing (tools/install.sh --extras bench installs them).
 
 examples:
   e2etts bench                                       everything, at the size of conf/default.yaml
@@ -25,16 +25,18 @@ from e2etts.files import write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="conf/default.yaml", metavar="FILE",
                         help="recipe configuration (default: %(default)s)")
-    parser.add_argument("--larger", metavar="FILE", help="another one, for its steps alone")
-    parser.add_argument("--rounds", type=int, default=5, help="counted (default: %(default)s)")
+    parser.add_argument("--larger", metavar="FILE",
+                        help="a second configuration, whose training steps alone are measured")
+    parser.add_argument("--rounds", type=int, default=5,
+                        help="counted rounds (default: %(default)s)")
     parser.add_argument("--part", action="append", metavar="PART", default=[],
-                        help=f"only this of {', '.join(PARTS)}; may be repeated")
+                        help=f"measure only this part: {', '.join(PARTS)}; may be repeated")
     parser.add_argument("--pair", action="append", metavar="NAME", default=[],
-                        help="only this comparison with a peer; may be repeated")
+                        help="measure only this comparison with a peer; may be repeated")
     parser.add_argument("--floor", action="append", metavar="NAME=RATIO", default=[],
-                        help="fail when this comparison is below; may be repeated")
+                        help="fail if this comparison is below RATIO; may be repeated")
     parser.add_argument("--out", metavar="JSON",
-                        help="file to write the numbers to; the table goes beside it as .md")
+                        help="write the numbers to this file, and the table beside it as .md")
     add_overrides(parser)
 
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     from e2etts.train.memory import keep_freed_memory
 
     if args.rounds < 1:
-        raise UserError(f"--rounds {args.rounds}: want at least 1")
+        raise UserError(f"--rounds {args.rounds}: must be at least 1")
     floors = dict(map(_floor, args.floor))
     recipes = {Path(c).stem: load_recipe(c, args.overrides)
                for c in (args.config, args.larger) if c}
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     absent = [name for name in floors if name not in results["ratios"]]
     if absent:
         raise UserError(f"--floor {absent[0]}: was not measured "
-                        f"({results['missing'].get(absent[0], 'no such comparison asked for')})")
+                        f"({results['missing'].get(absent[0], 'no such comparison requested')})")
     if slow:
         print("bench: slower than its floor: " + "; ".join(slow), file=sys.stderr)
         sys.exit(1)
@@ -72,4 +74,4 @@ def _floor(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError as e:
-        raise UserError(f"--floor {text}: want NAME=RATIO") from e
+        raise UserError(f"--floor {text}: expected NAME=RATIO") from e

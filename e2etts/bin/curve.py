@@ -1,8 +1,8 @@
-"""Word error rate against training time: speak and score every checkpoint kept along a run.
+"""Word error rate against training time: synthesizes and scores all kept checkpoints of a run.
 
-Keep checkpoints by stages.<stage>.train.keep_every (in steps). Time is that of the stage so far
-and of all stages before it; the end of a stage is the weights that it hands on, those of its lowest
-dev loss. Writes exp/TAG/curve.json and curve.svg; a point is measured once.
+Keep checkpoints with stages.<stage>.train.keep_every (in steps). Time is that of the stage so far
+and of all stages before it. The last point of a stage is its best checkpoint, by dev loss, from
+which the next stage starts. Writes exp/TAG/curve.json and curve.svg; a point is measured once.
 
 examples:
   e2etts curve --config conf/long.yaml
@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
                         help="last stage of the run (default: %(default)s)")
     parser.add_argument("--stage", metavar="NAMES",
-                        help="stages whose checkpoints speak, with commas (default: those that "
-                             "train LM or FM)")
+                        help="stages whose checkpoints are scored, separated by commas (default: "
+                             "those that train LM or FM)")
     add_recipe_arguments(parser)
 
 

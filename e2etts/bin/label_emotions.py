@@ -1,7 +1,7 @@
-"""Write pseudo emotion labels into data folders: utt2emo, by a model that is no part of e2etts.
+"""Write pseudo emotion labels (utt2emo) into data folders with an external classifier.
 
-Utterances that have a label keep it. All answers with their confidence stay in utt2emo_pseudo:
-another threshold needs no new run of the model; delete the file to ask another model.
+Utterances with a label keep it. All predictions and their confidence are kept in utt2emo_pseudo, so
+another threshold does not run the model again. Delete the file to use another model.
 
 examples:
   e2etts label-emotions data/train --model models/emotion
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="audio-classification model of transformers: a folder, or its name on "
                              "the Hugging Face hub; weights in safetensors")
     parser.add_argument("--confidence", type=float, default=0.6, metavar="P",
-                        help="least probability of a label that is written (default: %(default)s)")
+                        help="minimum probability of a label (default: %(default)s)")
     parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW",
                         help="write label NEW for the model's label OLD; may be repeated")
 

@@ -1,4 +1,4 @@
-"""The command ``e2etts``: dispatches to one module a verb and turns user errors into one line."""
+"""The command ``e2etts``: dispatches to one module per verb."""
 
 import argparse
 import difflib
@@ -8,24 +8,24 @@ import sys
 import e2etts
 from e2etts.cli import add_overrides, fail, guarded
 
-# Verb -> what it does; the module e2etts.bin.<verb> is imported only when its verb is used, so
-# that help and typing errors answer at once.
+# Verb -> what it does. The module e2etts.bin.<verb> is imported only when its verb is used, and
+# imports torch and the like only in its ``run``: help and typing errors answer at once.
 VERBS = {
     "validate": "check Kaldi-style data directories and list every finding",
     "label-emotions": "pseudo emotion labels for data directories, by an external model",
     "prepare": "text tokens, audio statistics and mel dumps (stage 2)",
     "train": "train one stage: vocoder, tokenizer, lm, fm, rm or joint (stages 3 to 8)",
-    "synthesize": "speak the test sets and sentences: copy synthesis and text-to-speech (stage 9)",
-    "score": "error rates, speaker similarity and quality of the spoken sets (stage 10)",
-    "score-rm": "measure the reward model alone: error rates, emotion and speaker (stage 10)",
-    "report": "write report.html, one page to look at and listen to, of any systems (stage 10)",
-    "probe": "statistics of a stage's tokens, and what the RM reads in them",
-    "compare": "systems on the same utterances, over seeds: differences, intervals, p-values",
-    "ablate": "train and compare many systems: one experiment, resumable, with its tables",
-    "curve": "word error rate against training time, from checkpoints kept along a run",
-    "plan": "parameters, memory, operations and days that training would take",
-    "bench": "measure speed: training steps, against peers, synthesis",
-    "pack": "gather a trained system into one folder or archive (stage 11)",
+    "synthesize": "synthesize test sets and sentences: copy synthesis and text-to-speech (stage 9)",
+    "score": "error rates, speaker similarity and quality of the synthesized sets (stage 10)",
+    "score-rm": "evaluate the reward model: error rates, emotion and speaker (stage 10)",
+    "report": "write report.html: tables, figures and audio samples of any systems (stage 10)",
+    "probe": "statistics of a stage's tokens, and recognition by its RM",
+    "compare": "compare systems on the same utterances: differences, intervals, p-values",
+    "ablate": "train and compare many systems in one resumable experiment, with tables",
+    "curve": "word error rate against training time, from the kept checkpoints of a run",
+    "plan": "estimate parameters, memory, operations and days of training",
+    "bench": "measure the speed of training steps and synthesis, and compare with peers",
+    "pack": "export a trained system as one folder or archive (stage 11)",
 }
 
 def usage() -> str:

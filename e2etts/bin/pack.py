@@ -1,5 +1,6 @@
-"""Gather a trained system into one folder, and an archive if asked (stage 11).
+"""Export a trained system as one folder, and as an archive with --out (stage 11).
 
+examples:
   e2etts pack --config conf/default.yaml --tag default
   e2etts pack --config conf/default.yaml --out mini.tar.gz
   e2etts pack --unpack mini.tar.gz --out mini

@@ -1,10 +1,10 @@
-"""What training a configuration would take: parameters, memory of a GPU, operations, days.
+"""Estimate the cost of training a configuration: parameters, GPU memory, operations, days.
 
-Every stage's real step is run on shapes alone, without weights or data, on this machine. Memory
-is that of one GPU in the precision of each stage; activations are the most that a step holds of
-a full batch of equally long utterances. Days are operations over --gpu_tflops times --utilisation:
-loading, validation and waiting are in that share. The vocoder is counted, not planned. Exit status
-2, with what would fit, where a stage needs more than 90 % of a GPU.
+Runs the real step of every stage on shapes alone, without weights or data, on this machine. Memory
+is that of one GPU in the precision of each stage. Activations are the peak of a step on a full
+batch of equally long utterances. Days are operations over --gpu_tflops times --utilisation, which
+includes loading, validation and waiting. Of the vocoder, only parameters are counted. Exit status 2
+if a stage needs more than 90 % of a GPU; the error states what would fit.
 
 examples:
   e2etts plan conf/paper.yaml --hours 100000 --gpus 64
@@ -20,17 +20,17 @@ from e2etts.plan.resources import SHARDING, Cluster, CorpusSize
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="FILE", help="recipe configuration")
-    parser.add_argument("--hours", type=float, required=True, help="of speech in the corpus")
-    parser.add_argument("--gpus", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--hours", type=float, required=True, help="hours of speech in the corpus")
+    parser.add_argument("--gpus", type=int, default=1, help="number of GPUs (default: %(default)s)")
     parser.add_argument("--gpu_tflops", type=float, default=Cluster.tflops, metavar="N",
                         help="1e12 operations a second of one GPU (default: %(default)s, H20 bf16)")
     parser.add_argument("--gpu_gib", type=float, default=Cluster.gib, metavar="N",
                         help="memory of one GPU (default: %(default)s, H20)")
     parser.add_argument("--utilisation", type=float, default=Cluster.utilisation, metavar="SHARE",
-                        help="share of the rate that training reaches (default: %(default)s)")
+                        help="share of --gpu_tflops that training reaches (default: %(default)s)")
     parser.add_argument("--sharding", choices=SHARDING, default="none",
-                        help="states divided over the GPUs; the training loop itself keeps all on "
-                             "each (default: %(default)s)")
+                        help="states sharded over the GPUs; the training loop itself shards "
+                             "nothing (default: %(default)s)")
     parser.add_argument("--utterance_seconds", type=float, default=CorpusSize.utterance_seconds,
                         metavar="N", help="length of each row of a batch (default: %(default)s)")
     parser.add_argument("--text_tokens_a_second", type=float, metavar="N",
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="text tokens (default: those of the prepared data, else "
                              "text.vocab_size)")
     parser.add_argument("--speakers", type=int, default=1000, metavar="N",
-                        help="that the RM tells apart, where no data are prepared "
+                        help="speakers that the RM classifies, where no data are prepared "
                              "(default: %(default)s)")
 
 

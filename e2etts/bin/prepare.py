@@ -1,4 +1,4 @@
-"""Text tokens, mel spectrograms, labels and scalars: data/<set> -> dump/<set> (stage 2).
+"""Prepare text tokens, mel spectrograms and labels: data/<set> -> dump/<set> (stage 2).
 
 examples:
   e2etts prepare --config conf/default.yaml
@@ -13,7 +13,7 @@ from e2etts.cli import add_recipe_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, metavar="N",
-                        help="processes that work on texts and audio (default: %(default)s)")
+                        help="worker processes (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""Look into a stage's tokens: entropy, mutual information, and what the RM reads in them.
+"""Measure the tokens of a stage: entropy, mutual information, and recognition by its RM.
 
-Encodes the prepared recordings: those of the training set for the statistics of tokens, those of
-dev and test sets for the RM (label error rate of its CTC head, read greedily, and accuracy of its
+Encodes the prepared recordings: those of the training set for token statistics, those of dev and
+test sets for the RM (label error rate of its CTC head with greedy decoding, and accuracy of its
 speaker head). Writes exp/TAG/STAGE/probe.json.
 
 examples:
@@ -17,7 +17,7 @@ from e2etts.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", help="stage whose system is looked into")
+    parser.add_argument("stage", help="stage whose tokenizer and RM are measured")
     add_checkpoint_argument(parser)
     add_recipe_arguments(parser)
 

@@ -1,14 +1,14 @@
-"""Speak the test sets and sentences: recordings, copy synthesis, text-to-speech, voice prompts.
+"""Synthesize test sets and sentences: copy synthesis, text-to-speech, voice prompts (stage 9).
 
 Reads exp/TAG/joint/best, exp/TAG/vocoder/best, dump/; writes exp/TAG/wavs/SYSTEM/SET/ (wavs and
-manifest.jsonl) and exp/TAG/tokens.json (how the codebook is used).
+manifest.jsonl) and exp/TAG/tokens.json (codebook usage).
 
 examples:
-  e2etts synthesize                          speak every set with the joint system
-  e2etts synthesize --system tokenizer       hear an earlier stage
+  e2etts synthesize                          synthesize every set with the joint system
+  e2etts synthesize --system tokenizer       use the system of an earlier stage
   e2etts synthesize --text "Hello there." --out hello.wav
   e2etts synthesize --text "Hello there." --style whisper --out whisper.wav
-  e2etts synthesize --text "Hello." --prompt me.wav --prompt_text "What I said." --out me2.wav
+  e2etts synthesize --text "Hello." --prompt me.wav --prompt_text "Words of me.wav." --out me2.wav
 """
 
 import argparse
@@ -19,18 +19,18 @@ from e2etts.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="joint", metavar="STAGE",
-                        help="stage whose system speaks (default: %(default)s)")
+                        help="stage whose system is used (default: %(default)s)")
     add_checkpoint_argument(parser)
     parser.add_argument("--wavs", default="wavs", metavar="NAME",
                         help="folder below exp/TAG to write to (default: %(default)s)")
-    parser.add_argument("--text", help="speak this text instead of the sets")
-    parser.add_argument("--lang", default="en", help="its language (default: %(default)s)")
-    parser.add_argument("--speaker", help="its speaker (default: the first of its language)")
+    parser.add_argument("--text", help="synthesize this text instead of the sets")
+    parser.add_argument("--lang", default="en", help="language of --text (default: %(default)s)")
+    parser.add_argument("--speaker", help="speaker of --text (default: the first of its language)")
     parser.add_argument("--style", metavar="LABEL",
-                        help="speak --text in this style, one of the emotion labels of the "
-                             "training data (default: none; sets name theirs in utt2emo)")
-    parser.add_argument("--prompt", metavar="WAV", help="speak in the voice of this recording")
-    parser.add_argument("--prompt_text", help="what the recording says")
+                        help="style of --text: an emotion label of the training data (default: "
+                             "none; sets have theirs in utt2emo)")
+    parser.add_argument("--prompt", metavar="WAV", help="synthesize in the voice of this recording")
+    parser.add_argument("--prompt_text", help="transcript of the recording")
     parser.add_argument("--out", metavar="WAV", help="file to write --text to")
     add_recipe_arguments(parser)
 

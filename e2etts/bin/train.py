@@ -1,4 +1,4 @@
-"""Train one stage: dump/<train>, dump/<dev> -> exp/<tag>/<stage>; an unfinished run goes on.
+"""Train one stage: dump/<train>, dump/<dev> -> exp/<tag>/<stage>; resumes an unfinished run.
 
 examples:
   e2etts train lm --config conf/default.yaml

@@ -1,4 +1,4 @@
-"""Check data directories: each finding is printed with file, line and reason.
+"""Check data directories and print every finding with file, line and reason.
 
 examples:
   e2etts validate data/train data/dev
@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="fail: exit 2 on a finding; skip: write the set without the faulty "
                              "utterances and list them in DIR/skipped.tsv (default: %(default)s)")
     parser.add_argument("--rate", type=int, default=Limits().sample_rate_hz, metavar="HZ",
-                        help="sample rate that the audio must have (default: %(default)s)")
+                        help="required sample rate (default: %(default)s)")
     parser.add_argument("--characters_per_second", nargs=2, type=float, metavar=("LOW", "HIGH"),
                         default=Limits().characters_per_second,
-                        help="how fast a text may be spoken (default: %(default)s)")
+                        help="range of speaking rates (default: %(default)s)")
     parser.add_argument("--headers", action="store_true",
-                        help="judge audio by its headers: rate, channels and length, but neither "
-                             "clipping nor damage (what prepare cannot read it names)")
+                        help="check only audio headers: rate, channels and length, but not "
+                             "clipping or damage (prepare reports what it cannot read)")
     parser.add_argument("--workers", type=int, default=2, metavar="N",
                         help="processes that read audio (default: %(default)s)")
 

@@ -1,4 +1,4 @@
-"""Pseudo emotion labels from a model that is no part of the system (arXiv 2606.09234, stage 2)."""
+"""Pseudo emotion labels from an external classifier (arXiv 2606.09234, stage 2)."""
 
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ SAVE_EVERY = 200
 
 
 class EmotionModel(Protocol):
-    """Any classifier of recordings; sample_rate_hz is what it wants."""
+    """Any classifier of recordings; sample_rate_hz: of its input."""
 
     sample_rate_hz: int
 
@@ -58,10 +58,10 @@ def label_emotions(folder: str | Path, model: EmotionModel, *, least_confidence:
                    rename: dict[str, str] | None = None) -> None:
     """Label the utterances of a data folder that have no label of their own.
 
-    Every answer is kept in ``utt2emo_pseudo`` ("utt label confidence"), from which an interrupted
-    or repeated run goes on; those of at least ``least_confidence`` are added to ``utt2emo``, with
-    labels renamed. Labels that were not made here are never changed. Raises UserError for audio
-    that cannot be read.
+    Every prediction is kept in ``utt2emo_pseudo`` ("utt label confidence"), from which an
+    interrupted or repeated run resumes; those of at least ``least_confidence`` are added to
+    ``utt2emo``, with labels renamed. Labels that were not made here are never changed. Raises
+    UserError for audio that cannot be read.
     """
     folder = Path(folder)
     data = DataDir.load(folder, need_wav=True)
@@ -90,4 +90,4 @@ def _answers(path: Path) -> dict[str, tuple[str, float]]:
         return {u: (label, float(p)) for u, (label, p) in rows.items()}
     except ValueError as e:
         raise UserError(f"{path}: expected 'utt label confidence' in each line: delete it to "
-                        "label anew") from e
+                        "label again") from e

@@ -1,4 +1,4 @@
-"""A data directory from lists of utterances; every row that cannot be used is told, and why."""
+"""Data directories from lists of utterances; unusable rows are returned with the reason."""
 
 import io
 import os
@@ -27,7 +27,7 @@ class ListOptions:
         number from 1; ``3/2`` takes the first that is not empty.
     audio_dir: what audio paths start from; default the folder of the list. suffix: ending of
         audio files whose names lack it.
-    speaker, lang: of all rows, where no column says. folder_speaker: the speaker is the folder
+    speaker, lang: of all rows, where no column has them. folder_speaker: the speaker is the folder
         that holds the file. text_only: the list names no audio; ids are the speaker and the line.
     """
 
@@ -65,7 +65,7 @@ def data_from_lists(lists: Iterable[str | Path], options: ListOptions, wav_dir: 
     """The set that ``lists`` describe. Audio stored in a list is written to ``wav_dir/unpacked``,
     one channel at ``sample_rate_hz``; audio in files is only named.
 
-    Raises UserError for a list that cannot be read or lacks a column, or of which nothing is left.
+    Raises UserError for a list that cannot be read or lacks a column, and if no row is usable.
     """
     entries: list[_Entry] = []
     left_out: list[LeftOut] = []
@@ -78,7 +78,7 @@ def data_from_lists(lists: Iterable[str | Path], options: ListOptions, wav_dir: 
                 entries.append(reader.entry(row))
             except _Unusable as e:
                 left_out.append((reader.name_of(row), row.place, str(e)))
-        reader.say_columns()
+        reader.print_columns()
     data = _directory(entries, left_out)
     if not data.text:
         first = f", the first ({left_out[0][1]}) because of: {left_out[0][2]}" if left_out else ""
@@ -140,15 +140,15 @@ class _ListReader:
                       (start or "0", end or "-1") if start or end else None)
 
     def name_of(self, row: Row) -> str:
-        """What a row is called in the list of those left out."""
+        """Name of a row in the list of those left out."""
         audio = self._cell(row, "audio")
         audio = audio.get("path") if isinstance(audio, dict) else audio
         return self._value(row, "id") or str(audio or "")
 
-    def say_columns(self) -> None:
-        """Say what was taken for what: guessed columns can be wrong."""
-        told = " ".join(f"{k}={'/'.join(v)}" for k, v in (self.columns or {}).items())
-        print(f"{self.path}: columns {told or 'none: the list is empty'}")
+    def print_columns(self) -> None:
+        """Print which column is used for what: guesses can be wrong."""
+        used = " ".join(f"{k}={'/'.join(v)}" for k, v in (self.columns or {}).items())
+        print(f"{self.path}: columns {used or 'none: the list is empty'}")
 
     def _settle(self, row: Row) -> dict[str, list[str]]:
         columns = {what: name.split("/") for what, name in self.options.columns.items()}
@@ -191,7 +191,7 @@ class _ListReader:
             return safe(Path(path).parent.name)
         if what not in self.columns:
             if not given:
-                raise UserError(f"{self.path}: no column says the {what}: give --{what} NAME for "
+                raise UserError(f"{self.path}: no column has the {what}: give --{what} NAME for "
                                 f"all, or --columns {what}=NAME; there are: "
                                 f"{', '.join(row.values)}")
             return safe(given)

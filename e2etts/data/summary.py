@@ -14,7 +14,7 @@ from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
 HOURS_TOLERANCE = 0.01  # published hours are rounded
-ABOUT_TOLERANCE = 0.05  # and some are only told in words
+ABOUT_TOLERANCE = 0.05  # some publishers state only "about"
 
 
 def summarise(data: DataDir, *, audio: bool = True, workers: int = 2) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Published:
-    """What its publishers say a part of a corpus holds; None where they do not say.
-    about_hours: where they say "about" or "roughly"."""
+    """Size of a part of a corpus as its publishers state it; None where they do not.
+    about_hours: where they state "about" or "roughly"."""
 
     utterances: int | None = None
     hours: float | None = None
@@ -116,12 +116,12 @@ class Published:
     about_hours: float | None = None
 
     def __str__(self) -> str:
-        told = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
+        stated = (("{:,} utterances", self.utterances), ("{:.2f} h", self.hours),
                 ("about {:g} h", self.about_hours), ("{:,} speakers", self.speakers))
-        return ", ".join(form.format(value) for form, value in told if value is not None)
+        return ", ".join(form.format(value) for form, value in stated if value is not None)
 
     def agrees(self, size: Size) -> bool:
-        """Counts must be equal, hours as far as they are told."""
+        """Counts must be equal, hours as precisely as they are stated."""
         return all((
             self.utterances in (None, size.utterances), self.speakers in (None, size.speakers),
             self.hours is None or abs(size.hours - self.hours) <= HOURS_TOLERANCE * self.hours,

@@ -1,4 +1,4 @@
-"""Spoken texts of a set: normalised words or phonemes."""
+"""Normalised words or phonemes of the texts of a set."""
 
 from collections import defaultdict
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A trained system as one folder: pack it, check its sums, archive it and unpack an archive."""
+"""Packs: a trained system as one folder or archive, with checksums."""
 
 import gzip
 import json
@@ -79,7 +79,7 @@ save_wav("speech.wav", speech.wav, rate_hz)
 ## Limits
 
 The voices are those of the training data. Do not use the system to imitate a person without
-their consent, and say of its speech that it is synthetic.
+their consent, and label its speech as synthetic.
 """
 
 
@@ -127,7 +127,7 @@ def archive_pack(folder: Path, target: Path) -> None:
 
 
 def unpack_archive(source: Path, folder: Path) -> None:
-    """Unpack an archive that may come from anyone into the new folder ``folder``.
+    """Unpack an untrusted archive into the new folder ``folder``.
 
     Only plain files with names inside the folder are accepted, and only where SHA256SUMS agrees.
     Raises UserError, leaving nothing behind, otherwise.

@@ -18,16 +18,16 @@ from e2etts.infer.voices import Voices, recording_tokens
 from e2etts.recipe import RecipeConfig
 from e2etts.tasks.health import entropy_bits
 
-COUNTED_UTTS = 1000  # at most, for the use of the codebook
+COUNTED_UTTS = 1000  # at most, for codebook usage
 
 
 def speak_text(recipe: RecipeConfig, synthesizer: Synthesizer, text: str, out: Path, *, lang: str,
                speaker: str | None = None, style: str | None = None,
                prompt: tuple[Path, str] | None = None) -> float:
-    """Speak one text into the file ``out`` and return its length in seconds.
+    """Synthesize one text into the file ``out`` and return its length in seconds.
 
-    speaker: the first one of the language where None; without meaning with ``prompt``, (recording,
-    its text), in whose voice the text is spoken. Raises UserError for an unknown language, speaker
+    speaker: default the first one of the language. prompt: (recording, its transcript); replaces
+    ``speaker``. Raises UserError for an unknown language, speaker
     or style."""
     rate, prefix = synthesizer.audio.sample_rate_hz, None
     if prompt is not None:
@@ -47,14 +47,14 @@ def speak_text(recipe: RecipeConfig, synthesizer: Synthesizer, text: str, out: P
 
 
 class SetSynthesizer:
-    """Speaks the sets of a recipe into a folder of wavs."""
+    """Synthesizes the sets of a recipe into a folder of wavs."""
 
     def __init__(self, recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path):
         self.recipe, self.synthesizer, self.folder = recipe, synthesizer, folder
         self.voices = Voices(recipe, synthesizer)
 
     def every_set(self) -> None:
-        """Speak all test sets and sets of sentences of the recipe."""
+        """Synthesize all test sets and sets of sentences of the recipe."""
         for name in self.recipe.corpus.tests:
             self.test_set(name)
         for name in self.recipe.corpus.sentences:
@@ -75,7 +75,7 @@ class SetSynthesizer:
         self._by_prompt(name, table, list(wavs)[: config.prompt_clips])
 
     def _by_prompt(self, name: str, table: dict, utts: list[str]) -> None:
-        """The same texts in the voice of one short recording; said plainly where none is."""
+        """The same texts in the voice of one short recording; prints where there is none."""
         if not utts:
             return
         speaker = table["utt2spk"][utts[0]]
@@ -125,7 +125,7 @@ class SetSynthesizer:
                speak: Callable[[list[str]], list[Speech]], prompt_wav: str | None = None) -> None:
         folder, rate = self.folder / system / name, self.recipe.audio.sample_rate_hz
         seconds, spent, scores = {}, {}, {}
-        # Similar lengths together: a batch costs what its longest row costs.
+        # Similar lengths together: a batch takes as long as its longest row.
         order = sorted(table["text_ids"], key=lambda u: (len(table["text_ids"][u]), u))
         for utts in tqdm(list(_chunks(order, self.recipe.synthesis.batch)),
                          desc=f"{system} {name}", unit="batch"):
@@ -162,7 +162,7 @@ class SetSynthesizer:
 
 
 def count_tokens(sets: SetSynthesizer, path: Path) -> None:
-    """Codebook use over training recordings, evenly spread: counts, entropy, used share."""
+    """Codebook usage over evenly spread training recordings: counts, entropy, used share."""
     wavs = read_table(sets.recipe.dump(sets.recipe.corpus.train) / "wav.scp")
     utts = sorted(wavs)
     utts = utts[:: -(-len(utts) // COUNTED_UTTS)]

@@ -1,4 +1,4 @@
-"""Voices of a trained system, from the recordings of training and enrolment."""
+"""Speaker embeddings and voice prompts of known speakers, from training and enrolment sets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from e2etts.recipe import RecipeConfig
 
 
 class Voices:
-    """Voices and voice prompts of known speakers, from their prepared recordings.
+    """Speaker embeddings and voice prompts of known speakers, from their prepared recordings.
 
     Raises UserError for a set that is not prepared.
     """
@@ -37,7 +37,7 @@ class Voices:
         self._voices: dict[str, torch.Tensor] = {}
 
     def references(self, speaker: str) -> list[str]:
-        """Recordings that stand for a speaker, spread over all that there are.
+        """Reference recordings of a speaker, evenly spread over all.
 
         Raises UserError where there is none."""
         utts = self.of_speaker.get(speaker)

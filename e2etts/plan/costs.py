@@ -1,4 +1,4 @@
-"""What a training stage needs: parameters, memory, operations, time; nothing is allocated."""
+"""Parameters, memory, operations and time of a training stage, without allocating any of it."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ class StageEstimator:
         limit, one = self.cluster.gib * USABLE, self.cost(1).total_gib
         each = (self.cost(most).total_gib - one) / max(1, most - 1)
         rows = min(most, 1 + int((limit - one) / each)) if one <= limit and each else 0
-        while rows and self.cost(rows).total_gib > limit:  # memory does not grow quite evenly
+        while rows and self.cost(rows).total_gib > limit:  # memory is not quite linear
             rows -= 1
         return rows
 
@@ -126,7 +126,7 @@ def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
 
 
 def state_bytes(task: nn.Module, config: TrainConfig, cluster: Cluster) -> dict[str, float]:
-    """What a GPU holds between steps, by kind. Weights, gradients, moments and average are
+    """Bytes that a GPU holds between steps, by kind. Weights, gradients, moments and average are
     float32; the autocast copies of weights are counted with the activations."""
     learning = [p for p in task.parameters() if p.requires_grad]
     count = sum(p.numel() for p in learning)
@@ -170,7 +170,7 @@ def shape_batch(recipe: RecipeConfig, name: str, corpus: CorpusSize, rows: int) 
 
 def step_bytes(task: Task, batch: Batch, weights: dict[str, Any],
                low: torch.dtype | None) -> int:
-    """Most bytes that the losses of a batch and their gradients take besides the states."""
+    """Peak bytes of the losses of a batch and their gradients, besides the states."""
     def step() -> None:
         terms = task(batch).terms
         sum(v.float() for k, v in terms.items() if weights.get(k)).backward()

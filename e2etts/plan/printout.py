@@ -40,7 +40,7 @@ def print_plan(recipe: RecipeConfig, vocab: Vocab, corpus: CorpusSize, cluster: 
     costs = [estimator.cost() for estimator in tqdm(estimators, unit="stage", leave=False)]
     print(_stages(costs))
     known = [c.days for c in costs if c.days is not None]
-    print(f"\n{sum(known):.1f} days in all" + (
+    print(f"\n{sum(known):.1f} days in total" + (
         "" if len(known) == len(costs) else ", without stages that minutes bound"))
     problems = [_problem(estimator, cost.total_gib)
                 for estimator, cost in zip(estimators, costs, strict=True)
@@ -71,7 +71,7 @@ def _stages(costs: list[StageCost]) -> str:
 
 
 def _problem(estimator: StageEstimator, gib: float) -> str:
-    """Which stage does not fit, and what would."""
+    """The stage that does not fit, and what would."""
     name, usable = estimator.name, estimator.cluster.gib * USABLE
     needs = f"stage {name} needs {gib:.1f} GiB of {usable:.1f} usable"
     rows = estimator.largest_batch(estimator.rows)

@@ -1,4 +1,4 @@
-"""What a training is planned for: the corpus and the machines."""
+"""Corpus and machines of an estimate."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ USABLE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSize:
-    """The data: hours, how long an utterance is, and text tokens in a second of it."""
+    """Hours of speech, length of an utterance, and text tokens per second."""
 
     hours: float
     utterance_seconds: float = 8.0

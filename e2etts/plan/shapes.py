@@ -1,8 +1,7 @@
-"""Runs real code on shapes alone: floating-point tensors have no memory, integers have values.
+"""Runs code on shapes alone: floating-point tensors have no memory, integers have values.
 
 A training step needs the values of lengths, masks and ids, but of nothing else, to know every
-shape in it. What an operation makes of floats and gives back as integers (an argmax) is made up:
-zeros.
+shape in it. Integers that an operation computes from floats (an argmax) are zeros.
 """
 
 import weakref
@@ -20,9 +19,8 @@ aten = torch.ops.aten
 
 
 class Shapes(TorchDispatchMode):
-    """Inside, floats that are made of nothing are on the meta device; integers never are.
-    live_bytes, peak_bytes: of the tensors there that were made inside and are alive, now and at
-    most."""
+    """Inside, new floats are on the meta device; integers never are. live_bytes, peak_bytes: of the
+    meta tensors that were made inside and are alive, now and at the peak."""
 
     def __init__(self):
         super().__init__()
@@ -32,16 +30,16 @@ class Shapes(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        asked = kwargs.get("device")
+        wanted = kwargs.get("device")
         if not any(t.is_meta for t in inputs):
-            on_meta = asked is not None and torch.device(asked).type == "meta"
+            on_meta = wanted is not None and torch.device(wanted).type == "meta"
             if on_meta or (not inputs and any(a.name == "device" for a in func._schema.arguments)):
                 out = func(*args, **{**kwargs, "device": "meta"})
                 if _integers(out):
                     out = func(*args, **{**kwargs, "device": "cpu"})
                 return self._note(out)
             return func(*args, **kwargs)
-        if asked is not None and torch.device(asked).type == "cpu":  # .cpu() of what has no values
+        if wanted is not None and torch.device(wanted).type == "cpu":  # .cpu()
             return torch.zeros(inputs[0].shape, dtype=kwargs.get("dtype") or inputs[0].dtype)
         if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default):
             args = (args[0], _positions(args[1]), *args[2:])
@@ -77,7 +75,7 @@ def _made_up(tensor: Tensor) -> Tensor:
 
 
 def _positions(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Masks as positions: how many they let through is a matter of values."""
+    """Masks as positions: how many a mask selects depends on its values."""
     out: list[Tensor | None] = []
     for index in indices:
         masked = index is not None and index.dtype == torch.bool
@@ -135,7 +133,7 @@ class Precision(TorchFunctionMode):
 
 
 def run_on_shapes(step: Callable[[], object], low: torch.dtype | None) -> int:
-    """Most bytes that ``step`` holds at a time besides what it found."""
+    """Peak bytes of the tensors that ``step`` makes."""
     shapes = Shapes()
     with shapes, Precision(low):
         step()

@@ -1,4 +1,4 @@
-"""A trained system for more languages, speakers or symbols: its tables get rows, at their end."""
+"""Extends the vocabularies of a trained system: new languages, speakers or text tokens."""
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ def extend_vocab(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[s
 
     Rows that were trained keep their values. New text tokens begin as in ``fresh``, new languages
     at the mean of the old ones, new classes of the RM at a logit that changes no old probability
-    by much: e^-10 below the least likely class by its bias. So what the system made of old input
-    stays as it was.
+    by much: e^-10 below the least likely class by its bias. So outputs for old inputs stay the
+    same.
     """
     out = dict(trained)
     for name, new in fresh.items():

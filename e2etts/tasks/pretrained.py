@@ -1,4 +1,4 @@
-"""An LM that starts from a published text language model of the Qwen3 form (arXiv 2505.09388)."""
+"""Initialises the LM from a published text LM of the Qwen3 form (arXiv 2505.09388)."""
 
 import json
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _TABLE, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 def start_from_published(lm: LM, source: str, where: str) -> None:
     """Fill trunk and text embedding of ``lm`` from the folder or hub repository ``source``.
 
-    The head over text is left where it is: the LM says speech tokens. Rows of the embedding past
-    the tokenizer's last id, with which tables are padded, are left too. where: the configuration
+    The head over text is ignored: the LM predicts speech tokens. Rows of the embedding past
+    the tokenizer's last id, with which tables are padded, are ignored too. where: the configuration
     key to name in errors. Raises UserError for a model of another kind or other sizes, and for
     files that are missing or broken.
     """
@@ -47,20 +47,20 @@ def start_from_published(lm: LM, source: str, where: str) -> None:
         missing.discard(name)
     for names, what in ((sorted(missing), "lacks"), (unknown, "has, unknown to Qwen3,")):
         if names:
-            raise UserError(f"{folder}: {what} {len(names)} tensors, such as {names[0]}: want the "
-                            "safetensors of a Qwen3 text model")
+            raise UserError(f"{folder}: {what} {len(names)} tensors, such as {names[0]}: expected "
+                            "the safetensors of a Qwen3 text model")
 
 
 def _check_config(path: Path, lm: LM, where: str) -> None:
-    told = _json(path)
-    if told.get("model_type") != "qwen3":
-        raise UserError(f"{path}: model_type {told.get('model_type')!r}, expected 'qwen3': "
+    stated = _json(path)
+    if stated.get("model_type") != "qwen3":
+        raise UserError(f"{path}: model_type {stated.get('model_type')!r}, expected 'qwen3': "
                         "choose a text model of that form")
     trunk = lm.config.trunk
-    theirs = {ours: told.get(key) for key, ours in _SIZES.items()}
+    theirs = {ours: stated.get(key) for key, ours in _SIZES.items()}
     # Since version 5 the transformers library writes rope_theta inside rope_parameters.
-    rope = told.get("rope_parameters") or {}
-    theirs["rope_base"] = told.get("rope_theta") or rope.get("rope_theta")
+    rope = stated.get("rope_parameters") or {}
+    theirs["rope_base"] = stated.get("rope_theta") or rope.get("rope_theta")
     theirs["qk_norm"] = True
     mine = {key: getattr(trunk, key) for key in theirs}
     mine["kv_heads"] = trunk.kv_heads or trunk.heads

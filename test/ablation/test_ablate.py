@@ -161,7 +161,7 @@ def test_a_slip_in_the_last_system_shows_before_any_training(recipe, monkeypatch
         assert not (recipe / "exp/slip").exists()
 
 
-def test_without_data_it_says_which_stages_to_run(tmp_path, monkeypatch, capsys):
+def test_without_data_it_names_the_stages_to_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, tree in (("recipe", RECIPE), ("ablation", ABLATION)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

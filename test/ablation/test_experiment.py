@@ -52,11 +52,11 @@ def test_a_change_reaches_exactly_what_it_decides(here, override, changed):
     before, after = load_experiment(path), load_experiment(path, [override])
     a, b = keys(before, "stage3"), keys(after, "stage3")
     assert {stage for stage in a if a[stage] != b[stage]} == changed
-    measured_anew = before.runs[2].key != after.runs[2].key
-    assert measured_anew == bool(changed or override.startswith("synthesis"))
+    measured_again = before.runs[2].key != after.runs[2].key
+    assert measured_again == bool(changed or override.startswith("synthesis"))
 
 
-def test_other_data_are_other_units_and_the_same_data_made_anew_are_not(here):
+def test_other_data_are_other_units_and_the_same_data_prepared_again_are_not(here):
     path = make_folder(here)
     before = keys(load_experiment(path), "stage2")
     make_folder(here)
@@ -128,7 +128,7 @@ def test_slips_are_named(here):
     assert chain(experiment.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
 
 
-def test_runs_are_chosen_by_name_in_the_order_asked_for(here):
+def test_runs_are_chosen_by_name_in_the_requested_order(here):
     experiment = make_experiment(here, seeds=[0, 1])
     chosen = experiment.only(["stage?-seed1", "cascade-seed0", "*-seed1"])
     assert [run.name for run in chosen.runs] == ["stage2-seed1", "stage3-seed1", "cascade-seed0",

@@ -78,7 +78,7 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     assert "toy ear; similarity: resemblyzer; DNSMOS" in page and "one seed," not in page
 
 
-def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
+def test_a_change_of_the_program_and_clips_without_a_score_are_listed(measured):
     experiment, results = measured
     results.runs["stage2-seed0"]["commit"] = "f" * 40 + "+dirty"
     results.runs["stage2-seed1"]["scores"]["copy"]["test_en"]["dnsmos"][1] = None
@@ -94,7 +94,7 @@ def test_a_change_of_the_program_and_clips_without_a_score_are_told(measured):
     assert "- sim not run: no ear; x\n" in page and "toy ear; DNSMOS" in page
 
 
-def test_what_happened_in_training_is_told_once_for_each_stage(measured):
+def test_events_of_training_are_listed_once_for_each_stage(measured):
     experiment, results = measured
     for name in ("stage2-seed0", "stage3-seed0"):
         results.runs[name]["units"][1] |= {

@@ -67,7 +67,7 @@ def test_a_part_of_the_runs_leaves_what_the_whole_would_not_do_again(here):
     assert sum(c[0] == "score" for c in part.calls + whole.calls) == len(experiment.runs)
 
 
-def test_killed_at_any_command_it_goes_on_and_repeats_only_that(here):
+def test_killed_at_any_command_it_resumes_and_repeats_only_that(here):
     experiment, calls = make_experiment(here, seeds=[0]), []
     for _ in range(100):
         # Each session is killed in its second command.
@@ -102,7 +102,7 @@ def test_changed_settings_train_and_measure_only_what_they_decide(here):
     assert not wav.exists()  # spoken by another system
 
 
-def test_results_alone_are_enough_to_go_on(here):
+def test_results_alone_are_enough_to_resume(here):
     """A checkout brings ablation.json, not exp/: what is measured is not trained again."""
     experiment = make_experiment(here)
     session(experiment, Stand(experiment)).go()
@@ -148,7 +148,7 @@ def test_what_fails_does_not_stop_the_others(here):
         session(fresh, Stand(fresh, stand.on_call)).go()
 
 
-def test_runs_heard_by_another_recogniser_are_not_mixed(here):
+def test_runs_scored_by_another_recogniser_are_not_mixed(here):
     experiment = make_experiment(here, seeds=[0])
     stand = Stand(experiment, lambda words: 130 if words[1:2] == ["joint"] else 0)
     with pytest.raises(KeyboardInterrupt):
@@ -219,7 +219,7 @@ def test_the_lock_is_held_by_commands_that_outlive_the_session(here):
     pytest.fail("the lock outlives all of its processes")
 
 
-def test_a_command_is_asked_to_stop_when_time_is_up(here, monkeypatch):
+def test_a_command_is_stopped_when_time_is_up(here, monkeypatch):
     program = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: sys.exit(7))\n" \
               "print('ready', flush=True)\ntime.sleep(30)"
     real = subprocess.Popen

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2etts.bench import peers, run, steps, timing
+from e2etts.bench import peers, steps, suite, timing
 from e2etts.bench.batches import made_batches
 from e2etts.bench.peers import PAIRS, Pair
 from e2etts.bench.steps import counted_work, net_step, stage_step
@@ -99,13 +99,13 @@ def test_larger_configuration_has_about_fifty_million_parameters():
     assert 45e6 < case.parameters < 60e6
 
 
-def test_measured_whole_and_a_missing_peer_is_said(recipe, monkeypatch):
+def test_measured_whole_and_a_missing_peer_is_reported(recipe, monkeypatch):
     def absent(_):
         raise ImportError("No module named 'nowhere'")
     monkeypatch.setitem(PAIRS, "fm_step", (absent, "nobody", "pip install nowhere"))
-    results = run.measure({"smoke": recipe}, 1, {"steps", "peers", "synthesis"},
+    results = suite.run_suite({"smoke": recipe}, 1, {"steps", "peers", "synthesis"},
                           ["fm_step", "log_mel_torchaudio", "input_pipeline"], quiet)
-    assert set(results["steps"]) == {f"smoke/{s}" for s in run.STEPS}
+    assert set(results["steps"]) == {f"smoke/{s}" for s in suite.STEPS}
     assert all(0 < share < 1 for share in results["share_of_limit"].values())
     assert set(results["ratios"]) == {"log_mel_torchaudio", "input_pipeline"}
     assert "nowhere" in results["missing"]["fm_step"]
@@ -114,7 +114,7 @@ def test_measured_whole_and_a_missing_peer_is_said(recipe, monkeypatch):
         r = results["rtf"][batch]
         assert r["first_audio_seconds"] >= sum(r["parts"].values()) > 0
         assert r["rtf"] == pytest.approx(r["first_audio_seconds"] / (int(batch) * 3.0))
-    text = run.table(results)
+    text = suite.suite_table(results)
     assert "missing: fm_step: nobody" in text and "| smoke/joint |" in text
 
 
@@ -143,9 +143,9 @@ def test_peers_have_as_many_parameters(recipe):
 def test_bad_requests_name_themselves(capsys, monkeypatch):
     monkeypatch.chdir(CONF.parent)
     with pytest.raises(UserError, match="no part 'step' to measure"):
-        run.measure({}, 1, {"step"}, [], quiet)
+        suite.run_suite({}, 1, {"step"}, [], quiet)
     with pytest.raises(UserError, match="no comparison 'lm' to measure; there are: joint_step"):
-        run.measure({}, 1, {"peers"}, ["lm"], quiet)
+        suite.run_suite({}, 1, {"peers"}, ["lm"], quiet)
     assert main(["bench", "--rounds", "0"]) == 2
     assert main(["bench", "--floor", "lm_step"]) == 2
     assert "want NAME=RATIO" in capsys.readouterr().err

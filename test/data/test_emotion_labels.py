@@ -63,7 +63,7 @@ def test_another_threshold_and_other_names_need_no_new_run(tmp_path):
     assert {u: found[u] for u in before.utt2emo} == before.utt2emo
 
 
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr("e2etts.data.emotion_labels.SAVE_EVERY", 2)
     make_set(tmp_path, "train", 7)
     folder = tmp_path / "data/train"

@@ -89,7 +89,7 @@ def test_start_and_end_become_segments(corpus):
     assert [place.rpartition(":")[2] for _, place, _ in left_out] == ["5", "6"]
 
 
-def test_what_is_left_out_is_told_with_its_line(corpus):
+def test_what_is_left_out_is_listed_with_its_line(corpus):
     data, left_out = run(
         corpus, "audio,text,id\nclips/a/1.wav,One,u1\nclips/none.wav,Two,u2\nclips/a/2.wav, ,u3\n"
                 ",Four,u4\nclips/a/1.wav,Five,u5\nclips/b/1.wav,Six,u1\n")

@@ -63,7 +63,7 @@ def run(*arguments: str) -> int:
     return main([*arguments, "--config", "conf.yaml", "--tag", "t"])
 
 
-def test_every_set_is_spoken_and_told_of(here):
+def test_every_set_is_synthesized_with_a_manifest(here):
     assert run("synthesize") == 0
     wavs = here / "exp/t/wavs"
     rows = {path.parent.relative_to(wavs).as_posix():

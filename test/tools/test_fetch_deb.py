@@ -86,7 +86,7 @@ def test_packages_are_unpacked_once(fake):
     assert (fake.root / "log").read_text().count(" update") == 1
 
 
-def test_dependencies_come_along_when_asked(fake):
+def test_dependencies_come_along_on_request(fake):
     fake("--dependencies", "one")
     assert set(stamp(fake)) == {"one", "libone"}
 
@@ -98,13 +98,13 @@ def test_apt_uses_only_its_own_folders(fake):
             assert f"{key}{fake.root}/deb/.apt" in call
 
 
-def test_no_network_is_said_in_one_line(fake):
+def test_no_network_is_one_line_of_error(fake):
     (fake.root / "fail").write_text("W: some warning\nE: Failed to fetch http://x  Temporary "
                                     "failure resolving 'x'\nE: more\n")
     assert_refused(fake, fake("one"), "Failed to fetch", "check the network and run again")
 
 
-def test_a_full_disk_is_said_and_nothing_stays(fake):
+def test_a_full_disk_is_an_error_and_nothing_stays(fake):
     (fake.root / "full").write_text("")
     assert_refused(fake, fake("one"), "No space left", "free some space")
     assert not (fake.root / "deb/.unpack").exists()

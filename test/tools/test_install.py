@@ -63,7 +63,7 @@ def test_second_run_is_quick_and_asks_pip_nothing(tree):
     assert seconds < 2  # 0.03 s on an idle machine
 
 
-def test_extras_asked_for_later_join_the_earlier_ones(tree):
+def test_extras_of_later_calls_join_the_earlier_ones(tree):
     install(tree)
     assert calls(tree)[0].endswith(f"--editable {tree}")
     install(tree, "--extras", "dev")

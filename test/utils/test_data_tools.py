@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from e2etts.bin.main import main, tool
+from e2etts.bin.main import main
+from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
 
 UTILS = Path(__file__).resolve().parents[2] / "utils"

@@ -252,11 +252,11 @@ def test_wrong_arguments_are_one_line_and_nothing_runs(recipe, arguments, words)
     assert not calls(recipe) and not (recipe / "exp").exists()
 
 
-def test_failed_stage_is_named_with_the_command_that_goes_on(recipe):
+def test_failed_stage_is_named_with_the_command_that_resumes(recipe):
     done = run(recipe, *TOY, "--tag", "a", "seed=7", FAIL="fm")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last == ("run.sh: stage 6 fm failed (status 2); go on with: ./run.sh --stage 6 "
+    assert last == ("run.sh: stage 6 fm failed (status 2); resume with: ./run.sh --stage 6 "
                     "--config conf/toy.yaml --tag a seed=7")
     assert "train rm" not in "".join(calls(recipe))
     log = json.loads((recipe / "exp" / "a" / "stages.json").read_text())
@@ -270,7 +270,7 @@ def test_failed_scoring_stops_before_the_report(recipe):
     assert not any("report" in call for call in calls(recipe))
 
 
-def test_interruption_stops_at_once_and_says_how_to_go_on(recipe):
+def test_interruption_stops_at_once_and_names_the_command_that_resumes(recipe):
     process = subprocess.Popen(
         [str(recipe / "run.sh"), *TOY], text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "HANG": "tokenizer"}, start_new_session=True,
@@ -283,7 +283,7 @@ def test_interruption_stops_at_once_and_says_how_to_go_on(recipe):
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the whole group hears it
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "stage 4 tokenizer was interrupted; go on with: ./run.sh --stage 4" in said
+    assert "stage 4 tokenizer was interrupted; resume with: ./run.sh --stage 4" in said
 
 
 def test_help_needs_nothing_set_up(recipe):
