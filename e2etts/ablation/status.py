@@ -8,7 +8,7 @@ from e2etts.ablation.plan import Plan, Unit
 from e2etts.ablation.record import Results
 from e2etts.ablation.run import Store
 from e2etts.files import read_json
-from e2etts.score.tables import clock
+from e2etts.report.formats import clock
 
 
 class Estimates:

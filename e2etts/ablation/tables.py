@@ -24,8 +24,10 @@ from e2etts.ablation.cells import (
 from e2etts.ablation.plan import Plan, exposure
 from e2etts.ablation.record import Results
 from e2etts.nets.system import PARTS
+from e2etts.report.formats import ABSENT, clock
+from e2etts.report.results_markdown import recogniser_name
 from e2etts.score.compare import Estimate
-from e2etts.score.tables import ABSENT, clock, listener_name
+from e2etts.tables import table
 
 Show = Callable[[float], str]
 Runs = dict[str, list[Record]]
@@ -68,12 +70,6 @@ def written(e: Estimate | None, show: Show, sign: bool = False, most: float = ma
     if sign and e.p is not None:
         out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
     return out
-
-
-def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a Markdown table, of whose columns the first ``left`` begin at the left."""
-    rule = [":--"] * left + ["--:"] * (len(head) - left)
-    return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
 def markdown(plan: Plan, results: Results, command: str, figures: list[Path]) -> str:
@@ -145,7 +141,7 @@ def _judges(plan: Plan, results: Results) -> str:
     """Who measured what, of the metrics that have run."""
     score = plan.runs[0].recipe.score
     absent = {m["metric"] for m in results.facts.get("not_run", []) if m["sets"] == "all"}
-    names = {"wer": listener_name(results.facts.get("recognizer") or {}),
+    names = {"wer": recogniser_name(results.facts.get("recognizer") or {}),
              "sim": f"similarity: {score.speaker}", "dnsmos": "DNSMOS"}
     return "; ".join(v for k, v in names.items() if k in score.metrics and k not in absent)
 

@@ -12,7 +12,7 @@ PROMPT_SYSTEM = "tts_prompt"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRecording:
     """A recording with its emotion label."""
 
     wav: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from e2etts.bin.main import fail
 from e2etts.errors import UserError
-from e2etts.score.lists import read_list, seconds_of
+from e2etts.score.utterance_lists import read_list, seconds_of
 
 # Lines as counted in sgl-project/sglang-omni, pull request 527; hardcase.lst is quoted as 400.
 PUBLISHED = {"en": 1088, "zh": 2020}

@@ -19,8 +19,8 @@ from e2etts.data.datadir import read_table, write_table
 from e2etts.errors import UserError
 from e2etts.infer.config import SynthesisConfig
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.score.lists import Line, read_list
-from e2etts.score.reward_reader import FORM, TrainedSystem
+from e2etts.score.judges.trained_system import FORM, TrainedSystem
+from e2etts.score.utterance_lists import ListLine, read_list
 
 
 def load(where: str, overrides: list[str]) -> Synthesizer:
@@ -33,7 +33,7 @@ def load(where: str, overrides: list[str]) -> Synthesizer:
                             build(SynthesisConfig, tree, "synthesis"))
 
 
-def speak(synthesizer: Synthesizer, line: Line, lang: str, path: Path, seed: int) -> float:
+def speak(synthesizer: Synthesizer, line: ListLine, lang: str, path: Path, seed: int) -> float:
     """Write one wav; returns the seconds that it took, prompt included."""
     start = time.perf_counter()
     wav = load_wav_as(line.prompt, synthesizer.audio.sample_rate_hz)
