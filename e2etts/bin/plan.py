@@ -33,6 +33,7 @@ from e2etts.plan.stages import (
     plan_parts,
 )
 from e2etts.recipe import RecipeConfig, load_recipe
+from e2etts.tables import table
 
 MEMORY = ("weights", "gradients", "optimiser", "EMA", "buckets", "activations")
 
@@ -105,23 +106,20 @@ def _vocab(recipe: RecipeConfig, args: argparse.Namespace) -> Vocab:
 
 def _parts(parts: dict[str, PartPlan]) -> str:
     total = PartPlan(*map(sum, zip(*map(astuple, parts.values()), strict=True)))
-    rows = [f"| {name} | {p.parameters / 1e6:,.1f} | {p.frozen_bytes / GIB:.2f} | "
-            f"{p.learning_bytes / GIB:.2f} |" for name, p in {**parts, "all": total}.items()]
-    head = ["| part | M parameters | GiB frozen | GiB learning |", "|---" * 4 + "|"]
-    return "\n".join([*head, *rows])
+    return "\n".join(table(
+        ["part", "M parameters", "GiB frozen", "GiB learning"],
+        [[name, f"{p.parameters / 1e6:,.1f}", f"{p.frozen_bytes / GIB:.2f}",
+          f"{p.learning_bytes / GIB:.2f}"] for name, p in {**parts, "all": total}.items()]))
 
 
 def _table(plans: list[StagePlan]) -> str:
     kinds = [k for k in MEMORY if any(p.memory_bytes.get(k) for p in plans)]
-    rows = [f"| stage | {' | '.join(kinds)} | GiB | batch s | TFLOP a step | steps | passes | days "
-            "|", "|---" * (len(kinds) + 7) + "|"]
-    for p in plans:
-        memory = " | ".join(f"{p.memory_bytes.get(k, 0) / GIB:.1f}" for k in kinds)
-        time = ("? | ? | ?" if p.steps is None
-                else f"{p.steps:,} | {p.passes:.2f} | {p.days:.2f}")
-        rows.append(f"| {p.name} | {memory} | {p.total_gib:.1f} | {p.batch_seconds:g} | "
-                    f"{p.flops / 1e12:,.1f} | {time} |")
-    return "\n".join(rows)
+    rows = [[p.name, *(f"{p.memory_bytes.get(k, 0) / GIB:.1f}" for k in kinds),
+             f"{p.total_gib:.1f}", f"{p.batch_seconds:g}", f"{p.flops / 1e12:,.1f}",
+             *("???" if p.steps is None else (f"{p.steps:,}", f"{p.passes:.2f}", f"{p.days:.2f}"))]
+            for p in plans]
+    return "\n".join(table(["stage", *kinds, "GiB", "batch s", "TFLOP a step", "steps", "passes",
+                            "days"], rows))
 
 
 def _problem(planner: StagePlanner, gib: float) -> str:

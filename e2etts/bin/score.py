@@ -32,7 +32,7 @@ from e2etts.recipe import load_recipe
 from e2etts.report.results_markdown import results_markdown
 from e2etts.report.sections import summary_lines
 from e2etts.score.config import config_of
-from e2etts.score.metrics.registry import REGISTRY
+from e2etts.score.metrics.registry import DEFAULT_METRICS, REGISTRY
 from e2etts.score.metrics.style import labelled_recordings
 from e2etts.score.results import score_experiment, score_folder
 
@@ -41,7 +41,7 @@ SEED_TTS_EVAL = "seed_tts_eval"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     width = max(map(len, REGISTRY))
-    parser.epilog = "\n".join(["metrics (default: score.metrics):", *(
+    parser.epilog = "\n".join([f"metrics (default: {', '.join(DEFAULT_METRICS)}):", *(
         line for name, metric in REGISTRY.items() for line in textwrap.wrap(
             metric.about, 98, initial_indent=f"  {name:<{width}}  ",
             subsequent_indent=" " * (width + 4)))])
