@@ -49,12 +49,12 @@ def results_markdown(results: dict[str, Any]) -> str:
     lines = ["# Results", "", "Written by `e2etts score` from `results.json`; do not edit.", ""]
     lines += [f"    {results.get('command', 'e2etts score')}", ""]
     recogniser = results.get("recognizer") or {}
-    voice = results["models"].get("sim", {}).get("name", "none") if "models" in results \
+    speaker_model = results["models"].get("sim", {}).get("name", "none") if "models" in results \
         else "Resemblyzer"
     trained = [("training", clock(results.get("train_seconds"))),
                ("all stages", clock(results.get("wall_seconds")))] if results.get("training") \
         else []
-    facts = [("recogniser", recogniser_name(recogniser)), ("speaker model", voice),
+    facts = [("recogniser", recogniser_name(recogniser)), ("speaker model", speaker_model),
              ("hardware", results.get("hardware")), *trained,
              ("peak memory", f"{results['peak_gib']:.2f} GiB"), ("seed", results.get("seed")),
              ("commit", results.get("commit")),

@@ -1,4 +1,4 @@
-"""The report's section on training: losses, and whether tokens, LM and reward were well."""
+"""The report's section on training: losses, and the health of tokens, LM and RM."""
 
 import json
 import math
@@ -16,8 +16,8 @@ COLOURS = 8  # line classes s0, s1, ... of the page's style
 
 
 class Chart(NamedTuple):
-    """Several logged values in one picture. names: a regular expression, whose group is what a
-    line is called; log: show log10."""
+    """Several logged values in one chart. names: a regular expression, whose group names a line;
+    log: show log10."""
 
     title: str
     names: str
@@ -37,12 +37,12 @@ HEALTH = (
     Chart("Length of the LM's samples", r"length_ratio", "tokens by those of recordings"),
     Chart("Errors recognised in the LM's samples", r"(?:rm|judge)_error(?:_recording)?",
           "edits per text token"),
-    Chart("The reward model's score of samples", r"rm_nats", "nats per text token"),
+    Chart("Score of samples by the RM", r"rm_nats", "nats per text token"),
 )
 
 
 def read_records(path: Path) -> list[dict]:
-    """Records of a log.jsonl; broken lines are left out: a run that was stopped may leave half of
+    """Records of a log.jsonl; broken lines are skipped: a run that was stopped may leave half of
     one."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -134,13 +134,13 @@ def _picture(title: str, label: str, series: list[tuple[str, str, Points]], unit
 
 
 def _events(logs: dict[str, list[dict]]) -> str:
-    rows = [f"<li>{escape(stage)}: {escape(_told(r))}</li>" for stage, records in logs.items()
+    rows = [f"<li>{escape(stage)}: {escape(_event(r))}</li>" for stage, records in logs.items()
             for r in records if r["split"] in EVENTS]
     return ("<h3>Recoveries (dashed in the charts) and warnings (dotted)</h3><ul>"
             f'{"".join(rows)}</ul>') if rows else ""
 
 
-def _told(record: dict) -> str:
+def _event(record: dict) -> str:
     if record["split"] == "warning":
         return str(record.get("message"))
     return (f"{record.get('reason')}; back to step {record.get('back_to')}, then at "

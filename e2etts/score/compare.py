@@ -111,7 +111,7 @@ def read_rows(path: str | Path, system: str | None = None) -> Rows:
 
 
 def metrics_of(rows: Rows) -> list[str]:
-    """Names of all metrics that some row has a number of."""
+    """Names of all metrics with a number in some row."""
     names = dict.fromkeys(["wer", "cer", "sim", "dnsmos",
                            *(k for row in rows.values() for k in row.get("metrics", {}))])
     return [m for m in names if any(counts_of(row, m) for row in rows.values())]
@@ -151,7 +151,7 @@ def common(systems: Sequence[Sequence[Rows]], metric: str,
     found = [[counts_of(rows[key], metric) if key in rows else None for rows in every]
              for key in keys]
     whole = [v for v in found if all(v)]
-    # An utterance on which the metric ran nowhere belongs to a set that it does not measure.
+    # Where the metric ran in no run, the utterance is of a set that it does not measure.
     lacking = sum(any(v) and not all(v) for v in found)
     if not whole:
         return None

@@ -105,23 +105,23 @@ def verification(speakers: list[str], embeddings: list[np.ndarray], samples: int
 
 
 def equal_error_rate(score: np.ndarray, same: np.ndarray, weight: np.ndarray) -> float:
-    """Where the share of pairs of one speaker that are refused meets the share of pairs of two that
-    are accepted. score: (P,) in rising order; same: (P,) bool; weight: (P,). Pairs of equal score
-    stand on one side of the threshold together."""
+    """Where the false rejection rate, of pairs of one speaker, equals the false acceptance rate, of
+    pairs of two. score: (P,) in rising order; same: (P,) bool; weight: (P,). Pairs of equal score
+    are accepted or rejected together."""
     last = np.append(score[1:] != score[:-1], True)
-    refused = np.cumsum(weight * same)[last] / (weight * same).sum()
+    rejected = np.cumsum(weight * same)[last] / (weight * same).sum()
     accepted = 1 - np.cumsum(weight * ~same)[last] / (weight * ~same).sum()
-    refused, accepted = np.append(0.0, refused), np.append(1.0, accepted)
-    k = int(np.argmax(refused >= accepted))
+    rejected, accepted = np.append(0.0, rejected), np.append(1.0, accepted)
+    k = int(np.argmax(rejected >= accepted))
     # The curves are straight between thresholds; they cross where their difference is zero.
-    gap = accepted[k - 1 : k + 1] - refused[k - 1 : k + 1]
+    gap = accepted[k - 1 : k + 1] - rejected[k - 1 : k + 1]
     share = gap[0] / (gap[0] - gap[1])
-    return float(refused[k - 1] + share * (refused[k] - refused[k - 1]))
+    return float(rejected[k - 1] + share * (rejected[k] - rejected[k - 1]))
 
 
 def text_errors(reference: str, hypothesis: str) -> Errors | None:
-    """Errors between two texts of the text front end, without punctuation. Words are what stands
-    between spaces: phonemes where the front end makes phonemes."""
+    """Errors between two texts of the text front end, without punctuation. Words are
+    separated by spaces; they are phonemes where the front end makes phonemes."""
     want, got = ("".join(" " if c in PUNCTUATION else c for c in t).split()
                  for t in (reference, hypothesis))
     return errors_between(want, got)
@@ -167,7 +167,7 @@ def recognise(system: System, batch: Batch, name: str, vocab: Vocab,
     h = rm.encode(tokens.q, tokens.lens)
     texts = {"ctc": rm.read_ctc(h, tokens.lens)}
     if rm.decoder is not None:
-        # No text is longer than the labels that CTC could give.
+        # No text is longer than the number of CTC labels.
         longest = tokens.lens * rm.config.labels_per_token
         texts["attention"] = rm.read_attention(h, tokens.lens, longest)
     out = [Recognised(name) for _ in batch.utts]

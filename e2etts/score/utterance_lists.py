@@ -74,11 +74,11 @@ def _parse(fields: list[str], folder: Path, origin: str) -> ListLine:
 def read_folder(wavs: Path, *, name: str, lang: str, listed: Path | None = None,
                 set_name: str = "", refs: Path | None = None, emotions: Path | None = None,
                 times: Path | None = None, say: Callable[[str], None] = print) -> list[Clip]:
-    """One clip a line of ``listed``, ``wavs``/UTT.wav (or .flac); without a list, every one below
+    """One clip per line of ``listed``, ``wavs``/UTT.wav (or .flac); without a list, every one below
     ``wavs``. The set is called ``set_name``, else after the list or the folder.
 
     refs: folder of recordings of the same texts, UTT.wav; emotions: "utt label" lines; times:
-    "utt seconds" lines, how long synthesis took. Files that the list lacks are counted to ``say``.
+    "utt seconds" lines, synthesis times. Files that are not in the list are reported to ``say``.
     Raises UserError for what cannot be read, and for two files of one name.
     """
     for folder in filter(None, (wavs, refs)):

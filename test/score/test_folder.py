@@ -81,7 +81,7 @@ def test_times_and_labels(folder, monkeypatch, capsys):
     assert main(["score", "--wavs", "out", "--emotions", "emo", "--metrics", "emotion",
                  "score.workers=1", "score.models.emotion=ear"]) == 0
     refused = json.loads((folder / "out_scores/results.json").read_text())["not_run"][0]
-    assert "'angry', it hears glad, sad" in refused["reason"]  # and is not 0 % right
+    assert "'angry', its labels are glad, sad" in refused["reason"]  # and is not 0 % right
 
 
 def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):

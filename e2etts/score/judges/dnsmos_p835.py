@@ -24,7 +24,7 @@ def windows(wav: np.ndarray) -> list[np.ndarray]:
     """Windows of 9.01 s: one of the looped clip when it is shorter, else one every 4 s.
 
     The reference program moves by 1 s also over the repetitions of a short clip: four times the
-    cost for the same speech; measured on 20 prompts the mean differs by 0.01.
+    time for the same speech; measured on 20 prompts the mean differs by 0.01.
     """
     wav = loop_to(wav, WINDOW_SAMPLES)
     last = len(wav) - WINDOW_SAMPLES

@@ -1,4 +1,4 @@
-"""Speaker vectors of SpeechBrain's ECAPA-TDNN (arXiv 2005.07143, VoxCeleb)."""
+"""Speaker embeddings of SpeechBrain's ECAPA-TDNN (arXiv 2005.07143, VoxCeleb)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ MELS = 80
 
 @dataclass(frozen=True)
 class EcapaMeter(CheckpointMeter):
-    """Unit speaker vector of a wav, packed. Sizes that the weights do not tell are those of the
+    """Unit speaker embedding of a wav, packed. Sizes not given by the weights are those of the
     published hyperparams.yaml, which SpeechBrain's own loader would execute."""
 
     name: str = "sim"

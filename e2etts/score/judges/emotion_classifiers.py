@@ -1,4 +1,4 @@
-"""Whether clips sound as they should (metric emotion): accuracy of a classifier's best label."""
+"""Emotion classifiers: audio classifiers of transformers, and the emotion head of the RM."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.score.config import ScoreConfig
 from e2etts.score.judges.locate import HUB_REMEDY, Unavailable, locate_hub, require, stamp
-from e2etts.score.judges.trained_system import FORM, SystemMeter, TrainedSystem, listener
+from e2etts.score.judges.trained_system import FORM, SystemMeter, TrainedSystem, trunk
 from e2etts.score.meter import JUDGE_RATE_HZ, Measure, Meter, each
 
 
@@ -26,11 +26,11 @@ class HubClassifier(Meter):
         return f"hub-classifier {stamp(self.model)}"
 
     def labels(self) -> list[str]:
-        """All that it can hear."""
+        """All labels it can return."""
         from transformers import AutoConfig
 
-        told = AutoConfig.from_pretrained(self.model, local_files_only=self.local)
-        return sorted(told.id2label.values())
+        config = AutoConfig.from_pretrained(self.model, local_files_only=self.local)
+        return sorted(config.id2label.values())
 
     def open(self, device: str) -> Measure:
         import torch
@@ -50,7 +50,7 @@ class HubClassifier(Meter):
 
 @dataclass(frozen=True)
 class RewardClassifier(SystemMeter):
-    """Best label of our own reward model, which judged the training: a check, not a judge."""
+    """Best label of the reward model, which took part in training: a check, not a judge."""
 
     name: str = "emotion"
 
@@ -58,14 +58,14 @@ class RewardClassifier(SystemMeter):
         return f"rm-emotion {self.system.identity}"
 
     def labels(self) -> list[str]:
-        """All that it can hear."""
+        """All labels it can return."""
         return Vocab.load(self.system.dump).emotions
 
     def open(self, device: str) -> Measure:
         import torch
 
         synthesizer = self.system.load(device)
-        listen, rm = listener(synthesizer), synthesizer.system.rm
+        states, rm = trunk(synthesizer), synthesizer.system.rm
         if "emotion" not in rm.heads:
             raise UserError("this reward model has no emotion head: its training data had no "
                             "utt2emo with two labels")
@@ -73,7 +73,7 @@ class RewardClassifier(SystemMeter):
         @torch.no_grad()
         def measure(path: Path, lang: str) -> str:
             return synthesizer.vocab.emotions[
-                int(rm.classify("emotion", *listen(path))[0].argmax())]
+                int(rm.classify("emotion", *states(path))[0].argmax())]
 
         return each(measure)
 
@@ -81,12 +81,13 @@ class RewardClassifier(SystemMeter):
 def find(config: ScoreConfig) -> Meter:
     """The classifier of ``score.models.emotion``: ``rm:`` and a system, or a folder or hub name.
 
-    Any Meter whose value is one of its ``labels()`` can stand here. Raises Unavailable.
+    Any Meter whose value is one of its ``labels()`` fits. Raises Unavailable.
     """
     name = config.models.get("emotion")
     if name is None:
-        raise Unavailable("no classifier was named", "score.models.emotion=FOLDER or hub name of "
-                          f"an audio classifier of transformers, or rm: and {FORM}")
+        raise Unavailable("no classifier is configured",
+                          "score.models.emotion=FOLDER or hub name of an "
+                          f"audio classifier of transformers, or rm: and {FORM}")
     if name.startswith("rm:"):
         return RewardClassifier(TrainedSystem.at(name.removeprefix("rm:")))
     require(["transformers"])

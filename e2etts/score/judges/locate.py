@@ -1,4 +1,4 @@
-"""Where the models that judge come from: a path, the cache, or the hub; never a silent zero."""
+"""Locates the models that judge: a path, the cache, or the hub."""
 
 import hashlib
 import os
@@ -14,11 +14,11 @@ from e2etts.errors import UserError
 
 HUB_SECONDS = 5.0
 EXTRAS = "tools/install.sh --extras score,metrics"
-HUB_REMEDY = "fetch it with `hf download NAME` where there is a network, or name a whole folder"
+HUB_REMEDY = "fetch it with `hf download NAME` where there is a network, or pass a whole folder"
 
 
 class Unavailable(Exception):
-    """A metric cannot run here. reason: why not; remedy: how to get what it lacks."""
+    """A metric cannot run. reason: why not; remedy: how to get what it lacks."""
 
     def __init__(self, reason: str, remedy: str):
         super().__init__(f"{reason}; {remedy}")
@@ -33,13 +33,13 @@ def require(packages: Iterable[str], remedy: str = EXTRAS) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where models that no hub client keeps are looked for: ~/.cache/e2etts/NAME."""
+    """Folder of models that no hub client caches: ~/.cache/e2etts/NAME."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "e2etts" / name
 
 
 def offline() -> bool:
-    """Whether the user forbade the network, in the way that all hub clients understand."""
+    """Whether the user forbade the network, by the variables of all hub clients."""
     return any(os.environ.get(name, "0").lower() in ("1", "true", "yes", "on")
                for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
@@ -51,18 +51,18 @@ def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     answered = []
 
-    def ask() -> None:
+    def probe() -> None:
         request = urllib.request.Request(f"{address}/{repository}/resolve/main/config.json",
                                          method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=seconds) as reply:
                 answered.append(reply.status < 400)
         except urllib.error.HTTPError as e:
-            answered.append(e.code in (401, 404))  # the hub's own word: it has no such file to show
+            answered.append(e.code in (401, 404))  # the hub itself answers that it has no such file
         except Exception:
-            pass  # whatever a network can fail with
+            pass  # a network can fail in many ways
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(seconds)
     return bool(answered and answered[0])
@@ -70,7 +70,7 @@ def hub_answers(repository: str, seconds: float = HUB_SECONDS) -> bool:
 
 @cache
 def stamp(model: str) -> str:
-    """What tells a model from another of the same name: for a folder, sizes and times too."""
+    """Identifies a model beyond its name: for a folder, sizes and times too."""
     files = sorted(p for p in Path(model).glob("*") if p.is_file())
     seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return f"{model} {hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}" if seen else model
@@ -78,8 +78,7 @@ def stamp(model: str) -> str:
 
 def locate_file(key: str, name: str, given: str | None, places: Iterable[Path],
                 remedy: str) -> Path:
-    """A model file: the one given, or ``name`` of a hub model that is given, else the first that
-    is there.
+    """A model file: the given one, or ``name`` of a given hub model, else the first that exists.
 
     Raises UserError where the given one is absent, Unavailable where there is none.
     """
@@ -108,7 +107,7 @@ def fetch_file(repository: str, local: bool, name: str) -> Path:
 
     try:
         return Path(hf_hub_download(repository, name, local_files_only=local))
-    except Exception as e:  # whatever a download can fail with
+    except Exception as e:  # a download can fail in many ways
         raise Unavailable(f"{name} of {repository} could not be fetched: "
                           f"{' '.join(str(e).split())}", HUB_REMEDY) from e
 
@@ -118,7 +117,7 @@ def locate_hub(key: str, repository: str, given: str | None,
     """(folder or hub name, whether it must be opened without the network) of a hub model.
 
     given: a folder, or another hub name. probe: a small file that every such model has. Raises
-    UserError where what is given is neither, Unavailable where the model is not in the hub's
+    UserError where ``given`` is neither, Unavailable where the model is not in the hub's
     cache and the hub does not answer.
     """
     if given and Path(given).is_dir():

@@ -1,4 +1,4 @@
-"""Paraformer listens to Mandarin (arXiv 2206.08317), through FunASR."""
+"""Paraformer recognises Mandarin (arXiv 2206.08317), through FunASR."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,14 +9,14 @@ from e2etts.score.judges.locate import Unavailable, offline, require, stamp
 from e2etts.score.meter import Measure, Meter, WavJob, each
 
 MODEL = "paraformer-zh"
-REMEDY = (f"let FunASR fetch it where there is a network, then name the folder that it fetched "
+REMEDY = (f"let FunASR fetch it where there is a network, then pass the folder that it fetched "
           f"(below ~/.cache/modelscope): score.models.{MODEL}=FOLDER")
 BATCH_SECONDS = 300  # seed-tts-eval's batch_size_s; one clip at a time never fills it
 
 
 @dataclass(frozen=True)
 class ParaformerMeter(Meter):
-    """What Paraformer hears. No voice activity or punctuation model.
+    """Recognition by Paraformer, without voice activity or punctuation models.
 
     model: name that FunASR knows, or a folder.
     """
@@ -33,7 +33,7 @@ class ParaformerMeter(Meter):
         return lang == "zh"
 
     def is_published(self) -> bool:
-        """Whether this is FunASR's paraformer-zh, as far as a folder can tell."""
+        """Whether this is FunASR's paraformer-zh, as far as a folder shows."""
         return self.model == MODEL or Path(self.model).is_dir()
 
     def key(self, lang: str) -> str:

@@ -1,5 +1,5 @@
-"""Who listens: the recogniser that was named, else Whisper base where it can be had, else
-PocketSphinx, which knows English only."""
+"""Chooses the recogniser: the configured one, else Whisper base where available, else PocketSphinx,
+which knows English only."""
 
 import shutil
 from collections.abc import Callable
@@ -29,19 +29,19 @@ from e2etts.score.meter import JUDGE_RATE_HZ, Measure, Meter, each
 
 WHISPER_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.txt", "vocabulary.json")
-REMEDY = "tools/get_whisper.sh fetches Whisper base, or name a folder: score.recognizer=FOLDER"
+REMEDY = "tools/get_whisper.sh fetches Whisper base, or pass a folder: score.recognizer=FOLDER"
 HUB_REPOSITORY = "Systran/faster-whisper-base"
 BACKENDS = ("faster-whisper", "transformers", "funasr", "pocketsphinx", "rm")
 
 SPHINX_WARNING = (
-    "no Whisper model found: PocketSphinx listens instead. Its word error rates are far higher "
+    "no Whisper model found: PocketSphinx is used instead. Its word error rates are far higher "
     "and NOT comparable with Whisper's, and it knows English only: sets of other languages get "
     f"no WER. {REMEDY}")
 
 
 @dataclass(frozen=True)
 class SphinxMeter(Meter):
-    """What PocketSphinx hears, with the en-us model of its package."""
+    """Recognition by PocketSphinx, with the en-us model of its package."""
 
     pad_seconds: float = 0.5
     name: str = "wer"
@@ -89,8 +89,8 @@ def find_recognizer(config: ScoreConfig, warn: Callable[[str], None]) -> Meter:
     """The recogniser of ``score.recognizer``; without it Whisper base from the cache or the hub,
     else PocketSphinx with a warning.
 
-    Raises Unavailable where it is not installed or cannot be had, UserError for a folder that is
-    not a whole model.
+    Raises Unavailable where it is not installed or cannot be fetched, UserError for a folder that
+    is not a whole model.
     """
     if config.recognizer:
         return named_recognizer(config.recognizer, config)

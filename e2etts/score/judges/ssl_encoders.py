@@ -1,4 +1,4 @@
-"""Self-supervised speech encoders that published judges stand on: WavLM (arXiv 2110.13900) and
+"""Self-supervised speech encoders of published judges: WavLM (arXiv 2110.13900) and
 wav2vec 2.0 (arXiv 2006.11477), with the parameter names of their published checkpoints.
 
 Legend: B batch, S samples, T frames of 20 ms, D encoder size, H heads.

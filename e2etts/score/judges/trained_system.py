@@ -1,4 +1,7 @@
-"""Our own reward model listens. It judged the training, so this checks it and is no judge."""
+"""A trained e2etts system as a judge: its tokenizer, and its reward model as a recogniser.
+
+The reward model took part in training, so its figures are a check and no independent judgement.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ FORM = "a pack's folder, or exp/TAG/STAGE/best:DUMP"
 
 @dataclass(frozen=True)
 class TrainedSystem:
-    """Where a trained system is: its two checkpoints and the folder of text.model, vocab.json."""
+    """Paths of a trained system: its two checkpoints and the folder of text.model, vocab.json."""
 
     checkpoint: str
     vocoder: str
@@ -34,7 +37,7 @@ class TrainedSystem:
                                else (folder / "joint", folder / "vocoder"))
         weights = checkpoint / "model.safetensors"
         if not weights.is_file():
-            raise UserError(f"{weights}: no such file; name {FORM}")
+            raise UserError(f"{weights}: no such file; pass {FORM}")
         return cls(str(checkpoint), str(vocoder), dump or first, file_sha256(weights))
 
     def load(self, device: str) -> Any:
@@ -54,19 +57,19 @@ def encoder(synthesizer: Any) -> Callable[[Path], Any]:
     return lambda path: synthesizer.encode([load_wav_as(path, rate_hz)])[0]
 
 
-def listener(synthesizer: Any) -> Callable[[Path], tuple[Any, Any]]:
-    """f(path of a wav) -> what the RM's trunk makes of its speech tokens (1, T, D), and (T,)."""
+def trunk(synthesizer: Any) -> Callable[[Path], tuple[Any, Any]]:
+    """f(path of a wav) -> output of the RM's trunk for its speech tokens (1, T, D), and (T,)."""
     import torch
 
     encode, system, device = encoder(synthesizer), synthesizer.system, synthesizer.device
 
     @torch.no_grad()
-    def listen(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    def states(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = encode(path).to(device)[None]
         lens = torch.tensor([tokens.shape[1]], device=device)
         return system.rm.encode(system.tokenizer.embed(tokens), lens), lens
 
-    return listen
+    return states
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class SystemMeter(Meter):
 
 @dataclass(frozen=True)
 class RewardMeter(SystemMeter):
-    """What the RM's CTC head hears in the speech tokens of a wav, greedily."""
+    """Recognition of the speech tokens of a wav by the RM's CTC head, greedily."""
 
     name: str = "wer"
 
@@ -100,13 +103,13 @@ class RewardMeter(SystemMeter):
 
         synthesizer = self.system.load(device)
         if synthesizer.text.phonemes:
-            raise UserError("this reward model hears phonemes, not words: choose another "
+            raise UserError("this reward model recognises phonemes, not words: choose another "
                             "recogniser")
-        listen, rm = listener(synthesizer), synthesizer.system.rm
+        states, rm = trunk(synthesizer), synthesizer.system.rm
 
         @torch.no_grad()
         def measure(path: Path, lang: str) -> str:
-            [said] = rm.read_ctc(*listen(path))
-            return synthesizer.tokenizer.decode(said.tolist())
+            [labels] = rm.read_ctc(*states(path))
+            return synthesizer.tokenizer.decode(labels.tolist())
 
         return each(measure)

@@ -21,7 +21,8 @@ REMEDY = f"fetch {FILE} (release v1.0.0 of github.com/tarepan/SpeechMOS) into th
 
 
 class UTMOS(nn.Module):
-    """Samples -> naturalness. domain, judge: vectors of the listening test that is imitated."""
+    """Samples -> naturalness. domain, judge: embeddings of the listening test to predict;
+    given: their size."""
 
     def __init__(self, config: SSLConfig = BASE, *, given: int = 128, hidden: int = 512,
                  wide: int = 2048):
@@ -45,7 +46,7 @@ def load(path: Path, config: SSLConfig = BASE, **sizes: int) -> UTMOS:
     net = UTMOS(config, **sizes)
     try:
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as e:  # whatever a file of another form can fail with
+    except Exception as e:  # a file of another form can fail in many ways
         raise UserError(f"{path}: not the checkpoint {FILE}: "
                         f"{' '.join(str(e).split())[:200]}") from e
     return net.eval()

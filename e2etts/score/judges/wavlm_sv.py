@@ -65,7 +65,7 @@ class Res2Conv(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Channels weighted by what the whole clip holds."""
+    """Squeeze-and-excitation: channels weighted by the mean over the clip."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -107,7 +107,7 @@ class StatisticsPool(nn.Module):
 
 
 class Upstream(nn.Module):
-    """Holds the encoder under the name that the checkpoint gives it."""
+    """Holds the encoder under its name in the checkpoint."""
 
     def __init__(self, config: SSLConfig):
         super().__init__()
@@ -115,7 +115,7 @@ class Upstream(nn.Module):
 
 
 class WavLMSpeaker(nn.Module):
-    """Samples -> speaker vector."""
+    """Samples -> speaker embedding."""
 
     def __init__(self, config: SSLConfig, *, channels: int = 512, merged: int = 1536,
                  embedding: int = 256):
@@ -157,7 +157,7 @@ def load(path: Path) -> WavLMSpeaker:
         net = WavLMSpeaker(config, channels=len(stored["layer1.conv.bias"]),
                            merged=len(stored["conv.bias"]), embedding=len(stored["linear.bias"]))
         missing = net.load_state_dict(stored, strict=False).missing_keys
-    except Exception as e:  # whatever a file of another form can fail with
+    except Exception as e:  # a file of another form can fail in many ways
         raise UserError(f"{path}: not a checkpoint of WavLM with ECAPA-TDNN: "
                         f"{type(e).__name__}: {' '.join(str(e).split())[:200]}") from e
     if missing:
@@ -175,7 +175,7 @@ def first_channel_16k(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WavLMMeter(CheckpointMeter):
-    """Unit speaker vector of a whole wav, packed. One clip at a time: its statistics are taken
+    """Unit speaker embedding of a whole wav, packed. One clip at a time: its statistics are taken
     over all frames."""
 
     name: str = "sim"

@@ -1,4 +1,4 @@
-"""Whisper listens (arXiv 2212.04356): CTranslate2 models, and those of transformers."""
+"""Whisper as recogniser (arXiv 2212.04356): CTranslate2 models, and those of transformers."""
 
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,9 +14,9 @@ from e2etts.score.judges.locate import HUB_REMEDY, locate_hub, require, stamp
 from e2etts.score.meter import JUDGE_RATE_HZ, Measure, Meter, WavJob, each, read_samples
 
 LARGE, LARGE_REPOSITORY = "whisper-large-v3", "openai/whisper-large-v3"
-# Mels tell it from versions 1 and 2, decoder layers from the turbo model.
+# Mels distinguish it from versions 1 and 2, decoder layers from the turbo model.
 LARGE_SIZES = {"d_model": 1280, "num_mel_bins": 128, "decoder_layers": 32}
-LONGEST_WITHOUT_TIMESTAMPS = 29 * JUDGE_RATE_HZ  # Whisper hears 30 s at once
+LONGEST_WITHOUT_TIMESTAMPS = 29 * JUDGE_RATE_HZ  # Whisper's window is 30 s
 
 
 def padded(wav: np.ndarray, seconds: float) -> np.ndarray:
@@ -25,7 +25,7 @@ def padded(wav: np.ndarray, seconds: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WhisperMeter(Meter):
-    """What Whisper hears: text of a wav. Greedy fallback is off, so results do not vary.
+    """Recognition of a wav by Whisper. Greedy fallback is off, so results do not vary.
 
     folder: CTranslate2 model; identity: hash of its weights.
     """
@@ -63,7 +63,7 @@ class WhisperMeter(Meter):
         def measure(wav: np.ndarray, lang: str) -> str:
             wav = padded(wav, self.pad_seconds)
             if len(wav) < self.window_seconds * JUDGE_RATE_HZ:
-                return hear_short(model, tokenizers(lang), wav, frames, self.beam)
+                return transcribe_short(model, tokenizers(lang), wav, frames, self.beam)
             segments, _ = model.transcribe(
                 wav, language=lang, beam_size=self.beam, temperature=0.0,
                 condition_on_previous_text=False, no_speech_threshold=None,
@@ -81,28 +81,28 @@ def tokenizer_of(model: Any, lang: str) -> Any:
                      language=lang)
 
 
-def hear_short(model: Any, tokenizer: Any, wav: np.ndarray, frames: int, beam: int) -> str:
-    """What ``model.transcribe`` hears without time stamps, with ``frames`` (of 10 ms) encoded.
+def transcribe_short(model: Any, tokenizer: Any, wav: np.ndarray, frames: int, beam: int) -> str:
+    """``model.transcribe`` without time stamps, with ``frames`` (of 10 ms) encoded.
 
-    Whisper encodes 3000 frames however short a clip is, and that is nearly all of its cost.
+    Whisper encodes 3000 frames however short a clip is, which takes nearly all of its time.
     """
     from faster_whisper.audio import pad_or_trim
     from faster_whisper.transcribe import get_suppressed_tokens
 
-    heard = model.encode(pad_or_trim(model.feature_extractor(wav)[..., :-1], frames))
+    encoded = model.encode(pad_or_trim(model.feature_extractor(wav)[..., :-1], frames))
     prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
     found = model.model.generate(
-        heard, [prompt], beam_size=beam, max_length=model.max_length, suppress_blank=True,
+        encoded, [prompt], beam_size=beam, max_length=model.max_length, suppress_blank=True,
         suppress_tokens=list(get_suppressed_tokens(tokenizer, [-1])))[0]
     return tokenizer.decode(found.sequences_ids[0]).strip()
 
 
 @dataclass(frozen=True)
 class HubWhisperMeter(Meter):
-    """What a Whisper of transformers hears: float32, greedy, the first 30 s.
+    """Recognition by a Whisper of transformers: float32, greedy, the first 30 s.
 
-    model: folder or hub name; local: never ask the hub. Every clip is padded to the same 30 s, so
-    that clips heard together (batch_clips) are heard as alone, up to rounding.
+    model: folder or hub name; local: no contact with the hub. Every clip is padded to the same 30 s,
+    so that clips in a batch (batch_clips) are recognised as alone, up to rounding.
     """
 
     model: str
@@ -125,11 +125,11 @@ class HubWhisperMeter(Meter):
                 f"{batch}")
 
     def is_published(self) -> bool:
-        """Whether this is Whisper large v3, of a folder told by the sizes that it names."""
+        """Whether this is Whisper large v3, of a folder by the sizes in its config.json."""
         if not Path(self.model).is_dir():
             return self.model == LARGE_REPOSITORY
-        told = read_json(Path(self.model) / "config.json") or {}
-        return all(told.get(name) == size for name, size in LARGE_SIZES.items())
+        stored = read_json(Path(self.model) / "config.json") or {}
+        return all(stored.get(name) == size for name, size in LARGE_SIZES.items())
 
     def load(self, job: WavJob) -> np.ndarray:
         return resample_fft(job.path)
@@ -155,7 +155,7 @@ class HubWhisperMeter(Meter):
 
 def find_hub(config: ScoreConfig, named: str = "") -> HubWhisperMeter:
     """The model ``named``, else that of ``score.models.whisper-large-v3``, else the published one.
-    Raises Unavailable where it cannot be had."""
+    Raises Unavailable where it cannot be fetched."""
     require(["transformers", "scipy"])
     key = "score.recognizer=transformers:" if named else f"score.models.{LARGE}"
     found, local = locate_hub(key, LARGE_REPOSITORY, named or config.models.get(LARGE))

@@ -11,28 +11,28 @@ from e2etts.score.score_run import ClipScore, ScoreRun
 
 
 def score_emotion(run: ScoreRun) -> None:
-    """Fill ``emotion``: the label that was heard. Raises Unavailable where none is expected."""
+    """Fill ``emotion``: the recognised label. Raises Unavailable where none is requested."""
     some = [s for s in run.good() if s.clip.emotion]
     if not some:
-        raise Unavailable("no clip has an emotion that it should have",
-                          "give them: --emotions FILE of 'utt label' lines")
+        raise Unavailable("no clip has a requested emotion",
+                          "pass --emotions FILE of 'utt label' lines")
     meter = emotion_classifiers.find(run.config)
     labels = meter.labels()
     if unknown := sorted({s.clip.emotion for s in some} - set(labels)):
-        raise Unavailable(f"the classifier does not know '{unknown[0]}', it hears "
-                          f"{', '.join(labels)}", "call the emotions of the clips as it does")
+        raise Unavailable(f"the classifier does not know '{unknown[0]}', its labels are "
+                          f"{', '.join(labels)}", "use its labels in --emotions")
     run.models["emotion"] = {"name": type(meter).__name__, "source": run.config.models["emotion"]}
     for s, label in run.measure(meter, some, "emotion"):
         s.values |= {"emotion": label, "emotion_right": float(label == s.clip.emotion)}
 
 
 def summarise_emotion(some: list[ClipScore], config: ScoreConfig) -> dict[str, Any] | None:
-    """Share of clips heard as they should be, and the mean of that share over labels."""
-    heard = [(s.clip.emotion, s.values["emotion"]) for s in some if "emotion" in s.values]
-    if not heard:
+    """Share of clips classified as requested, and the mean of that share over labels."""
+    pairs = [(s.clip.emotion, s.values["emotion"]) for s in some if "emotion" in s.values]
+    if not pairs:
         return None
-    labels = sorted({want for want, _ in heard})
-    recalls = [np.mean([got == want for want, got in heard if want == label]) for label in labels]
-    return {"accuracy": float(np.mean([want == got for want, got in heard])),
+    labels = sorted({want for want, _ in pairs})
+    recalls = [np.mean([got == want for want, got in pairs if want == label]) for label in labels]
+    return {"accuracy": float(np.mean([want == got for want, got in pairs])),
             "unweighted_accuracy": float(np.mean(recalls)),
-            "scored": len(heard), "expected": sum(bool(s.clip.emotion) for s in some)}
+            "scored": len(pairs), "expected": sum(bool(s.clip.emotion) for s in some)}

@@ -114,8 +114,8 @@ def pitch_errors(f0: np.ndarray, reference: np.ndarray) -> dict[str, float | Non
 
 @dataclass(frozen=True)
 class PairMeter(Meter):
-    """Distortion and pitch errors of a clip against its recording; both at once, since analysis
-    and warping are nearly all of their cost."""
+    """Distortion and pitch errors of a clip against its recording; both together, since analysis
+    and warping take nearly all of their time."""
 
     name: str = "mcd, f0"
 

@@ -1,6 +1,6 @@
 """seed-tts-eval (arXiv 2406.02430), rule by rule as BytedanceSpeech/seed-tts-eval computes it.
 
-Its word error rate is the mean over utterances. The rate of the whole set is given beside it,
+Its word error rate is the mean over utterances. The rate of the whole set is reported
 under its own name: the two differ, and papers have confused them.
 """
 
@@ -27,35 +27,36 @@ PUBLISHED = {"en": whisper.LARGE_REPOSITORY, "zh": paraformer.MODEL}
 
 @cache
 def deleted() -> dict[int, None]:
-    """What both texts lose, without a space in its place: all but the ASCII apostrophe."""
+    """Punctuation deleted from both texts, without a space in its place: all but the ASCII
+    apostrophe."""
     from zhon.hanzi import punctuation
 
     return dict.fromkeys(map(ord, set(punctuation + string.punctuation) - {"'"}))
 
 
 def normalise(text: str, lang: str) -> str:
-    """What is compared. en: lowercase. zh: every character a word, Latin letters and digits too,
+    """Text for comparison. en: lowercase. zh: every character a word, Latin letters and digits too,
     and no lowercasing. Numbers stay as they are written (STE issue 12)."""
     text = text.translate(deleted()).replace("  ", " ")
     return text.lower() if lang == "en" else " ".join(text)
 
 
 def simplified(text: str) -> str:
-    """Traditional characters as simplified ones: done to what was heard, not to the reference."""
+    """Traditional characters as simplified ones: applied to hypotheses, not to references."""
     import zhconv
 
     return zhconv.convert(text, "zh-cn")
 
 
-def count(reference: str, heard: str, lang: str) -> dict[str, Any]:
+def count(reference: str, hypothesis: str, lang: str) -> dict[str, Any]:
     """{"wer", "edits", "words"} of one utterance; its WER may be above 1.
 
     Raises ValueError for a reference that is empty after normalising: it has no error rate.
     """
-    said = normalise(reference, lang)
-    if not said.strip():
+    want = normalise(reference, lang)
+    if not want.strip():
         raise ValueError("its reference text is empty after normalising")
-    found = jiwer.process_words(said, normalise(heard, lang))
+    found = jiwer.process_words(want, normalise(hypothesis, lang))
     edits = found.substitutions + found.deletions + found.insertions
     return {"wer": found.wer, "edits": edits,
             "words": found.hits + found.substitutions + found.deletions}
@@ -84,29 +85,29 @@ def summarise_seed_tts_eval_sim(some: list[ClipScore], config: ScoreConfig
 
 
 def recognizer(lang: str, config: ScoreConfig) -> tuple[Meter, list[str]]:
-    """The protocol's recogniser of a language, or the one that was named; and what deviates.
+    """The protocol's recogniser of a language, or the configured one, and its deviations.
 
-    Raises Unavailable where it cannot be had or does not know the language.
+    Raises Unavailable where it cannot be fetched or does not know the language.
     """
     if config.recognizer:
         meter = named_recognizer(config.recognizer, config)
     else:
         meter = (whisper.find_hub if lang == "en" else paraformer.find)(config)
     if not meter.understands(lang):
-        raise Unavailable(f"the recogniser that was named does not know {lang}",
+        raise Unavailable(f"the configured recogniser does not know {lang}",
                           "leave out score.recognizer")
     kind = whisper.HubWhisperMeter if lang == "en" else paraformer.ParaformerMeter
     deviations = []
     if not (isinstance(meter, kind) and meter.is_published()):
         deviations.append(f"recogniser {meter.describe()['name']} in place of {PUBLISHED[lang]}")
     if meter.batch_clips > 1:
-        deviations.append(f"{meter.batch_clips} clips heard at once (the same up to rounding)")
+        deviations.append(f"{meter.batch_clips} clips in one batch (the same up to rounding)")
     return meter, deviations
 
 
 def score_seed_tts_eval_wer(run: ScoreRun) -> None:
-    """Fill the error counts of English and Mandarin clips; a language whose recogniser is not to
-    be had is listed as not run."""
+    """Fill the error counts of English and Mandarin clips; a language whose recogniser is
+    unavailable is listed as not run."""
     require(["zhon", "zhconv"])
     texts = run.with_text()
     others = sorted({s.clip.set for s in texts if s.clip.lang not in LANGUAGES})
@@ -127,10 +128,10 @@ def _score_language(run: ScoreRun, some: list[ClipScore], lang: str) -> None:
     run.models[f"{WER} {lang}"] = {**meter.describe(), "rules": rules, "deviations": deviations}
     for deviation in deviations:
         run.say(f"score: {WER}: not the protocol: {deviation}")
-    for s, heard in run.measure(meter, some, WER):
-        heard = simplified(heard) if lang == "zh" else heard
+    for s, hypothesis in run.measure(meter, some, WER):
+        hypothesis = simplified(hypothesis) if lang == "zh" else hypothesis
         try:
-            s.values[WER] = {**count(s.clip.text, heard, lang), "heard": heard}
+            s.values[WER] = {**count(s.clip.text, hypothesis, lang), "heard": hypothesis}
         except ValueError as e:
             s.failures[WER] = str(e)
 

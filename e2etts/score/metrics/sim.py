@@ -28,7 +28,7 @@ def cosine(vector: str | None, embedding: np.ndarray) -> float:
 
 
 def speaker_meter(config: ScoreConfig) -> Meter:
-    """The model of ``score.speaker``. Raises Unavailable where it cannot be had."""
+    """The model of ``score.speaker``. Raises Unavailable where it cannot be fetched."""
     return SPEAKER_MODELS[config.speaker].find(config)
 
 

@@ -1,7 +1,7 @@
-"""Style control: is speech that was asked for in a style recognised as that style?
+"""Style control (metric style): is speech recognised as the requested style?
 
 The judge is a classifier of rate, pitch and spectrum, trained on labelled recordings of the train
-set alone; what it makes of held-out recordings stands beside, as the most that can be expected.
+set alone; its accuracy on held-out recordings is shown too, as an upper bound.
 """
 
 from collections import Counter
@@ -44,8 +44,9 @@ def labelled_recordings(dump_set: Path) -> list[LabelledRecording]:
 
 @dataclass(frozen=True)
 class StyleMeter(Meter):
-    """What of a wav tells a style: [seconds of speech, voiced share, median of log2 F0 in Hz, its
-    interquartile range in semitones, relative levels of mel bands in nepers]; None for silence."""
+    """Features of a wav that depend on style: [seconds of speech, voiced share, median of log2 F0 in
+    Hz, its interquartile range in semitones, relative levels of mel bands in nepers]; None for
+    silence."""
 
     name: str = "style"
 
@@ -82,14 +83,13 @@ class StyleMeter(Meter):
 
 
 def features(measured: list[float], text: str, lang: str) -> list[float]:
-    """Features of the classifier: what was measured, its seconds as letters of the text a second.
-    """
+    """Features of the classifier: measurements, with seconds as letters of the text per second."""
     letters = sum(c.isalpha() for c in normalise(text, lang))
     return [letters / max(measured[0], 0.01), *measured[1:]]
 
 
 class StyleClassifier:
-    """Trained when it is made, from rows of features and their labels; seeded."""
+    """Trained at construction, on rows of features and their labels; seeded."""
 
     def __init__(self, rows: list[list[float]], labels: list[str], seed: int):
         from sklearn.ensemble import RandomForestClassifier
@@ -103,19 +103,19 @@ class StyleClassifier:
 
 
 def score_style(run: ScoreRun) -> None:
-    """Fill ``style``: the label that was heard in clips that were asked for in one. Raises
-    Unavailable where none was, and without labelled recordings to learn from."""
+    """Fill ``style``: the recognised label of clips with a requested one. Raises Unavailable
+    where no clip has one, and without labelled recordings to train on."""
     some = [s for s in run.good() if s.clip.emotion]
     if not some:
-        raise Unavailable("no clip was asked for in a style", "score a recipe with model.style, or "
-                          "take the metric emotion")
+        raise Unavailable("no clip has a requested style", "score a recipe with model.style, or "
+                          "use the metric emotion")
     require(PACKAGES)
     meter = StyleMeter()
     jobs = {x: WavJob(x.wav, x.lang) for x in run.labelled}
     values = run.of(meter, jobs.values())
     known = [(x, values[job]) for x, job in jobs.items() if isinstance(values.get(job), list)]
     if len({x.label for x, _ in known}) < 2:
-        raise Unavailable("the train set has no recordings of two styles to learn from",
+        raise Unavailable("the train set has no recordings of two styles to train on",
                           "prepare a train set with utt2emo")
     judge = StyleClassifier([features(v, x.text, x.lang) for x, v in known],
                             [x.label for x, _ in known], run.config.seed)
@@ -129,11 +129,11 @@ def score_style(run: ScoreRun) -> None:
 
 def summarise_styles(found: Iterable[tuple[str, str, str, str]], samples: int,
                      seed: int) -> dict[str, Any]:
-    """{system: {set: accuracy with interval and count, {style: {heard as: clips}}}} from (system,
-    set, style asked for, style heard)."""
+    """{system: {set: accuracy with interval and count, {style: {recognised style: clips}}}}
+    from (system, set, requested style, recognised style)."""
     grouped: dict[str, dict[str, list[tuple[str, str]]]] = {}
-    for system, name, asked, heard in found:
-        grouped.setdefault(system, {}).setdefault(name, []).append((asked, heard))
+    for system, name, requested, recognised in found:
+        grouped.setdefault(system, {}).setdefault(name, []).append((requested, recognised))
     out: dict[str, Any] = {}
     for system, sets in grouped.items():
         for name, pairs in sets.items():

@@ -1,4 +1,4 @@
-"""How a system's tokenizer sees the clips (metric tokens): use of the codebook, neighbours."""
+"""Speech tokens of the clips by a system's tokenizer (metric tokens): entropy, neighbours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,10 @@ class TokenMeter(SystemMeter):
 
 
 def score_tokens(run: ScoreRun) -> None:
-    """Fill ``tokens``. Raises Unavailable where no system was named."""
+    """Fill ``tokens``. Raises Unavailable where no system is configured."""
     where = run.config.models.get("system")
     if where is None:
-        raise Unavailable("no system was named", f"score.models.system=WHERE, {FORM}")
+        raise Unavailable("no system is configured", f"score.models.system=WHERE, {FORM}")
     system = TrainedSystem.at(where)
     run.models["tokens"] = {"name": "speech tokens", "source": system.checkpoint,
                             "model_sha256": system.identity}

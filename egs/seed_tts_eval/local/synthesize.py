@@ -1,8 +1,8 @@
-"""Speak each line of a list in the voice of its prompt; what is there already is left alone.
+"""Synthesise each line of a list in the voice of its prompt; existing wavs are kept.
 
     python local/synthesize.py --system PACK --list en/meta.lst --lang en --out wavs/en
 
-Writes OUT/UTT.wav, and how long each took to OUT.times.
+Writes OUT/UTT.wav, and synthesis times to OUT.times.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from e2etts.score.utterance_lists import ListLine, read_list
 def load(where: str, overrides: list[str]) -> Synthesizer:
     """The system, with the settings that it was packed with. Raises UserError."""
     system = TrainedSystem.at(where)
-    told = Path(system.dump) / "config.yaml"
-    tree = read_yaml(told).get("synthesis", {}) if told.is_file() else {}
+    packed = Path(system.dump) / "config.yaml"
+    tree = read_yaml(packed).get("synthesis", {}) if packed.is_file() else {}
     tree = merge(tree, parse_overrides(overrides).get("synthesis", {}))
     return Synthesizer.load(system.checkpoint, system.vocoder, system.dump,
                             build(SynthesisConfig, tree, "synthesis"))

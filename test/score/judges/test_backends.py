@@ -174,7 +174,7 @@ def test_what_cannot_be_had_is_said(tmp_path, monkeypatch):
         named_recognizer("transformers:no/such/folder", ScoreConfig())
     with pytest.raises(UserError, match="model.safetensors: no such file"):
         named_recognizer(f"rm:{tmp_path}", ScoreConfig())
-    with pytest.raises(Unavailable, match="no classifier was named"):
+    with pytest.raises(Unavailable, match="no classifier is configured"):
         emotion_classifiers.find(ScoreConfig())
     monkeypatch.setattr(locate, "hub_answers", lambda name: True)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: None)

@@ -163,7 +163,7 @@ def test_another_whisper_and_batches_are_deviations(tmp_path, monkeypatch):
     models = {"whisper-large-v3": str(tmp_path)}
     batched, told = ste.recognizer("en", ScoreConfig(models=models, batch_clips=8))
     assert told[0].endswith("in place of openai/whisper-large-v3")
-    assert told[1:] == ["8 clips heard at once (the same up to rounding)"]
+    assert told[1:] == ["8 clips in one batch (the same up to rounding)"]
     (tmp_path / "config.json").write_text(json.dumps({**sizes, "decoder_layers": 32}))
     alone, told = ste.recognizer("en", ScoreConfig(models=models))
     # What was heard in batches is not taken for what is heard alone.
