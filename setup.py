@@ -82,7 +82,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["e2etts", "e2etts.*"]),
-    package_data={"e2etts.score": ["report.html"]},
+    package_data={"e2etts.report": ["page.html"]},
     install_requires=install_requires,
     extras_require=extras_require,
     entry_points={"console_scripts": ["e2etts = e2etts.bin.main:main"]},

@@ -26,8 +26,10 @@ from e2etts.ablation.figures import draw_figures
 from e2etts.ablation.store import Results
 from e2etts.files import write_text
 from e2etts.nets.system import PARTS
+from e2etts.report.formats import ABSENT, clock
+from e2etts.report.results_markdown import recogniser_name
 from e2etts.score.compare import Estimate
-from e2etts.score.tables import ABSENT, clock, listener_name
+from e2etts.tables import table
 
 Show = Callable[[float], str]
 Runs = dict[str, list[Record]]
@@ -70,12 +72,6 @@ def written(e: Estimate | None, show: Show, sign: bool = False, most: float = ma
     if sign and e.p is not None:
         out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
     return out
-
-
-def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a Markdown table; the first ``left`` columns are left-aligned."""
-    rule = [":--"] * left + ["--:"] * (len(head) - left)
-    return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
 def write_ablation(experiment: Experiment, results: Results, folder: Path, command: str) -> None:
@@ -155,7 +151,7 @@ def _judges(experiment: Experiment, results: Results) -> str:
     """The models behind the metrics that have run."""
     score = experiment.runs[0].recipe.score
     absent = {m["metric"] for m in results.facts.get("not_run", []) if m["sets"] == "all"}
-    names = {"wer": listener_name(results.facts.get("recognizer") or {}),
+    names = {"wer": recogniser_name(results.facts.get("recognizer") or {}),
              "sim": f"similarity: {score.speaker}", "dnsmos": "DNSMOS"}
     return "; ".join(v for k, v in names.items() if k in score.metrics and k not in absent)
 

@@ -13,7 +13,7 @@ from e2etts.ablation.experiment import Experiment, StageRun, SystemRun
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
 from e2etts.recipe import resolved
-from e2etts.score.tables import clock
+from e2etts.report.formats import clock
 
 FORMAT = 1
 KINDS = ("copy", "tts")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from e2etts.bench import PARTS
+from e2etts import tables
 from e2etts.bench.machine import matmul_rate, memory_bandwidth
 from e2etts.bench.peers import PAIRS
 from e2etts.bench.steps import Case, counted_work, stage_step
@@ -106,36 +107,33 @@ def suite_table(results: dict[str, Any]) -> str:
             f"{limits['fp32_flops'] / 1e9:.0f} GFLOP/s, memory "
             f"{limits['memory_bytes'] / 1e9:.1f} GB/s"]
     if results["steps"]:
-        rows += ["", "| step | audio s/s | least, most | share of bf16 limit | padding | "
-                 "parameters | peak GiB |", "|---|---|---|---|---|---|---|"]
-        for name, s in results["steps"].items():
-            peak = "?" if s["peak_gib"] is None else f"{s['peak_gib']:.1f}"
-            rows.append(f"| {name} | {s['audio_seconds_per_second']:.0f} | {s['least']:.0f}, "
-                        f"{s['most']:.0f} | {results['share_of_limit'][name]:.1%} | "
-                        f"{s['padding']:.1%} | {s['parameters'] / 1e6:.1f} M | {peak} |")
-    if results["steps"]:
-        rows += ["", f"Roofline: {ROOFLINE}.", "",
-                 "| step | TFLOP | other GB | FLOP a byte | products | traffic | both, of measured "
-                 "|",
-                 "|---|---|---|---|---|---|---|"]
-        for name, s in results["steps"].items():
-            both = s["products_seconds"] + s["traffic_seconds"]
-            rows.append(f"| {name} | {s['tflop']:.2f} | {s['traffic_gb']:.1f} | "
-                        f"{s['flops_a_byte']:.1f} | {s['products_seconds']:.2f} s | "
-                        f"{s['traffic_seconds']:.2f} s | {both / s['seconds']:.0%} |")
+        rows += ["", *tables.table(
+            ["step", "audio s/s", "least, most", "share of bf16 limit", "padding", "parameters",
+             "peak GiB"],
+            [[name, f"{s['audio_seconds_per_second']:.0f}", f"{s['least']:.0f}, {s['most']:.0f}",
+              f"{results['share_of_limit'][name]:.1%}", f"{s['padding']:.1%}",
+              f"{s['parameters'] / 1e6:.1f} M",
+              "?" if s["peak_gib"] is None else f"{s['peak_gib']:.1f}"]
+             for name, s in results["steps"].items()])]
+        rows += ["", f"Roofline: {ROOFLINE}.", "", *tables.table(
+            ["step", "TFLOP", "other GB", "FLOP a byte", "products", "traffic",
+             "both, of measured"],
+            [[name, f"{s['tflop']:.2f}", f"{s['traffic_gb']:.1f}", f"{s['flops_a_byte']:.1f}",
+              f"{s['products_seconds']:.2f} s", f"{s['traffic_seconds']:.2f} s",
+              f"{(s['products_seconds'] + s['traffic_seconds']) / s['seconds']:.0%}"]
+             for name, s in results["steps"].items()])]
     if results["ratios"]:
+        most = {name: f"{b['ratio']:.2f}" for name, b in results["at_most"].items()}
         rows += ["", f"At most: what ours would be as a multiple at its roofline ({ROOFLINE}).",
-                 "", "| against | peer | times as fast | at most |", "|---|---|---|---|"]
-        for name, ratio in results["ratios"].items():
-            most = results["at_most"].get(name)
-            most = f"{most['ratio']:.2f}" if most else "–"
-            rows.append(f"| {name} | {PAIRS[name][1]} | {ratio:.2f} | {most} |")
+                 "", *tables.table(
+            ["against", "peer", "times as fast", "at most"],
+            [[name, PAIRS[name][1], f"{ratio:.2f}", most.get(name, "–")]
+             for name, ratio in results["ratios"].items()], left=2)]
     rows += [f"missing: {name}: {why}" for name, why in results["missing"].items()]
     if results["rtf"]:
-        rows += ["", "| batch | real-time factor | first audio | LM | RM | FM | vocoder |",
-                 "|---|---|---|---|---|---|---|"]
-        for batch, r in results["rtf"].items():
-            p = r["parts"]
-            rows.append(f"| {batch} | {r['rtf']:.3f} | {1000 * r['first_audio_seconds']:.0f} ms | "
-                        + " | ".join(f"{1000 * p[n]:.0f} ms" for n in p) + " |")
+        rows += ["", *tables.table(
+            ["batch", "real-time factor", "first audio", "LM", "RM", "FM", "vocoder"],
+            [[batch, f"{r['rtf']:.3f}", f"{1000 * r['first_audio_seconds']:.0f} ms",
+              *(f"{1000 * seconds:.0f} ms" for seconds in r["parts"].values())]
+             for batch, r in results["rtf"].items()])]
     return "\n".join(rows)

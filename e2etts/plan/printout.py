@@ -10,6 +10,7 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.plan.costs import PartCost, StageCost, StageEstimator, part_costs
 from e2etts.plan.resources import GIB, USABLE, Cluster, CorpusSize
+from e2etts.tables import table
 from e2etts.recipe import RecipeConfig
 
 MEMORY = ("weights", "gradients", "optimiser", "EMA", "buckets", "activations")
@@ -51,23 +52,20 @@ def print_plan(recipe: RecipeConfig, vocab: Vocab, corpus: CorpusSize, cluster: 
 
 def _parts(parts: dict[str, PartCost]) -> str:
     total = PartCost(*map(sum, zip(*map(astuple, parts.values()), strict=True)))
-    rows = [f"| {name} | {p.parameters / 1e6:,.1f} | {p.frozen_bytes / GIB:.2f} | "
-            f"{p.learning_bytes / GIB:.2f} |" for name, p in {**parts, "all": total}.items()]
-    head = ["| part | M parameters | GiB frozen | GiB learning |", "|---" * 4 + "|"]
-    return "\n".join([*head, *rows])
+    return "\n".join(table(
+        ["part", "M parameters", "GiB frozen", "GiB learning"],
+        [[name, f"{p.parameters / 1e6:,.1f}", f"{p.frozen_bytes / GIB:.2f}",
+          f"{p.learning_bytes / GIB:.2f}"] for name, p in {**parts, "all": total}.items()]))
 
 
 def _stages(costs: list[StageCost]) -> str:
     kinds = [k for k in MEMORY if any(c.memory_bytes.get(k) for c in costs)]
-    rows = [f"| stage | {' | '.join(kinds)} | GiB | batch s | TFLOP a step | steps | passes | days "
-            "|", "|---" * (len(kinds) + 7) + "|"]
-    for p in costs:
-        memory = " | ".join(f"{p.memory_bytes.get(k, 0) / GIB:.1f}" for k in kinds)
-        time = ("? | ? | ?" if p.steps is None
-                else f"{p.steps:,} | {p.passes:.2f} | {p.days:.2f}")
-        rows.append(f"| {p.name} | {memory} | {p.total_gib:.1f} | {p.batch_seconds:g} | "
-                    f"{p.flops / 1e12:,.1f} | {time} |")
-    return "\n".join(rows)
+    rows = [[c.name, *(f"{c.memory_bytes.get(k, 0) / GIB:.1f}" for k in kinds),
+             f"{c.total_gib:.1f}", f"{c.batch_seconds:g}", f"{c.flops / 1e12:,.1f}",
+             *("???" if c.steps is None else (f"{c.steps:,}", f"{c.passes:.2f}", f"{c.days:.2f}"))]
+            for c in costs]
+    return "\n".join(table(["stage", *kinds, "GiB", "batch s", "TFLOP a step", "steps", "passes",
+                            "days"], rows))
 
 
 def _problem(estimator: StageEstimator, gib: float) -> str:

@@ -1,4 +1,4 @@
-"""The clips to score: ``wavs/SYSTEM/SET/manifest.jsonl``, one JSON object a line."""
+"""The clips to score: ``wavs/SYSTEM/SET/manifest.jsonl``, one JSON object per line."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ PROMPT_SYSTEM = "tts_prompt"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRecording:
     """A recording with its emotion label."""
 
     wav: Path
@@ -23,10 +23,10 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One wav and what it should say ("" where nobody told).
+    """One wav and its text ("" where unknown).
 
-    references: recordings of its speaker; prompt: the one that was imitated; target: a recording
-    of the same text; emotion: the label it should have; origin: file:line of the manifest.
+    references: recordings of its speaker; prompt: the voice prompt; target: a recording of the same
+    text; emotion: the requested label; origin: file:line of the manifest.
     """
 
     system: str
@@ -48,8 +48,8 @@ class Clip:
 def read_clips(wavs: Path) -> list[Clip]:
     """All clips below ``wavs``: recording, copy, tts, tts_prompt, then others; sets by name.
 
-    Raises UserError naming file:line for a line that is not what it should be, and when there is
-    nothing to score at all.
+    Raises UserError naming file:line for a line of another form, and when there is nothing to
+    score.
     """
     manifests = sorted(wavs.glob("*/*/manifest.jsonl"))
     if not manifests:
@@ -109,7 +109,7 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
     text, prompt = take("text", str), row.get("prompt")
     if not text.strip():
         raise UserError(f"{origin}: '{row.get('utt')}' has an empty reference text; error rates "
-                        "need one: remove the clip or write what it says")
+                        "need one: remove the clip or write its text")
     return Clip(
         system=manifest.parts[-3], set=manifest.parts[-2], utt=take("utt", str),
         wav=folder / take("wav", str), text=text, lang=take("lang", str),

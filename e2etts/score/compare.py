@@ -1,4 +1,4 @@
-"""Two systems on the same utterances: how large is the difference, and could it be chance?
+"""Systems on the same utterances: differences, confidence intervals and p-values.
 
 Legend: R runs of a system (training seeds), N utterances, S bootstrap samples.
 """
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from e2etts.errors import UserError
-from e2etts.score.gather import read_scores
+from e2etts.score.score_files import read_scores
 
-# Metrics that are a ratio of sums over utterances: where in a row, summands above, and below. Any
-# other is a number of each utterance.
+# Metrics that are a ratio of sums over utterances: where in a row, summands of the numerator, and
+# the denominator. Any other is a number of each utterance.
 RATIOS = {"wer": ("errors", ("substituted", "deleted", "inserted"), "words"),
           "cer": ("errors", ("char_edits",), "chars"),
           "rtf": ("metrics.rtf", ("work_seconds",), "speech_seconds"),
@@ -35,8 +35,8 @@ class Counts(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval and the p-value of its being zero (two-sided); None where
-    one run of one utterance says nothing of chance."""
+    """A value with its 95 % interval and the two-sided p-value of its being zero; None where there
+    is only one run of one utterance."""
 
     value: float
     low: float | None
@@ -53,9 +53,9 @@ def estimate(a: Counts, b: Counts | None = None, *, samples: int = 2000,
 
     Two things vary, crossed with each other: which utterances a test set holds, and the chance of
     training. Utterances are drawn with replacement, the same for all runs and both systems (Bisani
-    and Ney, ICASSP 2004). To that variance is added what the runs differ in beyond the draws: a
-    bootstrap of both ways would count their interaction three times (Owen, arXiv 0712.1111). So
-    few runs make a normal interval too narrow: it is Student's t, with Satterthwaite's degrees of
+    and Ney, ICASSP 2004). The variance between runs beyond the draws is added to that: a
+    bootstrap of both would count their interaction three times (Owen, arXiv 0712.1111). With so
+    few runs a normal interval is too narrow: it is Student's t, with Satterthwaite's degrees of
     freedom. With three runs it covers 88 to 96 % in simulations, least where runs and utterances
     vary alike. Raises ValueError where the shapes of a and b differ.
     """
@@ -84,7 +84,7 @@ def _student(value: float, by_utts: float, by_runs: float, runs: int, utts: int)
     from scipy.stats import t
 
     variance = by_utts + by_runs
-    if variance < 1e-24:  # every utterance of every run says the same
+    if variance < 1e-24:  # all utterances of all runs agree
         return Estimate(value, value, value, float(abs(value) < 1e-12), runs, utts)
     inverse = (by_utts**2 / (utts - 1) if utts > 1 else 0.0) + \
         (by_runs**2 / (runs - 1) if runs > 1 else 0.0)
@@ -111,7 +111,7 @@ def read_rows(path: str | Path, system: str | None = None) -> Rows:
 
 
 def metrics_of(rows: Rows) -> list[str]:
-    """Names of all metrics that some row has a number of."""
+    """Names of all metrics with a number in some row."""
     names = dict.fromkeys(["wer", "cer", "sim", "dnsmos",
                            *(k for row in rows.values() for k in row.get("metrics", {}))])
     return [m for m in names if any(counts_of(row, m) for row in rows.values())]
@@ -151,10 +151,49 @@ def common(systems: Sequence[Sequence[Rows]], metric: str,
     found = [[counts_of(rows[key], metric) if key in rows else None for rows in every]
              for key in keys]
     whole = [v for v in found if all(v)]
-    # An utterance on which the metric ran nowhere belongs to a set that it does not measure.
+    # Where the metric ran in no run, the utterance is of a set that it does not measure.
     lacking = sum(any(v) and not all(v) for v in found)
     if not whole:
         return None
     table = np.array(whole, float).transpose(2, 1, 0)  # (top or bottom, runs of all systems, N)
     ends = np.cumsum([len(runs) for runs in systems])[:-1]
     return [Counts(*part) for part in np.split(table, ends, axis=1)], lacking
+
+
+def compare(systems: Sequence[Sequence[Rows]], metrics: Sequence[str], sets: Sequence[str] | None,
+            samples: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(means of each system over the utterances of all its runs, differences of the first system
+    and each other one over the utterances of both), a row for each metric and system. The systems
+    are called A, B, ..."""
+    return ([row for m in metrics for row in _own_means(systems, m, sets, samples)],
+            [row for m in metrics for row in _differences(systems, m, sets, samples)])
+
+
+def _own_means(systems: Sequence[Sequence[Rows]], metric: str, sets: Sequence[str] | None,
+               samples: int) -> list[dict[str, Any]]:
+    out = []
+    for i, runs in enumerate(systems):
+        if found := common([runs], metric, sets):
+            (counts,), _ = found
+            e = estimate(counts, samples=samples)
+            out.append({"metric": metric, "system": letter(i), "mean": e.value, "low": e.low,
+                        "high": e.high, "utts": e.utts, "runs": counts.values().tolist()})
+    return out
+
+
+def _differences(systems: Sequence[Sequence[Rows]], metric: str, sets: Sequence[str] | None,
+                 samples: int) -> list[dict[str, Any]]:
+    out = []
+    for i, other in enumerate(systems[1:], 1):
+        if found := common([systems[0], other], metric, sets):
+            (first, second), left_out = found
+            e = estimate(first, second, samples=samples)
+            out.append({"metric": metric, "a_name": "A", "b_name": letter(i),
+                        "a": float(first.values().mean()), "b": float(second.values().mean()),
+                        "difference": e.value, "low": e.low, "high": e.high, "p": e.p,
+                        "utts": e.utts, "runs": e.runs, "left_out": left_out})
+    return out
+
+
+def letter(i: int) -> str:
+    return chr(ord("A") + i)

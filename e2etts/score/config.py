@@ -1,11 +1,13 @@
-"""What is measured on the synthesised sets, and what the report shows."""
+"""Configuration of scoring and of the report."""
 
 import difflib
 from dataclasses import dataclass, field
+from typing import Any
 
-DEFAULT_METRICS = ("wer", "sim", "dnsmos", "style")
-METRICS = (*DEFAULT_METRICS, "utmos", "mcd", "f0", "duration", "emotion", "tokens", "rtf",
-           "seed_tts_eval_wer", "seed_tts_eval_sim")
+from e2etts.config import build, merge, parse_overrides
+from e2etts.errors import UserError
+from e2etts.score.metrics.registry import DEFAULT_METRICS, REGISTRY
+
 MODELS = ("whisper-large-v3", "paraformer-zh", "wavlm-sv", "ecapa", "utmos", "emotion", "system")
 SPEAKERS = ("resemblyzer", "wavlm-sv", "ecapa")
 
@@ -21,17 +23,17 @@ def checked(name: str, known: tuple[str, ...], what: str) -> None:
 class ScoreConfig:
     """Settings of ``e2etts score`` and ``e2etts report``.
 
-    recognizer: who listens for wer: BACKEND[:MODEL] with the backends faster-whisper, transformers,
-    funasr, pocketsphinx, rm, or a folder of a CTranslate2 Whisper model; None looks in the cache,
-    on the hub, and falls back to PocketSphinx. speaker: whose voices sim compares. metrics: what
-    runs, in this order. models: model -> file, folder or hub name, for those not in the cache.
-    devices: one process each, such as cuda:0; none: workers processes of one thread.
-    batch_clips: clips that a model hears at once where that changes nothing. pad_seconds: silence
-    before and after a clip that is recognised. window_seconds: what Whisper encodes of shorter
-    clips; its own window is 30, at twice the time. rm_snr_db: signal-to-noise ratios at which
-    e2etts score-rm measures besides clean recordings. references_per_speaker: recordings averaged
-    for a speaker's voice. report_clips: clips a set in the report, by set name or its longest
-    matching beginning ("" matches every set).
+    recognizer: for wer: BACKEND[:MODEL] with the backends faster-whisper, transformers, funasr,
+    pocketsphinx, rm, or a folder of a CTranslate2 Whisper model; None looks in the cache, on the
+    hub, and falls back to PocketSphinx. speaker: the model of speaker embeddings for sim. metrics:
+    names of ``REGISTRY``, measured in this order. models: model -> file, folder or hub name, for
+    those not in the cache. devices: one process each, such as cuda:0; none: workers processes of
+    one thread. batch_clips: clips in one batch of a model where that changes nothing. pad_seconds:
+    silence before and after a clip that is recognised. window_seconds: what Whisper encodes of
+    shorter clips; its own window is 30, at twice the time. rm_snr_db: signal-to-noise ratios at
+    which e2etts score-rm measures besides clean recordings. references_per_speaker: recordings
+    averaged for a speaker's embedding. report_clips: clips per set in the report, by set name or
+    its longest matching prefix ("" matches every set).
     """
 
     recognizer: str | None = None
@@ -53,7 +55,7 @@ class ScoreConfig:
 
     def __post_init__(self):
         for metric in self.metrics:
-            checked(metric, METRICS, "metric")
+            checked(metric, tuple(REGISTRY), "metric")
         for model in self.models:
             checked(model, MODELS, "model")
         checked(self.speaker, SPEAKERS, "speaker model")
@@ -70,3 +72,14 @@ class ScoreConfig:
         """How many clips of set ``name`` the report shows."""
         matching = [k for k in self.report_clips if name.startswith(k)]
         return self.report_clips[max(matching, key=len)] if matching else 0
+
+
+def config_of(section: dict[str, Any], overrides: list[str], option: str) -> ScoreConfig:
+    """The ``score`` section of a configuration with overrides, for commands without a recipe.
+
+    Raises UserError for an override of another section; option: what excludes those.
+    """
+    tree = parse_overrides(overrides)
+    if other := sorted(set(tree) - {"score"}):
+        raise UserError(f"'{other[0]}': with {option} only score.KEY=VALUE can be set")
+    return build(ScoreConfig, merge(section, tree.get("score", {})), "score")

@@ -1,109 +1,25 @@
-"""Runs one metric over many wavs: one process a device, results cached by content."""
+"""Runs one metric on many wavs: one process per device, results cached by content."""
 
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import soundfile
-import soxr
 from tqdm import tqdm
 
 from e2etts.errors import UserError
 from e2etts.files import file_sha256, write_text
-from e2etts.score.models import Unavailable
+from e2etts.score.judges.locate import Unavailable
+from e2etts.score.meter import Meter, WavJob
 
-JUDGE_RATE_HZ = 16000  # what every recogniser and encoder here was trained on
 SAVE_EVERY = 50
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-
 CPU = "cpu"
-
-Measure = Callable[[list[Any], str], list[Any]]
-
-
-class Job(NamedTuple):
-    """One wav to measure; reference: the wav that it is compared with, where a metric does."""
-
-    path: Path
-    lang: str
-    reference: Path | None = None
-
-
-class Meter:
-    """A metric of single wavs or pairs. Sent to worker processes, so it holds plain settings.
-
-    batch_clips: how many clips are measured at once. longest_seconds: where a clip is cut off, None
-    where it is not. remedy: how to get a model that does not load;
-    empty where a file that was given is at fault.
-    """
-
-    name: str
-    batch_clips: int = 1
-    longest_seconds: float | None = None
-    remedy = ""
-
-    def key(self, lang: str) -> str:
-        """Everything besides the wavs that the value depends on."""
-        raise NotImplementedError
-
-    def load(self, job: Job) -> Any:
-        """What is measured of a job: (samples,) float32 at 16 kHz, one channel."""
-        return load_16k(job.path)
-
-    def open(self, device: str) -> Measure:
-        """Load models; returns f(list of what ``load`` gave, language) -> list of JSON values."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class CheckpointMeter(Meter):
-    """A metric whose model is one file. identity: hash of its content; kind, title: short and
-    whole name of the model."""
-
-    checkpoint: str
-    identity: str
-    kind = title = ""
-
-    @classmethod
-    def of(cls, path: Path) -> "CheckpointMeter":
-        return cls(str(path), file_sha256(path))
-
-    def describe(self) -> dict[str, str]:
-        return {"name": self.title, "source": self.checkpoint, "model_sha256": self.identity}
-
-    def key(self, lang: str) -> str:
-        return f"{self.kind} {self.identity}"
-
-
-def each(measure: Callable[[Any, str], Any]) -> Measure:
-    """A measure of lists from one of single clips."""
-    return lambda loaded, lang: [measure(one, lang) for one in loaded]
-
-
-def read_samples(path: Path, dtype: str = "float32") -> tuple[np.ndarray, int]:
-    """(samples, channels) and the rate. Raises OSError for a wav without sound."""
-    wav, rate = soundfile.read(str(path), dtype=dtype, always_2d=True)
-    if not len(wav):
-        raise OSError("no samples")
-    if not np.isfinite(wav).all():
-        raise OSError("samples that are not finite")
-    return wav, rate
-
-
-def load_16k(path: Path) -> np.ndarray:
-    """(samples,) float32 in [-1, 1], the mean of the channels, 16 kHz (soxr)."""
-    wav, rate = read_samples(path)
-    wav = wav.mean(1)
-    if rate != JUDGE_RATE_HZ:
-        wav = soxr.resample(wav, rate, JUDGE_RATE_HZ)
-    return wav.clip(-1.0, 1.0)
 
 
 class ScoreCache:
@@ -133,8 +49,8 @@ class ScoreCache:
     def save(self) -> None:
         write_text(self.path, json.dumps(self.values, ensure_ascii=False) + "\n")
 
-    def measure(self, meter: Meter, jobs: Iterable[Job], workers: int,
-                devices: tuple[str, ...] = ()) -> dict[Job, Any]:
+    def measure(self, meter: Meter, jobs: Iterable[WavJob], workers: int,
+                devices: tuple[str, ...] = ()) -> dict[WavJob, Any]:
         """The value of every job whose files exist; ``{"error": why}`` where one failed.
 
         One process for each of ``devices``; without any, ``workers`` processes of one thread.
@@ -143,7 +59,7 @@ class ScoreCache:
         """
         wanted = [(job, meter.key(job.lang), self._digest(job)) for job in jobs]
         wanted = [w for w in wanted if w[2] is not None]
-        todo: dict[tuple[str, str], Job] = {}
+        todo: dict[tuple[str, str], WavJob] = {}
         for job, key, digest in wanted:
             if digest in self.values.get(key, {}):
                 self.hits += 1
@@ -170,15 +86,15 @@ class ScoreCache:
         return {job: failed.get((key, digest)) or self.values[key][digest]
                 for job, key, digest in wanted}
 
-    def _digest(self, job: Job) -> str | None:
+    def _digest(self, job: WavJob) -> str | None:
         digests = [self.hash_of(p) for p in (job.path, job.reference) if p is not None]
         return None if None in digests else "+".join(digests)
 
 
-Batch = tuple[list[tuple[str, str]], list[Job]]
+Batch = tuple[list[tuple[str, str]], list[WavJob]]
 
 
-def _batches(meter: Meter, todo: dict[tuple[str, str], Job]) -> list[Batch]:
+def _batches(meter: Meter, todo: dict[tuple[str, str], WavJob]) -> list[Batch]:
     """Jobs of one language and similar length together; the longest first, so that no worker is
     left with a long clip at the end."""
     items = sorted(todo.items(), key=lambda item: (item[1].lang, -item[1].path.stat().st_size))
@@ -219,7 +135,7 @@ def _run(meter: Meter, batches: list[Batch], workers: int,
                 yield futures[future], _checked(meter, future.result())
         except BrokenProcessPool as e:
             raise UserError(f"{meter.name}: a scoring process died, most likely for lack of "
-                            "memory: free some, or set score.workers=1; what was measured is kept"
+                            "memory: free some, or set score.workers=1; finished clips are kept"
                             ) from e
         finally:
             pool.shutdown(cancel_futures=True)
@@ -250,10 +166,10 @@ def _open(meter: Meter, device: str) -> None:
     try:
         _state["measure"] = meter.open(device)
     except Exception as e:  # reported by the first job: an initialiser has no return value
-        _state["unusable"] = _said(e)
+        _state["unusable"] = _message(e)
 
 
-def _measure(jobs: list[Job]) -> list[Any]:
+def _measure(jobs: list[WavJob]) -> list[Any]:
     """The value of each job; an error of one clip leaves the others of its batch alone."""
     if "unusable" in _state:
         return [{"unusable": _state["unusable"]}] * len(jobs)
@@ -264,18 +180,18 @@ def _measure(jobs: list[Job]) -> list[Any]:
         except (OSError, soundfile.SoundFileError) as e:
             loaded.append({"error": f"unreadable: {' '.join(str(e).split())}"})
         except Exception as e:  # one clip's, not the file's as such: other metrics may take it
-            loaded.append({"error": _said(e)})
+            loaded.append({"error": _message(e)})
     good = [i for i, x in enumerate(loaded) if not isinstance(x, dict)]
     try:
         found = _state["measure"]([loaded[i] for i in good], jobs[0].lang) if good else []
     except Exception as e:
         if len(jobs) > 1:
             return [value for job in jobs for value in _measure([job])]
-        found = [{"error": _said(e)}]
+        found = [{"error": _message(e)}]
     for i, value in zip(good, found, strict=True):
         loaded[i] = value
     return loaded
 
 
-def _said(e: Exception) -> str:
+def _message(e: Exception) -> str:
     return f"{type(e).__name__}: {' '.join(str(e).split())}"

@@ -1,6 +1,7 @@
 """Scores an experiment, metric by metric, into results.json and scores.jsonl."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,50 +11,70 @@ from typing import Any
 import numpy as np
 
 from e2etts import provenance
+from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
-from e2etts.score import compare, style, wer
-from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, Labelled, read_clips
-from e2etts.score.config import DEFAULT_METRICS, ScoreConfig
+from e2etts.score import compare
+from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, LabelledRecording, read_clips
+from e2etts.score.config import ScoreConfig
+from e2etts.score.error_rates import error_rates, mean_interval, rate_interval
+from e2etts.score.judges.locate import Unavailable
 from e2etts.score.measure import ScoreCache
-from e2etts.score.metrics import REGISTRY, summaries
-from e2etts.score.models import Unavailable
-from e2etts.score.run import Run, Score
+from e2etts.score.metrics.registry import DEFAULT_METRICS, REGISTRY
+from e2etts.score.metrics.style import summarise_styles
+from e2etts.score.score_run import ClipScore, ScoreRun
+from e2etts.score.utterance_lists import read_folder
 
 UNITS = {
     "wer": "fraction of reference words", "wer_ci": "95 % bootstrap interval of wer",
     "cer": "fraction of reference characters without spaces",
-    "sim": "cosine of voices (Resemblyzer unless models says otherwise), clip to mean of the "
-           "speaker's references, 0 to 1",
-    "dnsmos": "DNSMOS P.835 overall, 1 to 5", "n": "clips scored", "seconds": "mean a clip",
+    "sim": "cosine of speaker embeddings (Resemblyzer unless models names another), clip to mean "
+           "of the speaker's references, 0 to 1",
+    "dnsmos": "DNSMOS P.835 overall, 1 to 5", "n": "clips scored", "seconds": "mean per clip",
     "train_seconds": "seconds", "wall_seconds": "seconds", "peak_gib": "GiB"}
 
 
 def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
                      say: Callable[[str], None] = print,
-                     labelled: Sequence[Labelled] = ()) -> dict[str, Any]:
+                     labelled: Sequence[LabelledRecording] = ()) -> dict[str, Any]:
     """Measure every clip of ``exp/wavs``, write results.json and scores.jsonl, return results.
 
     Missing or unreadable wavs are counted and listed, not scored. A metric that cannot run is
-    listed under "not_run" with its remedy. labelled: what the style classifier learns from.
+    listed under "not_run" with its remedy. labelled: recordings that train the style classifier.
     Raises UserError for broken manifests.
     """
     clips, usual = read_clips(exp / "wavs"), DEFAULT_METRICS
-    if not any(c.emotion for c in clips):  # a recipe without styles lacks nothing
+    if not any(c.emotion for c in clips):  # not measured without styles
         usual, metrics = (tuple(m for m in some if m != "style")
                           for some in (usual, config.metrics))
         config = replace(config, metrics=metrics)
     return score_clips(clips, exp, config, seed, command, say, usual=usual, labelled=labelled)
 
 
+def score_folder(wavs: Path, config: ScoreConfig, command: str, *, lang: str = "",
+                 name: str = "", listed: Path | None = None, out: Path | None = None,
+                 say: Callable[[str], None] = print, **more: Any) -> tuple[Path, dict[str, Any]]:
+    """The same for a folder of any system, see ``read_folder``; returns where results were
+    written (``out``, else beside the wavs) and the results. Raises UserError as that does."""
+    if listed and not lang:
+        raise UserError("--list needs --lang, the language of its texts, such as --lang en")
+    if lang and not re.fullmatch("[a-z]{2,3}", lang):
+        raise UserError(f"--lang {lang}: expected a code of two or three letters, such as en, zh")
+    whole = wavs.resolve()
+    clips = read_folder(wavs, name=name or whole.name, lang=lang, listed=listed, say=say, **more)
+    exp = out or whole.with_name(f"{whole.name}_scores")
+    exp.mkdir(parents=True, exist_ok=True)
+    return exp, score_clips(clips, exp, config, config.seed, command, say)
+
+
 def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, command: str,
                 say: Callable[[str], None] = print, usual: tuple[str, ...] = (),
-                labelled: Sequence[Labelled] = ()) -> dict[str, Any]:
-    """The same for clips from anywhere; ``exp`` is written to. usual: metrics that are listed as
-    not run where they are switched off."""
+                labelled: Sequence[LabelledRecording] = ()) -> dict[str, Any]:
+    """The same for clips of any system, written to ``exp``. usual: metrics that are listed as not
+    run where they are switched off."""
     start = time.perf_counter()
     cache = ScoreCache(exp / "score_cache.json")
-    scores = [Score(c, None if cache.hash_of(c.wav) else "missing") for c in clips]
-    run = Run(scores, cache, config, say, labelled)
+    scores = [ClipScore(c, None if cache.hash_of(c.wav) else "missing") for c in clips]
+    run = ScoreRun(scores, cache, config, say, labelled)
     seconds = {}
     for metric in config.metrics:
         began = time.perf_counter()
@@ -82,9 +103,9 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
     return _rounded(results)
 
 
-def _results(exp: Path, run: Run, seed: int, command: str) -> dict[str, Any]:
+def _results(exp: Path, run: ScoreRun, seed: int, command: str) -> dict[str, Any]:
     config = run.config
-    grouped: dict[str, dict[str, list[Score]]] = {s: {} for s in SYSTEMS}
+    grouped: dict[str, dict[str, list[ClipScore]]] = {s: {} for s in SYSTEMS}
     for s in run.scores:
         grouped.setdefault(s.clip.system, {}).setdefault(s.clip.set, []).append(s)
     cells = {system: {name: summarise(some, config) for name, some in sets.items()}
@@ -109,40 +130,40 @@ def _results(exp: Path, run: Run, seed: int, command: str) -> dict[str, Any]:
                       for system, sets in details.items()},
         "paired": paired(grouped, config), **_styles(run), "recognizer": run.recognizer,
         "models": run.models, "units": {**UNITS, **{m: REGISTRY[m].about for m in config.metrics
-                                                   if REGISTRY[m].summary}},
+                                                   if not REGISTRY[m].default}},
         **provenance.training(exp), "commit": provenance.commit(), "seed": seed,
         "hardware": provenance.hardware(), "command": command, "tag": exp.name,
         "bootstrap_samples": config.bootstrap_samples}
 
 
-def _styles(run: Run) -> dict[str, Any]:
+def _styles(run: ScoreRun) -> dict[str, Any]:
     found = [(s.clip.system, s.clip.set, s.clip.emotion, s.values["style"]) for s in run.scores
              if "style" in s.values]
     if not found:
         return {}
     return {"style": {"training_recordings": run.models["style"]["training_recordings"],
-                      "systems": style.summarise_styles(found, run.config.bootstrap_samples,
-                                                        run.config.seed)}}
+                      "systems": summarise_styles(found, run.config.bootstrap_samples,
+                                                  run.config.seed)}}
 
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def summarise(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
+def summarise(some: list[ClipScore], config: ScoreConfig) -> dict[str, Any]:
     """The six numbers of one system on one set; None for a metric that did not run."""
     errors = [s.errors for s in some if s.errors]
-    rates = wer.error_rates(errors) if errors else (None, None)
+    rates = error_rates(errors) if errors else (None, None)
     return {"wer": rates[0],
-            "wer_ci": wer.rate_interval(errors, config.bootstrap_samples, config.seed)
+            "wer_ci": rate_interval(errors, config.bootstrap_samples, config.seed)
             if errors else None,
             "cer": rates[1], "sim": _mean([s.sim for s in some if s.sim is not None]),
             "dnsmos": _mean([s.dnsmos["ovrl"] for s in some if s.dnsmos]),
             "n": sum(s.problem is None for s in some)}
 
 
-def detail(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
-    """What the six numbers rest on: counts, kinds of error, further means and intervals."""
+def detail(some: list[ClipScore], config: ScoreConfig) -> dict[str, Any]:
+    """Behind the six numbers: counts, kinds of error, further means and intervals."""
     errors = [s.errors for s in some if s.errors]
     good = [s for s in some if s.problem is None]
     sims = [s.sim for s in good if s.sim is not None]
@@ -152,7 +173,7 @@ def detail(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
     seconds = sum(s.clip.seconds for s in good)
 
     def interval(values: list[float]) -> list[float] | None:
-        return wer.mean_interval(values, config.bootstrap_samples, config.seed) if values else None
+        return mean_interval(values, config.bootstrap_samples, config.seed) if values else None
 
     out = {"expected": len(some), "missing": sum(s.problem == "missing" for s in some),
            "unreadable": sum(s.problem not in (None, "missing") for s in some),
@@ -165,13 +186,14 @@ def detail(some: list[Score], config: ScoreConfig) -> dict[str, Any]:
         out[name] = sum(getattr(e, name) for e in errors)
     for name in ("sig", "bak"):
         out[f"dnsmos_{name}"] = _mean([m[name] for m in moses])
-    more = summaries(some, config)
+    more = {name: REGISTRY[name].summarise(some, config) for name in config.metrics}
+    more = {name: figures for name, figures in more.items() if figures}
     return {**out, "metrics": more} if more else out
 
 
-def paired(grouped: dict[str, dict[str, list[Score]]], config: ScoreConfig) -> dict[str, Any]:
+def paired(grouped: dict[str, dict[str, list[ClipScore]]], config: ScoreConfig) -> dict[str, Any]:
     """WER differences between systems on the same utterances of each set, as ``e2etts compare``
-    finds them."""
+    computes them."""
     out: dict[str, Any] = {}
     for a, b in (("tts", "copy"), ("copy", "recording")):
         for name in grouped[a].keys() & grouped[b].keys():

@@ -1,4 +1,4 @@
-"""Statistics of speech tokens: how much one says, and how much of it the one before has said."""
+"""Statistics of speech tokens: entropy, mutual information of neighbours, use of the codebook."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ COVERAGE_POINTS = 20
 
 
 def entropy_bits(counts: np.ndarray) -> float:
-    """Plug-in entropy, in bits, of what was counted."""
+    """Plug-in entropy, in bits, of counts (V,)."""
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log2(p)).sum())
 
@@ -31,11 +31,11 @@ def neighbours(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def corrected_information_bits(first: np.ndarray, second: np.ndarray, *, shuffles: int = 4,
                                seed: int = 0) -> dict[str, float]:
-    """Mutual information of pairs, in bits, without what few pairs add to it.
+    """Mutual information of pairs, in bits, without the bias of few pairs.
 
-    The plug-in estimate is too high by up to (V-1)^2 / (2 N ln 2) bits, so what the same pairs
-    give when their second symbols are shuffled, where the true value is zero, is subtracted; what
-    is left is comparable between tokenizers at equal N only.
+    The plug-in estimate is too high by up to (V-1)^2 / (2 N ln 2) bits, so the
+    estimate from the same pairs with shuffled second symbols, where the true value is zero, is
+    subtracted; the result is comparable between tokenizers at equal N only.
     """
     random = np.random.default_rng(seed)
     plug_in = mutual_information_bits(first, second)

@@ -14,7 +14,7 @@ from e2etts.bin import ablate
 from e2etts.bin.main import main
 from e2etts.files import write_text
 from e2etts.recipe import recipe_from
-from e2etts.score import recognition
+from e2etts.score.metrics import wer
 
 pytest.importorskip("whisper_normalizer")
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter("one two"))
+        patch.setattr(wer, "find_recognizer", lambda config, warn: ToyMeter("one two"))
         make_set(folder, "train", 12)
         make_set(folder, "dev", 3, seed=1)
         make_set(folder, "test_en", 3, seed=2)

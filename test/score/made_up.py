@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from e2etts.score.measure import Meter, each
+from e2etts.score.meter import Meter, each
 
 RATE_HZ = 16000
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from e2etts.score.ssl import SSLConfig
-from e2etts.score.utmos import UTMOS
-from e2etts.score.wavlm_sv import WavLMSpeaker
+from e2etts.score.judges.ssl_encoders import SSLConfig
+from e2etts.score.judges.utmos22 import UTMOS
+from e2etts.score.judges.wavlm_sv import WavLMSpeaker
 
 SMALL = SSLConfig(channels=16, dim=32, ffn_dim=48, heads=4, layers=3, position_kernel=16,
                   position_groups=4)
@@ -44,6 +44,6 @@ def write_wavlm_sv(path: Path, seed: int = 0) -> WavLMSpeaker:
 
 def write_utmos(path: Path) -> UTMOS:
     """utmos22_strong_step7459_v1.pt in small."""
-    net = randomise(UTMOS(SMALL_BASE, told=4, hidden=8, wide=16))
+    net = randomise(UTMOS(SMALL_BASE, given=4, hidden=8, wide=16))
     torch.save(fairseq_keys(net.state_dict()), path)
     return net

@@ -8,10 +8,11 @@ import soundfile
 from made_up import Loud, ToyMeter, tone
 
 from e2etts.bin.main import main
-from e2etts.score import emotion, recognition
-from e2etts.score.config import METRICS
-from e2etts.score.measure import Job, Meter, ScoreCache, each
-from e2etts.score.metrics import REGISTRY
+from e2etts.score.judges import emotion_classifiers
+from e2etts.score.measure import ScoreCache
+from e2etts.score.meter import Meter, WavJob, each
+from e2etts.score.metrics import wer
+from e2etts.score.metrics.registry import REGISTRY
 
 
 @pytest.fixture
@@ -32,14 +33,13 @@ def test_every_metric_is_there_and_what_cannot_run_is_listed(folder, capsys):
                "style,utmos,mcd,f0,duration,emotion,tokens,rtf,seed_tts_eval", "score.workers=1"]
     assert main(command) == 0
     found = json.loads((folder / "out_scores/results.json").read_text())
-    assert {r["metric"] for r in found["not_run"]} == set(METRICS) - {"wer", "sim", "dnsmos"}
+    assert {r["metric"] for r in found["not_run"]} == set(REGISTRY) - {"wer", "sim", "dnsmos"}
     assert all(r["reason"] and r["remedy"] for r in found["not_run"])
     assert "metrics" not in found["details"]["out"]["out"]
     page = (folder / "out_scores/RESULTS.md").read_text()
     assert "## Not run" in page and "SpeechMOS" in page and "--times FILE" in page
     said = capsys.readouterr()
     assert "2 clips scored of 2 expected" in said.out and " 0.0 %" not in said.out
-    assert set(REGISTRY) == set(METRICS)
 
 
 def test_times_and_labels(folder, monkeypatch, capsys):
@@ -55,7 +55,7 @@ def test_times_and_labels(folder, monkeypatch, capsys):
         def open(self, device):
             return each(lambda wav, lang: "sad" if len(wav) < 16000 else "glad")
 
-    monkeypatch.setattr(emotion, "find", lambda config: Ear())
+    monkeypatch.setattr(emotion_classifiers, "find", lambda config: Ear())
     (folder / "times").write_text("a 0.25\nb 0.25\n")
     (folder / "emo").write_text("a sad\nb sad\nc glad\n")
     assert main(["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--name", "mine",
@@ -81,7 +81,7 @@ def test_times_and_labels(folder, monkeypatch, capsys):
     assert main(["score", "--wavs", "out", "--emotions", "emo", "--metrics", "emotion",
                  "score.workers=1", "score.models.emotion=ear"]) == 0
     refused = json.loads((folder / "out_scores/results.json").read_text())["not_run"][0]
-    assert "'angry', it hears glad, sad" in refused["reason"]  # and is not 0 % right
+    assert "'angry', its labels are glad, sad" in refused["reason"]  # and is not 0 % right
 
 
 def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):
@@ -94,7 +94,7 @@ def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):
     soundfile.write(folder / "out/empty.wav", [], 16000)
     soundfile.write(folder / "out/nan.wav", np.full(9, np.nan), 16000, subtype="FLOAT")
     (folder / "out/junk.wav").write_text("no wav")
-    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: ToyMeter("one"))
+    monkeypatch.setattr(wer, "find_recognizer", lambda config, warn: ToyMeter("one"))
     command = ["score", "--wavs", "out", "--list", "texts.lst", "--lang", "en", "--set", "foreign",
                "--metrics", "wer", "score.workers=1"]
     assert main(command) == 0
@@ -142,7 +142,7 @@ def test_batches_hold_one_language_and_one_bad_clip_spoils_no_other(tmp_path):
     jobs = []
     for i, seconds in enumerate((0.2, 0.4, 0.3, 0.1)):
         soundfile.write(tmp_path / f"{i}.wav", (i != 2) * tone(seconds, 300), 16000)
-        jobs.append(Job(tmp_path / f"{i}.wav", "fr" if i == 3 else "en"))
+        jobs.append(WavJob(tmp_path / f"{i}.wav", "fr" if i == 3 else "en"))
     meter = Loud(tmp_path)
     found = ScoreCache(tmp_path / "c.json").measure(meter, jobs, 1, ("left",))
     assert [found[j] for j in jobs] == ["left 3200", "left 6400",
@@ -154,7 +154,7 @@ def test_each_device_has_its_process(tmp_path):
     jobs = []
     for i in range(12):
         soundfile.write(tmp_path / f"{i}.wav", tone(0.1 + i / 50, 300), 16000)
-        jobs.append(Job(tmp_path / f"{i}.wav", "en"))
+        jobs.append(WavJob(tmp_path / f"{i}.wav", "en"))
     found = ScoreCache(tmp_path / "c.json").measure(Loud(tmp_path), jobs, 1, ("left", "right"))
     assert (tmp_path / "left").exists() and (tmp_path / "right").exists()
     assert {value.split()[0] for value in found.values()} <= {"left", "right"}

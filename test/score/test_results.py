@@ -6,14 +6,16 @@ from made_up import ToyMeter, add_set, make_experiment, write_manifest
 
 from e2etts.config import build
 from e2etts.errors import UserError
-from e2etts.score import recognition, similarity
+from e2etts.report.results_markdown import results_markdown
 from e2etts.score.config import ScoreConfig
-from e2etts.score.dnsmos import WINDOW_SAMPLES, windows
-from e2etts.score.measure import Job, ScoreCache
-from e2etts.score.recognizers import SphinxMeter
+from e2etts.score.judges import resemblyzer
+from e2etts.score.judges.dnsmos_p835 import WINDOW_SAMPLES, windows
+from e2etts.score.judges.recognizers import SphinxMeter
+from e2etts.score.measure import ScoreCache
+from e2etts.score.meter import WavJob, loop_to, pack
+from e2etts.score.metrics import wer
+from e2etts.score.metrics.sim import cosine, mean_embedding
 from e2etts.score.results import score_experiment
-from e2etts.score.similarity import cosine, loop_to, mean_voice, pack
-from e2etts.score.tables import results_markdown
 
 pytest.importorskip("whisper_normalizer")
 WER_ONLY = ScoreConfig(metrics=("wer",), workers=1, bootstrap_samples=50)
@@ -22,7 +24,7 @@ WER_ONLY = ScoreConfig(metrics=("wer",), workers=1, bootstrap_samples=50)
 @pytest.fixture
 def toy(monkeypatch):
     meter = ToyMeter()
-    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: meter)
+    monkeypatch.setattr(wer, "find_recognizer", lambda config, warn: meter)
     return meter
 
 
@@ -89,7 +91,7 @@ def test_equal_sound_is_measured_once_and_changed_sound_again(tmp_path):
     exp, meter = tmp_path / "exp", ToyMeter()
     for system in ("copy", "tts"):
         add_set(exp, system, "test_en", {"u1": "a"}, hz=200)
-    jobs = [Job(exp / "wavs" / s / "test_en" / "u1.wav", "en") for s in ("copy", "tts")]
+    jobs = [WavJob(exp / "wavs" / s / "test_en" / "u1.wav", "en") for s in ("copy", "tts")]
     cache = ScoreCache(exp / "cache.json")
     assert len(cache.measure(meter, jobs, 1)) == 2 and meter.calls == 1
     add_set(exp, "tts", "test_en", {"u1": "a"}, hz=500)
@@ -100,7 +102,7 @@ def test_equal_sound_is_measured_once_and_changed_sound_again(tmp_path):
 def test_worker_processes_give_what_one_process_gives(tmp_path):
     pytest.importorskip("pocketsphinx")
     add_set(tmp_path, "tts", "test_en", {"u1": "a", "u2": "b"})
-    jobs = [Job(tmp_path / "wavs/tts/test_en" / f"{u}.wav", "en") for u in ("u1", "u2")]
+    jobs = [WavJob(tmp_path / "wavs/tts/test_en" / f"{u}.wav", "en") for u in ("u1", "u2")]
     one = ScoreCache(tmp_path / "a.json").measure(SphinxMeter(), jobs, 1)
     assert ScoreCache(tmp_path / "b.json").measure(SphinxMeter(), jobs, 2) == one
 
@@ -113,7 +115,7 @@ def test_a_model_that_does_not_load_is_a_users_error(tmp_path):
     add_set(tmp_path, "tts", "test_en", {"u1": "a"})
     with pytest.raises(UserError, match="bad magic"):
         ScoreCache(tmp_path / "c.json").measure(
-            Broken(), [Job(tmp_path / "wavs/tts/test_en/u1.wav", "en")], 1)
+            Broken(), [WavJob(tmp_path / "wavs/tts/test_en/u1.wav", "en")], 1)
 
 
 def test_a_hub_model_that_does_not_load_is_a_metric_that_did_not_run(tmp_path, monkeypatch):
@@ -123,7 +125,7 @@ def test_a_hub_model_that_does_not_load_is_a_metric_that_did_not_run(tmp_path, m
         def open(self, device):
             raise OSError("no weights")
 
-    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: HalfFetched())
+    monkeypatch.setattr(wer, "find_recognizer", lambda config, warn: HalfFetched())
     found, _ = score(make_experiment(tmp_path / "exp"))
     assert found["not_run"][0]["metric"] == "wer"
     assert "no weights" in found["not_run"][0]["reason"]
@@ -135,7 +137,7 @@ def test_pocketsphinx_leaves_other_languages_without_wer(tmp_path, monkeypatch):
         def understands(self, lang):
             return lang == "en"
 
-    monkeypatch.setattr(recognition, "find_recognizer", lambda config, warn: EnglishOnly())
+    monkeypatch.setattr(wer, "find_recognizer", lambda config, warn: EnglishOnly())
     found, said = score(make_experiment(tmp_path / "exp"))
     assert found["systems"]["tts"]["sentences_es"]["wer"] is None
     assert found["systems"]["tts"]["test_en"]["wer"] is not None
@@ -167,7 +169,7 @@ def test_own_recording_is_no_reference_of_its_copy(tmp_path, monkeypatch):
         return {j: pack(np.array(vectors.get(j.path.stem, [0.6, 0.8]))) for j in jobs}
 
     monkeypatch.setattr(ScoreCache, "measure", measure)
-    monkeypatch.setattr(similarity, "require", lambda *a: None)
+    monkeypatch.setattr(resemblyzer, "require", lambda *a: None)
     score(exp, ScoreConfig(metrics=("sim",), workers=1))
     rows = [json.loads(line) for line in (exp / "scores.jsonl").read_text().splitlines()]
     copies = {r["utt"]: r["sim"] for r in rows if r["system"] == "copy"}
@@ -183,9 +185,9 @@ def test_short_clips_are_looped():
 
 
 def test_voices():
-    voice = mean_voice([pack(np.array([1.0, 0.0])), pack(np.array([0.0, 1.0]))])
+    voice = mean_embedding([pack(np.array([1.0, 0.0])), pack(np.array([0.0, 1.0]))])
     assert cosine(pack(np.array([1.0, 0.0])), voice) == pytest.approx(0.5**0.5)
-    assert cosine(None, voice) == 0.0 and mean_voice([]) is None
+    assert cosine(None, voice) == 0.0 and mean_embedding([]) is None
 
 
 def test_settings_are_checked():

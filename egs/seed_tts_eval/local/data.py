@@ -9,14 +9,14 @@ from pathlib import Path
 
 from e2etts.cli import fail
 from e2etts.errors import UserError
-from e2etts.score.lists import read_list, seconds_of
+from e2etts.score.utterance_lists import read_list, seconds_of
 
 # Lines as counted in sgl-project/sglang-omni, pull request 527; hardcase.lst is quoted as 400.
 PUBLISHED = {"en": 1088, "zh": 2020}
 
 
 def check(name: str, path: Path) -> str:
-    """One line of what the list holds. Raises UserError naming prompts that are not there."""
+    """The contents of the list, in one line. Raises UserError naming prompts that are not there."""
     lines = read_list(path)
     prompts: dict[Path, str] = {}  # and where each is named first
     for line in lines:
@@ -27,10 +27,10 @@ def check(name: str, path: Path) -> str:
     if lost:
         raise UserError(f"{prompts[lost[0]]}: {lost[0]}: missing or unreadable, and "
                         f"{len(lost) - 1} more: unpack the test set again")
-    told = f"{name}: {len(lines)} texts, {len(prompts)} prompts, {sum(seconds.values()):.0f} s"
+    summary = f"{name}: {len(lines)} texts, {len(prompts)} prompts, {sum(seconds.values()):.0f} s"
     if len(lines) != PUBLISHED.get(name, len(lines)):
-        told += f"; WARNING: the published list has {PUBLISHED[name]} texts"
-    return told
+        summary += f"; WARNING: the published list has {PUBLISHED[name]} texts"
+    return summary
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
-"""Speak each line of a list in the voice of its prompt; what is there already is left alone.
+"""Synthesise each line of a list in the voice of its prompt; existing wavs are kept.
 
     python local/synthesize.py --system PACK --list en/meta.lst --lang en --out wavs/en
 
-Writes OUT/UTT.wav, and how long each took to OUT.times.
+Writes OUT/UTT.wav, and synthesis times to OUT.times.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from e2etts.config import build, merge, parse_overrides, read_yaml
 from e2etts.data.datadir import read_table, write_table
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.score.lists import Line, read_list
-from e2etts.score.reward_reader import FORM, TrainedSystem
+from e2etts.score.judges.trained_system import FORM, TrainedSystem
 from e2etts.synthesis_config import SynthesisConfig
+from e2etts.score.utterance_lists import ListLine, read_list
 
 
 def load(where: str, overrides: list[str]) -> Synthesizer:
     """The system, with the settings that it was packed with. Raises UserError."""
     system = TrainedSystem.at(where)
-    told = Path(system.dump) / "config.yaml"
-    tree = read_yaml(told).get("synthesis", {}) if told.is_file() else {}
+    packed = Path(system.dump) / "config.yaml"
+    tree = read_yaml(packed).get("synthesis", {}) if packed.is_file() else {}
     tree = merge(tree, parse_overrides(overrides).get("synthesis", {}))
     return Synthesizer.load(system.checkpoint, system.vocoder, system.dump,
                             build(SynthesisConfig, tree, "synthesis"))
 
 
-def speak(synthesizer: Synthesizer, line: Line, lang: str, path: Path, seed: int) -> float:
+def speak(synthesizer: Synthesizer, line: ListLine, lang: str, path: Path, seed: int) -> float:
     """Write one wav; returns the seconds that it took, prompt included."""
     start = time.perf_counter()
     wav = load_wav_as(line.prompt, synthesizer.audio.sample_rate_hz)

@@ -1,0 +1,158 @@
+"""Titled tables from results.json, shared by RESULTS.md and the report page."""
+
+from typing import Any, NamedTuple
+
+from e2etts.report.formats import ABSENT, NAMES, figure, fixed, percent
+from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS
+
+
+class Section(NamedTuple):
+    """notes: sentences before the table; the first column names the rows."""
+
+    title: str
+    notes: list[str]
+    head: list[str]
+    rows: list[list[str]]
+
+
+# Figures of every set: title, field of results.json, format.
+COLUMNS = (("WER, %", "wer", percent), ("CER, %", "cer", percent),
+           ("similarity", "sim", fixed(3)), ("DNSMOS", "dnsmos", fixed(2)))
+
+
+def systems_of(results: dict[str, Any]) -> dict[str, dict]:
+    """System -> set -> figures, of every system that has any: a recipe's own first."""
+    every = {**results["systems"], **results.get("other_systems", {})}
+    return {name: sets for name, sets in every.items() if sets}
+
+
+def cells_of(results: dict[str, Any]) -> dict[str, dict]:
+    """The same, with speech by voice prompt."""
+    every = {**results["systems"], PROMPT_SYSTEM: results.get("voice_prompt", {}),
+             **results.get("other_systems", {})}
+    return {name: sets for name, sets in every.items() if sets}
+
+
+def set_order(results: dict[str, Any]) -> list[str]:
+    """Sets of all systems: tests before sentences, English first."""
+    names = {name for sets in cells_of(results).values() for name in sets}
+    return sorted(names, key=lambda n: (n.startswith("sentences"), not n.endswith("_en"), n))
+
+
+def sections(results: dict[str, Any]) -> list[Section]:
+    """Metrics beyond the numbers of every set, style control, and the RM alone, where measured."""
+    return [s for s in (*_further(results), _styles(results), _rm(results.get("rm", {})))
+            if s.rows]
+
+
+def further_rows(results: dict) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
+    """Metric -> (set, system, figures) of metrics beyond the six numbers of every set."""
+    found: dict[str, list] = {}
+    for system, sets in results.get("details", {}).items():
+        for name, more in sets.items():
+            for metric, figures in more.get("metrics", {}).items():
+                found.setdefault(metric, []).append((name, system, figures))
+    return found
+
+
+def _further(results: dict) -> list[Section]:
+    out = []
+    for metric, rows in further_rows(results).items():
+        names = [k for k in rows[0][2] if k not in ("scored", "expected")]
+        models = [m for k, m in results.get("models", {}).items() if k.split()[0] == metric]
+        used = [f"{m['name']} ({m['source']})" for m in models if "source" in m]
+        notes = [results.get("units", {}).get(metric, ""),
+                 f"By {', '.join(dict.fromkeys(used))}." if used else "",
+                 *dict.fromkeys(f"NOT THE PROTOCOL: {d}." for m in models
+                                for d in m.get("deviations", []))]
+        out.append(Section(
+            metric, [n for n in notes if n], ["set", "system", *names, "scored of expected"],
+            [[name, NAMES.get(system, system), *(figure(f.get(k)) for k in names),
+              f"{f['scored']} of {f['expected']}"] for name, system, f in rows]))
+    return out
+
+
+def _share(value: float, ci: list[float]) -> str:
+    return f"{percent(value)} [{percent(ci[0])}, {percent(ci[1])}]"
+
+
+def _styles(results: dict) -> Section:
+    """Accuracy by set, then by style over all sets."""
+    style = results.get("style", {"systems": {}})
+    systems = style["systems"]
+    shown = [s for s in dict.fromkeys((*SYSTEMS, PROMPT_SYSTEM, *systems)) if s in systems]
+    rows = []
+    for name in sorted({n for s in shown for n in systems[s]}):
+        cells = [systems[s].get(name) for s in shown]
+        rows.append([name, *(ABSENT if c is None else
+                             f"{_share(c['accuracy'], c['ci'])} of {c['n']}" for c in cells)])
+    tables = {s: [c["heard_as"] for c in systems[s].values()] for s in shown}
+    for label in sorted({k for some in tables.values() for table in some for k in table}):
+        cells = []
+        for s in shown:
+            counts = [table[label] for table in tables[s] if label in table]
+            n = sum(sum(c.values()) for c in counts)
+            cells.append(f"{sum(c.get(label, 0) for c in counts)} of {n}" if n else ABSENT)
+        rows.append([label, *cells])
+    note = ("Share of clips classified as the requested style, %. The classifier is trained on "
+            f"{style.get('training_recordings')} labelled recordings of the train set; the column "
+            "of held-out recordings shows its own accuracy.")
+    return Section("Style control", [note], ["set or style", *(NAMES.get(s, s) for s in shown)],
+                   rows)
+
+
+def _rm(rm: dict) -> Section:
+    """Recognition by the RM alone, by condition and set, and speaker verification."""
+    note = (f"Recognition by the RM of stage {rm.get('system')} from the tokens of recordings: "
+            "word error rate of its CTC and of its attention decoder (greedy, against the output "
+            "of the text front end), accuracy of emotion and speaker where labelled, %.")
+    rows, notes = [], [note]
+    for condition, found in rm.get("conditions", {}).items():
+        for name, c in found["sets"].items():
+            cells = [ABSENT if r not in c else _share(c[r]["wer"], c[r]["wer_ci"])
+                     for r in ("ctc", "attention")]
+            cells += [ABSENT if t not in c else
+                      f"{_share(c[t]['accuracy'], c[t]['accuracy_ci'])} of {c[t]['labelled']}"
+                      for t in ("emotion", "speaker")]
+            rows.append([f"{name}, {condition}", *cells, str(c["n"])])
+        if (v := found["speaker"]) is not None:
+            notes.append(f"Speaker verification, {condition}: equal error rate "
+                         f"{_share(v['eer'], v['eer_ci'])} % ({v['same']} pairs of one speaker, "
+                         f"{v['different']} of two, from {v['utterances']} clips of "
+                         f"{v['speakers']} speakers).")
+    return Section("Reward model alone", notes,
+                   ["set", "WER, CTC", "WER, attention", "emotion", "speaker", "clips"], rows)
+
+
+def summary_lines(results: dict[str, Any]) -> list[str]:
+    """The figures of each system and set, a line each, for a terminal."""
+    out = []
+    for system, sets in systems_of(results).items():
+        for name, cell in sets.items():
+            shown = [f"{title}: {show(cell[key])}" for title, key, show in COLUMNS
+                     if cell[key] is not None]
+            if shown:
+                expected = results["details"][system][name]["expected"]
+                out.append(f"{system} {name}: {'; '.join(shown)} ({cell['n']} scored of {expected} "
+                           "expected)")
+    for metric, rows in further_rows(results).items():
+        for name, system, figures in rows:
+            shown = " ".join(f"{k} {figure(v)}" for k, v in figures.items()
+                             if k not in ("scored", "expected"))
+            out.append(f"{system} {name}: {metric}: {shown} ({figures['scored']} scored of "
+                       f"{figures['expected']} expected)")
+    return out
+
+
+def not_run(results: dict) -> list[str]:
+    """Metrics that did not run, with reason and remedy."""
+    return [r["metric"] + (f" of {', '.join(r['sets'])}" if r["sets"] != "all" else "")
+            + f": {r['reason']}; {r['remedy']}" for r in results.get("not_run", [])]
+
+
+def problems(results: dict) -> list[tuple[str, str]]:
+    """(clip, the metric that failed on it and why)."""
+    return [*((p["clip"], f" ({p['where']}): {p['problem']}")
+              for p in results.get("problems", [])),
+            *((p["clip"], f": no {p['metric']}: {p['problem']}")
+              for p in results.get("failures", []))]
