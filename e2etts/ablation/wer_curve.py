@@ -11,9 +11,9 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.infer.speak import SetSynthesizer
 from e2etts.recipe import RecipeConfig
 from e2etts.score.results import score_experiment
+from e2etts.stages.synthesize import SetSynthesizer
 
 SPOKEN = {"lm", "fm"}  # parts whose training changes speech from text
 

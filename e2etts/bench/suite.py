@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from e2etts.bench import PARTS
 from e2etts import tables
+from e2etts.bench import PARTS
 from e2etts.bench.machine import matmul_rate, memory_bandwidth
 from e2etts.bench.peers import PAIRS
 from e2etts.bench.steps import Case, counted_work, stage_step

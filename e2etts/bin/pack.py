@@ -15,7 +15,7 @@ from pathlib import Path
 
 from e2etts.cli import add_recipe_arguments, experiment_folder
 from e2etts.errors import UserError
-from e2etts.infer.packs import SUMS, archive_pack, make_pack, unpack_archive
+from e2etts.stages.packs import SUMS, archive_pack, make_pack, unpack_archive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from e2etts.ablation.probe import probe_checkpoint
     from e2etts.recipe import load_recipe
+    from e2etts.stages.probe import probe_checkpoint
 
     folder = experiment_folder(args) / args.stage
     found = probe_checkpoint(load_recipe(args.config, args.overrides), folder / args.checkpoint)

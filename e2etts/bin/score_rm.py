@@ -17,7 +17,7 @@ from e2etts.cli import add_checkpoint_argument, add_recipe_arguments, experiment
 from e2etts.files import write_text
 from e2etts.recipe import load_recipe
 from e2etts.report.formats import percent
-from e2etts.score.reward_model import measure_reward_model
+from e2etts.stages.reward_model import measure_reward_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

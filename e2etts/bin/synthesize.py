@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     check(args)
     from e2etts.infer.pipeline import Synthesizer
-    from e2etts.infer.speak import SetSynthesizer, count_tokens, speak_text
     from e2etts.recipe import load_recipe
+    from e2etts.stages.synthesize import SetSynthesizer, count_tokens, speak_text
 
     recipe, root = load_recipe(args.config, args.overrides), experiment_folder(args)
     synthesizer = Synthesizer.load(

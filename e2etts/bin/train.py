@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from e2etts.recipe import load_recipe
-    from e2etts.tasks.stage import train_stage
+    from e2etts.stages.train import train_stage
     from e2etts.train.memory import keep_freed_memory
 
     recipe = load_recipe(args.config, args.overrides)

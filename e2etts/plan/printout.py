@@ -10,8 +10,8 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.plan.costs import PartCost, StageCost, StageEstimator, part_costs
 from e2etts.plan.resources import GIB, USABLE, Cluster, CorpusSize
-from e2etts.tables import table
 from e2etts.recipe import RecipeConfig
+from e2etts.tables import table
 
 MEMORY = ("weights", "gradients", "optimiser", "EMA", "buckets", "activations")
 

@@ -8,7 +8,7 @@ from e2etts.report.page import report_html
 from e2etts.report.results_markdown import results_markdown
 from e2etts.score.config import ScoreConfig
 from e2etts.score.results import score_experiment
-from e2etts.score.reward_model import (
+from e2etts.stages.reward_model import (
     Recognised,
     equal_error_rate,
     summarise_rm,

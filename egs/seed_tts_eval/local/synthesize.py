@@ -19,8 +19,8 @@ from e2etts.data.datadir import read_table, write_table
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Synthesizer
 from e2etts.score.judges.trained_system import FORM, TrainedSystem
-from e2etts.synthesis_config import SynthesisConfig
 from e2etts.score.utterance_lists import ListLine, read_list
+from e2etts.synthesis_config import SynthesisConfig
 
 
 def load(where: str, overrides: list[str]) -> Synthesizer:
@@ -39,7 +39,7 @@ def speak(synthesizer: Synthesizer, line: ListLine, lang: str, path: Path, seed:
     wav = load_wav_as(line.prompt, synthesizer.audio.sample_rate_hz)
     prompt = synthesizer.prompt(wav, line.prompt_text, lang)
     speech = synthesizer.speak([synthesizer.text_ids(line.text, lang)], [lang],
-                               [synthesizer.voice([wav])], prompt=prompt, seed=seed)[0]
+                               [synthesizer.speaker_embedding([wav])], prompt=prompt, seed=seed)[0]
     spent = time.perf_counter() - start
     save_wav(path, speech.wav, synthesizer.audio.sample_rate_hz)
     return spent

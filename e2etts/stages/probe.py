@@ -37,10 +37,10 @@ def probe_checkpoint(recipe: RecipeConfig, checkpoint: Path) -> dict[str, Any]:
 
 
 def _encoded(recipe: RecipeConfig, system: System, name: str) -> Iterator[tuple[Batch, Tokens]]:
-    dataset = MelDataset(recipe.dump(name), recipe.audio)
+    dataset = MelDataset(recipe.dump(name), recipe.audio, codes=recipe.codes)
     batches = dev_batches(dataset, BATCH_SECONDS)()
     for batch in tqdm(batches, desc=f"probe {name}", unit="batch", total=len(batches)):
-        yield batch, system.encode(batch.mel, batch.mel_lens)
+        yield batch, system.encode(batch.mel, batch.mel_lens, batch.codes)
 
 
 def _recognition(recipe: RecipeConfig, system: System, name: str) -> dict[str, list]:

@@ -65,7 +65,7 @@ from e2etts.infer.pipeline import Synthesizer
 
 system = Synthesizer.load("joint", "vocoder", ".", SynthesisConfig())
 rate_hz, lang = system.audio.sample_rate_hz, "{vocab["languages"][0]}"
-voice = system.voice([load_wav_as("voice.wav", rate_hz)])
+voice = system.speaker_embedding([load_wav_as("voice.wav", rate_hz)])
 [speech] = system.speak([system.text_ids("one two three", lang)], [lang], [voice])
 save_wav("speech.wav", speech.wav, rate_hz)
 ```

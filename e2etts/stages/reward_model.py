@@ -15,6 +15,7 @@ from e2etts.data.dataset import DataConfig, MelDataset
 from e2etts.data.loader import dev_batches
 from e2etts.data.noise import NoiseConfig
 from e2etts.data.vocab import Vocab
+from e2etts.infer.pipeline import load_system
 from e2etts.nets.system import System
 from e2etts.recipe import RecipeConfig
 from e2etts.score.error_rates import (
@@ -24,9 +25,8 @@ from e2etts.score.error_rates import (
     mean_interval,
     rate_interval,
 )
-from e2etts.tasks.build import model_config, system_sizes
+from e2etts.stages.start import model_config, require_fit
 from e2etts.text import PUNCTUATION, TextTokenizer
-from e2etts.train.checkpoint import load_checkpoint, restore
 
 BATCH_SECONDS = 60.0
 DECODERS = ("ctc", "attention")
@@ -136,9 +136,9 @@ def measure_reward_model(recipe: RecipeConfig, folder: Path, stage: str,
     """
     dump = Path(recipe.corpus.dump_dir)
     vocab, tokenizer = Vocab.load(dump), TextTokenizer.load(dump / "text.model")
-    tensors, _ = load_checkpoint(folder, model_config(recipe, stage, vocab))
-    system = System(recipe.model, system_sizes(recipe, vocab)).eval()
-    restore(system, tensors, str(folder))
+    system, meta = load_system(folder)
+    require_fit(meta["config"], model_config(recipe, stage, vocab), ("tokenizer", "rm"),
+                str(folder))
     noises = {f"{snr:g} dB": NoiseConfig(probability=1.0, snr_db=(snr, snr))
               for snr in recipe.score.rm_snr_db}
     conditions = {}
@@ -152,7 +152,7 @@ def measure_reward_model(recipe: RecipeConfig, folder: Path, stage: str,
 
 def _recognise_set(system: System, recipe: RecipeConfig, name: str, vocab: Vocab,
                    tokenizer: TextTokenizer, noise: NoiseConfig | None) -> list[Recognised]:
-    dataset = MelDataset(recipe.dump(name), recipe.audio, vocab=vocab,
+    dataset = MelDataset(recipe.dump(name), recipe.audio, vocab=vocab, codes=recipe.codes,
                          config=DataConfig(noise=noise))
     return [r for batch in tqdm(dev_batches(dataset, BATCH_SECONDS)(), desc=f"rm {name}",
                                 unit="batch")
@@ -163,7 +163,7 @@ def _recognise_set(system: System, recipe: RecipeConfig, name: str, vocab: Vocab
 def recognise(system: System, batch: Batch, name: str, vocab: Vocab,
               tokenizer: TextTokenizer) -> list[Recognised]:
     """Output of the RM for each row of a batch of set ``name``."""
-    rm, tokens = system.rm, system.encode(batch.mel, batch.mel_lens)
+    rm, tokens = system.rm, system.encode(batch.mel, batch.mel_lens, batch.codes)
     h = rm.encode(tokens.q, tokens.lens)
     texts = {"ctc": rm.read_ctc(h, tokens.lens)}
     if rm.decoder is not None:

@@ -14,8 +14,8 @@ from e2etts.audio import load_wav, load_wav_as, save_wav
 from e2etts.data.datadir import read_table
 from e2etts.files import write_text
 from e2etts.infer.pipeline import Speech, Synthesizer
-from e2etts.infer.voices import Voices, recording_tokens
 from e2etts.recipe import RecipeConfig
+from e2etts.stages.voices import Voices, recording_tokens
 from e2etts.tasks.health import entropy_bits
 
 COUNTED_UTTS = 1000  # at most, for codebook usage

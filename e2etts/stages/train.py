@@ -13,9 +13,9 @@ from e2etts.files import write_text
 from e2etts.nets.tokenizer import SpeechTokenizer
 from e2etts.nets.whisper_encoder import WhisperEncoder
 from e2etts.recipe import RecipeConfig, StageConfig, resolved
+from e2etts.stages.start import complete, load_judge, model_config, starting_point
 from e2etts.tasks.build import TASKS, build_task
 from e2etts.tasks.pretrained import start_from_published
-from e2etts.tasks.start import complete, load_judge, model_config, starting_point
 from e2etts.tasks.whisper_encoder_weights import load_whisper_encoder
 from e2etts.train.loop import Trainer
 
