@@ -41,7 +41,7 @@ def print_plan(recipe: RecipeConfig, vocab: Vocab, corpus: CorpusSize, cluster: 
     costs = [estimator.cost() for estimator in tqdm(estimators, unit="stage", leave=False)]
     print(_stages(costs))
     known = [c.days for c in costs if c.days is not None]
-    print(f"\n{sum(known):.1f} days in total" + (
+    print(f"\n{sum(known):.1f} days in all" + (
         "" if len(known) == len(costs) else ", without stages that minutes bound"))
     problems = [_problem(estimator, cost.total_gib)
                 for estimator, cost in zip(estimators, costs, strict=True)

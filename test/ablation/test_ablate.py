@@ -9,6 +9,7 @@ import yaml
 from made_corpus import make_set
 from made_up import ToyMeter
 
+from e2etts.ablation import session
 from e2etts.ablation.wer_curve import kept_checkpoints
 from e2etts.bin import ablate
 from e2etts.bin.main import main
@@ -65,7 +66,7 @@ def recipe(tmp_path_factory):
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         assert main(["prepare", "--config", "recipe.yaml"]) == 0
         commands = []
-        patch.setattr(ablate, "in_process_of_its_own", lambda lock: lambda words, seconds: (
+        patch.setattr(session, "in_process_of_its_own", lambda lock: lambda words, seconds: (
             commands.append(words[0]), main(words))[1])
         patch.setattr(ablate.signal, "signal", lambda *a: None)
         assert main(["ablate", "--config", "ablation.yaml"]) == 0
@@ -144,7 +145,7 @@ def test_the_shell_front_asks_for_what_it_needs(tmp_path):
 
     assert run("--help").returncode == 0 and "--status" in run("--help").stdout
     for arguments, message in ((("--hour", "2"), "unknown argument '--hour'"),
-                               (("--hours",), "--hours wants a value"),
+                               (("--hours",), "--hours needs a value"),
                                ((), "ablation.yaml: no such experiment")):
         done = run(*arguments)
         assert done.returncode == 2 and message in done.stderr

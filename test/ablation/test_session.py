@@ -191,13 +191,13 @@ def test_the_lock_is_held_by_commands_that_outlive_the_session(here):
         pass
     program = (
         "from pathlib import Path; import subprocess, sys\n"
-        "from e2etts.ablation import run\n"
-        "run.sys = type('s', (), {'executable': sys.executable})\n"
+        "from e2etts.ablation import session\n"
+        "session.sys = type('s', (), {'executable': sys.executable})\n"
         "real = subprocess.Popen\n"
-        "run.subprocess.Popen = lambda c, **k: real([sys.executable, '-c', "
+        "session.subprocess.Popen = lambda c, **k: real([sys.executable, '-c', "
         "'import time; time.sleep(30)'], **k)\n"
-        "with run.locked(Path('exp')) as lock:\n"
-        "    run.in_process_of_its_own(lock)(['train'], None)\n")
+        "with session.locked(Path('exp')) as lock:\n"
+        "    session.in_process_of_its_own(lock)(['train'], None)\n")
     path = here / "exp/lock"
     parent = subprocess.Popen([sys.executable, "-c", program])
     for _ in range(200):

@@ -148,7 +148,7 @@ def test_bad_requests_name_themselves(capsys, monkeypatch):
         suite.run_suite({}, 1, {"peers"}, ["lm"], quiet)
     assert main(["bench", "--rounds", "0"]) == 2
     assert main(["bench", "--floor", "lm_step"]) == 2
-    assert "want NAME=RATIO" in capsys.readouterr().err
+    assert "expected NAME=RATIO" in capsys.readouterr().err
 
 
 def test_a_ratio_below_its_floor_fails(tmp_path, monkeypatch, capsys):

@@ -120,8 +120,8 @@ def test_broken_lists(corpus, name, content, told):
 
 
 @pytest.mark.parametrize("options, told", [
-    ({"speaker": None}, "no column says the speaker: give --speaker NAME"),
-    ({"lang": None}, "no column says the lang: give --lang NAME"),
+    ({"speaker": None}, "no column has the speaker: give --speaker NAME"),
+    ({"lang": None}, "no column has the lang: give --lang NAME"),
     ({"columns": {"text": "words"}}, "csv:2: no column 'words' .text.; there are: audio, text"),
 ])
 def test_what_the_list_does_not_say(corpus, options, told):

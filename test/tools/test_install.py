@@ -1,4 +1,4 @@
-"""tools/install.sh in a copied tree, with a Python that only notes what pip was asked for."""
+"""tools/install.sh in a copied tree, with a Python that only notes the arguments of pip."""
 
 import os
 import shutil
@@ -110,7 +110,7 @@ def test_choice_of_environment(tree, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--extra", "dev"], "unknown argument '--extra'"), (["--extras"], "--extras wants a list"),
+    (["--extra", "dev"], "unknown argument '--extra'"), (["--extras"], "--extras needs a list"),
     (["--extras", "dev;rm"], "--extras 'dev;rm'"),
 ])
 def test_wrong_arguments(tree, arguments, words):

@@ -235,8 +235,8 @@ def test_stage_without_the_stage_it_starts_from(recipe):
 @pytest.mark.parametrize("arguments, words", [
     (["--stgae", "3"], "unknown argument '--stgae'"),
     (["lm"], "unknown argument 'lm'"),
-    (["--stage"], "--stage wants a value"),
-    (["--stage", "12"], "stage '12': want a number from 1 to 11"),
+    (["--stage"], "--stage needs a value"),
+    (["--stage", "12"], "stage '12': expected a number from 1 to 11"),
     (["--stage", "two"], "stage 'two'"),
     (["--stage", "5", "--stop_stage", "4"], "--stage 5 is after --stop_stage 4"),
     (["--config", "conf/none.yaml"], "conf/none.yaml: no such configuration"),
