@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from pretended_gpu import PretendedGPU
-from tiny import BANDS, VOICE, make_batch, make_system, sizes, system_config, wake
+from tiny import BANDS, SPEAKER_DIM, make_batch, make_system, sizes, system_config, wake
 
 from e2etts.audio import AudioConfig
 from e2etts.data.vocab import Vocab
 from e2etts.infer import pipeline
-from e2etts.nets.flow import FlowConfig
+from e2etts.nets.flow import SolverConfig
 from e2etts.nets.system import PARTS, StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
@@ -32,19 +32,19 @@ def test_the_pretended_gpu_refuses_what_a_real_one_does():
             there.numpy()
 
 
-@pytest.mark.parametrize("reading", ["prefix", "aligned"])
-def test_synthesis(reading, monkeypatch):
+@pytest.mark.parametrize("text_input", ["prefix", "aligned"])
+def test_synthesis(text_input, monkeypatch):
     text = TextConfig(phonemes=False)
     tokenizer = TextTokenizer.train(["hello there", "one two three"], text)
     vocab = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["x", "y"],
                   mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer),
                   space=[tokenizer.encode("a")[0]])
     torch.manual_seed(0)
-    system = wake(System(system_config(reading=reading, style=StyleConfig()),
+    system = wake(System(system_config(text_input=text_input, style=StyleConfig()),
                          sizes(text_vocab=len(tokenizer))), std=0.1)
     vocoder = Vocoder(VocoderConfig(dim=16, layers=1), sample_rate_hz=16000, hop_samples=320,
                       mel_bands=BANDS)
-    config = SynthesisConfig(candidates=2, flow=FlowConfig(steps=2),
+    config = SynthesisConfig(candidates=2, solver=SolverConfig(steps=2),
                              sampling=SamplingConfig(max_ratio=1.5))
     # Inference mode knows no tensors that are not its own; without a driver, no random state.
     monkeypatch.setattr(pipeline, "sample_tokens", pipeline.sample_tokens.__wrapped__)
@@ -53,13 +53,13 @@ def test_synthesis(reading, monkeypatch):
     with PretendedGPU():
         speaker = pipeline.Synthesizer(system, vocoder, AudioConfig(mel_bands=BANDS), text,
                                        tokenizer, vocab, config, "cuda")
-        assert speaker.system.lm.turn.device.type == "cuda"
+        assert speaker.system.lm.speech_start.device.type == "cuda"
         texts = [speaker.text_ids(t, "en") for t in ("hello there", "one")]
-        voices = [speaker.voice([wav, wav[:5000]]), torch.ones(VOICE)]
-        spoken = [*speaker.speak(texts, ["en", "fr"], voices, styles=["x", None]),
-                  *speaker.speak(texts, ["en", "fr"], voices,
+        embeddings = [speaker.speaker_embedding([wav, wav[:5000]]), torch.ones(SPEAKER_DIM)]
+        spoken = [*speaker.speak(texts, ["en", "fr"], embeddings, styles=["x", None]),
+                  *speaker.speak(texts, ["en", "fr"], embeddings,
                                  prompt=speaker.prompt(wav, "one two", "en")),
-                  *speaker.copy([wav, wav[:5000]], voices)]
+                  *speaker.resynthesize(speaker.encode([wav, wav[:5000]]), embeddings)]
     for speech in spoken:
         assert speech.tokens.device.type == "cpu" and type(speech.tokens) is torch.Tensor
         assert len(speech.wav) == len(speech.tokens) * 640 and np.isfinite(speech.wav).all()
@@ -68,7 +68,8 @@ def test_synthesis(reading, monkeypatch):
 @pytest.mark.parametrize("second", [False, True])
 def test_training(second, monkeypatch):
     monkeypatch.setattr(health, "sample_tokens", health.sample_tokens.__wrapped__)
-    system, batch = wake(make_system(reading="aligned", style=StyleConfig()), std=0.1), make_batch()
+    system = wake(make_system(text_input="aligned", style=StyleConfig()), std=0.1)
+    batch = make_batch()
     if second:
         system.train_only(["lm", "fm"])
         task = second_order.SecondOrderTask(system, second_order.SecondOrderOptions(),

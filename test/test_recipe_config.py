@@ -49,7 +49,7 @@ def test_every_configuration_of_the_recipes_is_sound(path):
     with torch.device("meta"):  # sizes that do not fit each other are refused
         Vocoder(recipe.vocoder, sample_rate_hz=audio.sample_rate_hz,
                 hop_samples=audio.hop_samples, mel_bands=audio.mel_bands)
-        FM(model.fm, q_dim=model.tokenizer.q_dim, voice_dim=model.speaker.voice_dim,
+        FM(model.fm, q_dim=model.tokenizer.q_dim, speaker_dim=model.speaker.speaker_dim,
            mel_bands=audio.mel_bands, frames_per_token=audio.frames_per_token)
     order = list(recipe.stages)
     for name, stage in recipe.stages.items():
@@ -66,10 +66,10 @@ def test_resolved_writes_every_default_out(small):
 
 def test_overrides_reach_every_depth(small):
     recipe = load_recipe(small, ["seed=7", "model.lm.trunk.layers=3", "stages.lm.train.lr=1e-4",
-                                 "stages.tokenizer.weights.ctc=0.5", "synthesis.flow.steps=2",
+                                 "stages.tokenizer.weights.ctc=0.5", "synthesis.solver.steps=2",
                                  "corpus.tests=[a, b]", "model.rm.trunk.kv_heads=null"])
     assert recipe.seed == 7 and recipe.model.lm.trunk.layers == 3
-    assert recipe.stage("lm").train.lr == 1e-4 and recipe.synthesis.flow.steps == 2
+    assert recipe.stage("lm").train.lr == 1e-4 and recipe.synthesis.solver.steps == 2
     assert recipe.stage("tokenizer").weights == {"lm": 0.1, "fm": 1.0, "ctc": 0.5}
     assert recipe.corpus.tests == ("a", "b")
 
@@ -99,7 +99,7 @@ def test_an_lm_that_reads_aligned_needs_an_rm_that_hears():
     load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
                        "stages.tokenizer.weights={fm: 1, coarse: 1, lm: 0, advance: 0, ctc: 0}",
                        "stages.rm.init=tokenizer", "stages.lm.init=rm", "stages.joint.init=fm"])
-    load_recipe(path, ["model.lm.reading=prefix", "stages.tokenizer.weights.ctc=0"])
+    load_recipe(path, ["model.lm.text_input=prefix", "stages.tokenizer.weights.ctc=0"])
 
 
 def test_unknown_stage_lists_those_there_are(small):

@@ -10,11 +10,11 @@ from e2etts.nets.lm import LMConfig
 from e2etts.nets.reward import RMConfig
 from e2etts.nets.speaker import SpeakerConfig
 from e2etts.nets.system import Sizes, StyleConfig, System, SystemConfig
-from e2etts.nets.tokenizer import TokenizerConfig
+from e2etts.nets.tokenizers.fsq import Config as TokenizerConfig
 from e2etts.nets.transformer import TransformerConfig
 
 BANDS, TEXT, LANGUAGES, SPEAKERS, EMOTIONS, LEVELS = 6, 9, 2, 3, 2, (4, 3, 3)
-VOICE, Q = 8, 10
+SPEAKER_DIM, Q = 8, 10
 
 
 def trunk(**changes) -> TransformerConfig:
@@ -22,19 +22,21 @@ def trunk(**changes) -> TransformerConfig:
                                 "hidden_dim": 24, **changes})
 
 
-def system_config(*, text_stride: float = 0.0, reading: str = "prefix", voice: bool = True,
+def system_config(*, text_stride: float = 0.0, text_input: str = "prefix",
+                  speaker_embedding: bool = True,
                   lm_input: str = "q",
                   coarse: bool = True, patch_frames: int = 2, decoder_layers: int = 1,
                   causal: bool = False, flow: FlowConfig | None = None,
                   style: StyleConfig | None = None) -> SystemConfig:
     return SystemConfig(
-        tokenizer=TokenizerConfig(trunk=trunk(), levels=LEVELS, q_dim=Q, causal=causal),
-        lm=LMConfig(trunk=trunk(), text_stride=text_stride, voice=voice, input=lm_input,
-                    reading=reading, reader_layers=1),
+        tokenizer=TokenizerConfig(encoder=trunk(), levels=LEVELS, q_dim=Q, causal=causal),
+        lm=LMConfig(trunk=trunk(), text_stride=text_stride, input=lm_input,
+                    speaker_embedding=speaker_embedding, text_input=text_input,
+                    text_encoder_layers=1),
         fm=FMConfig(trunk=trunk(), encoder_layers=1, coarse=coarse, patch_frames=patch_frames,
-                    flow=flow or FlowConfig(steps=3)),
+                    flow=flow or FlowConfig()),
         rm=RMConfig(trunk=trunk(), decoder_layers=decoder_layers),
-        speaker=SpeakerConfig(voice_dim=VOICE, dim=12, dilations=(1, 2)), style=style)
+        speaker=SpeakerConfig(embedding_dim=SPEAKER_DIM, dim=12, dilations=(1, 2)), style=style)
 
 
 def sizes(**changes) -> Sizes:
@@ -61,7 +63,7 @@ def make_batch(seed: int = 0, frames: tuple[int, ...] = (24, 16, 20),
         text_lens=torch.tensor(letters),
         language=torch.randint(0, LANGUAGES, (rows,), generator=g),
         speaker=torch.arange(rows) % SPEAKERS, emotion=torch.arange(rows) % EMOTIONS,
-        voice_mel=torch.randn(rows, size, BANDS, generator=g) * 2 - 4, voice_lens=lens)
+        reference_mel=torch.randn(rows, size, BANDS, generator=g) * 2 - 4, reference_lens=lens)
 
 
 def wake(module: nn.Module, seed: int = 1, std: float = 0.3) -> nn.Module:

@@ -12,7 +12,7 @@ from e2etts.tasks.build import build_task
 from e2etts.train.config import weight_at
 
 TINY = ["audio.mel_bands=6", "model.tokenizer.levels=[4,3,3]", "model.tokenizer.q_dim=10",
-        "model.speaker={voice_dim: 8, dim: 12}",
+        "model.speaker={speaker_dim: 8, dim: 12}",
         *(f"model.{part}.trunk={{dim: 16, layers: 1, heads: 2, hidden_dim: 16}}"
           for part in ("tokenizer", "lm", "fm", "rm"))]
 PLAN = load_experiment(Path(__file__).resolve().parents[2] / "egs/mini/conf/ablation.yaml", TINY)

@@ -77,20 +77,20 @@ def test_planned_length_is_the_length(dump):
 
 
 def test_voice_is_other_speech_of_the_speaker(dump):
-    data = dataset(dump, config=DataConfig(voice_max_seconds=0.4))
+    data = dataset(dump, config=DataConfig(reference_max_seconds=0.4))
     voices = set()
     for seed in range(20):
         item = data[Element((0,), seed)]
-        assert len(item.voice_mel) <= 20
+        assert len(item.reference_mel) <= 20
         found = [i for i in range(len(data)) if any(
-            torch.equal(item.voice_mel, torch.from_numpy(data._mel(i)[a : a + 20].copy()))
+            torch.equal(item.reference_mel, torch.from_numpy(data._mel(i)[a : a + 20].copy()))
             for a in range(max(1, data.frames[i] - 19)))]
         assert len(found) == 1 and found[0] != 0
         assert data.speakers[found[0]] == data.speakers[0]
         voices.add(found[0])
     assert len(voices) > 3
     data.of_speaker[data.speakers[0]] = [0]  # its speaker's only one
-    assert len(data[Element((0,), 0)].voice_mel) == min(20, data.frames[0])
+    assert len(data[Element((0,), 0)].reference_mel) == min(20, data.frames[0])
 
 
 def test_batch_pads_and_counts(dump):
@@ -119,9 +119,9 @@ def test_item_does_not_depend_on_its_company(dump):
     data = dataset(dump)
     alone = collate([data[Element((2,), 9)]])
     both = collate([data[Element((2,), 9)], data[Element((4,), 1)]])
-    n, v = alone.mel.shape[1], alone.voice_mel.shape[1]
+    n, v = alone.mel.shape[1], alone.reference_mel.shape[1]
     assert torch.equal(alone.mel[0], both.mel[0, :n])
-    assert torch.equal(alone.voice_mel[0], both.voice_mel[0, :v])
+    assert torch.equal(alone.reference_mel[0], both.reference_mel[0, :v])
 
 
 def test_crops_of_mel_and_samples_belong_together(dump):

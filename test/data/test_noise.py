@@ -68,7 +68,7 @@ def test_features_are_of_the_mixture_and_other_fields_unchanged(dump):
     loud = noisy(dump, with_wav=True, probability=1.0, snr_db=(10, 10), kinds=("white",))
     row = Element((4, 6), 5)
     a, b = clean[row], loud[row]
-    assert torch.equal(a.wav, b.wav) and torch.equal(a.voice_mel, b.voice_mel)
+    assert torch.equal(a.wav, b.wav) and torch.equal(a.reference_mel, b.reference_mel)
     assert torch.equal(a.text, b.text) and a.mel.shape == b.mel.shape
     added = (b.mel.exp() - a.mel.exp()).clamp_min(0)
     assert float(added.mean()) > 0 and not torch.allclose(a.mel, b.mel, atol=0.1)

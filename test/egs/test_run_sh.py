@@ -27,10 +27,10 @@ model:
     trunk: &trunk {dim: 32, layers: 1, heads: 1, head_dim: 32, hidden_dim: 64}
     levels: [5, 5]
     q_dim: 16
-  lm: {trunk: *trunk, reader_layers: 1}
+  lm: {trunk: *trunk, text_encoder_layers: 1}
   fm: {trunk: *trunk, encoder_layers: 1}
   rm: {trunk: *trunk}
-  speaker: {voice_dim: 8, dim: 16, dilations: [1]}
+  speaker: {speaker_dim: 8, dim: 16, dilations: [1]}
 vocoder: {dim: 16, layers: 1}
 stages:
   vocoder:

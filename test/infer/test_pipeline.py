@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import BANDS, VOICE, sizes, system_config, wake
+from tiny import BANDS, SPEAKER_DIM, sizes, system_config, wake
 
 from e2etts.audio import AudioConfig
 from e2etts.config import to_dict
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.nets.flow import FlowConfig
+from e2etts.nets.flow import SolverConfig
 from e2etts.nets.system import StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
@@ -19,7 +19,7 @@ from e2etts.train.checkpoint import save_checkpoint
 
 AUDIO = AudioConfig(mel_bands=BANDS)
 TEXT = TextConfig(phonemes=False)
-CONFIG = SynthesisConfig(candidates=2, flow=FlowConfig(steps=2, temperature=0.0),
+CONFIG = SynthesisConfig(candidates=2, solver=SolverConfig(steps=2, temperature=0.0),
                          sampling=SamplingConfig(max_ratio=1.5))
 
 
@@ -34,7 +34,7 @@ def parts(request, tokenizer):
     vocab = Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["x", "y"],
                   mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer),
                   space=[tokenizer.encode("a")[0]])
-    system = wake(System(system_config(reading=request.param),
+    system = wake(System(system_config(text_input=request.param),
                          sizes(text_vocab=len(tokenizer))), std=0.1)
     vocoder = Vocoder(VocoderConfig(dim=16, layers=1), sample_rate_hz=16000, hop_samples=320,
                       mel_bands=BANDS)
@@ -54,7 +54,7 @@ def noise(seconds, seed=0):
 
 def test_text_becomes_speech_of_the_tokens_length(synthesizer):
     texts = [synthesizer.text_ids(t, "en") for t in ("Hello there!", "One 2.")]
-    voices = [torch.nn.functional.normalize(torch.randn(VOICE), dim=0) for _ in range(2)]
+    voices = [torch.nn.functional.normalize(torch.randn(SPEAKER_DIM), dim=0) for _ in range(2)]
     speech = synthesizer.speak(texts, ["en", "fr"], voices, seed=3)
     for s, t in zip(speech, texts, strict=True):
         assert s.wav.dtype == np.float32 and np.isfinite(s.wav).all() and abs(s.wav).max() <= 1
@@ -66,9 +66,9 @@ def test_text_becomes_speech_of_the_tokens_length(synthesizer):
     assert not all(torch.equal(a.tokens, b.tokens) for a, b in zip(speech, other, strict=True))
 
 
-def test_the_lm_may_read_in_another_voice_than_the_fm_speaks_in(synthesizer, monkeypatch):
+def test_the_lm_may_be_conditioned_on_another_speaker_than_the_fm(synthesizer, monkeypatch):
     texts = [synthesizer.text_ids("hello there", "en")]
-    target, reader = (torch.nn.functional.normalize(torch.randn(VOICE), dim=0) for _ in range(2))
+    target, other = torch.nn.functional.normalize(torch.randn(2, SPEAKER_DIM), dim=-1)
     spoken = {}
     render = synthesizer.render
 
@@ -76,9 +76,9 @@ def test_the_lm_may_read_in_another_voice_than_the_fm_speaks_in(synthesizer, mon
         spoken["voices"] = voices
         return render(tokens, voices, **more)
     monkeypatch.setattr(synthesizer, "render", watched)
-    [ours] = synthesizer.speak(texts, ["en"], [target], readers=[reader])
+    [ours] = synthesizer.speak(texts, ["en"], [target], lm_speakers=[other])
     assert torch.equal(spoken["voices"][0], target)
-    [theirs] = synthesizer.speak(texts, ["en"], [reader])
+    [theirs] = synthesizer.speak(texts, ["en"], [other])
     [own] = synthesizer.speak(texts, ["en"], [target])
     assert torch.equal(ours.tokens, theirs.tokens) and not torch.equal(ours.tokens, own.tokens)
     assert not np.array_equal(ours.wav, theirs.wav)
@@ -87,11 +87,11 @@ def test_the_lm_may_read_in_another_voice_than_the_fm_speaks_in(synthesizer, mon
 def test_a_style_changes_what_the_lm_says_and_what_the_fm_makes_of_it(parts, tokenizer):
     system, vocoder, vocab = parts
     with pytest.raises(UserError, match="'x': this system was trained without styles"):
-        Synthesizer(system, vocoder, AUDIO, TEXT, tokenizer, vocab, CONFIG).style(["x"])
+        Synthesizer(system, vocoder, AUDIO, TEXT, tokenizer, vocab, CONFIG).style_ids(["x"])
     system = wake(System(system_config(style=StyleConfig()), sizes(text_vocab=len(tokenizer))))
     speaker = Synthesizer(system, vocoder, AUDIO, TEXT, tokenizer, vocab, CONFIG)
-    texts, voices = [speaker.text_ids("hello there", "en")] * 3, [torch.ones(VOICE)] * 3
-    torch.testing.assert_close(speaker.style([None, "x", "y"]), torch.tensor([0, 1, 2]))
+    texts, voices = [speaker.text_ids("hello there", "en")] * 3, [torch.ones(SPEAKER_DIM)] * 3
+    torch.testing.assert_close(speaker.style_ids([None, "x", "y"]), torch.tensor([0, 1, 2]))
     plain = speaker.speak(texts, ["en"] * 3, voices)
     asked = speaker.speak(texts, ["en"] * 3, voices, styles=[None, "y", None])
     same = [torch.equal(a.tokens, b.tokens) for a, b in zip(plain, asked, strict=True)]
@@ -105,7 +105,7 @@ def test_a_style_changes_what_the_lm_says_and_what_the_fm_makes_of_it(parts, tok
 
 def test_the_candidate_that_reads_best_is_chosen(synthesizer, monkeypatch):
     texts = [synthesizer.text_ids(t, "en") for t in ("hello", "there")]
-    voices = [torch.ones(VOICE)] * 2
+    voices = [torch.ones(SPEAKER_DIM)] * 2
     seen = {}
 
     def score(tokens, told):
@@ -130,20 +130,20 @@ def test_score_is_that_of_each_row_alone_and_inf_where_impossible(synthesizer):
 
 def test_copies_have_the_length_of_their_recordings(synthesizer):
     wavs = [noise(0.5), noise(0.31, 1)]
-    voices = [synthesizer.voice([w]) for w in wavs]
-    speech = synthesizer.copy(wavs, voices)
+    voices = [synthesizer.speaker_embedding([w]) for w in wavs]
+    speech = synthesizer.resynthesize(synthesizer.encode(wavs), voices)
     assert [len(s.tokens) for s in speech] == [13, 8]  # 12.5 and 7.75 tokens, padded to whole ones
     assert [len(s.wav) for s in speech] == [13 * 640, 8 * 640]
     assert all(s.score is None for s in speech)
-    alone = synthesizer.copy(wavs[1:], voices[1:])[0]
+    alone = synthesizer.resynthesize(synthesizer.encode(wavs[1:]), voices[1:])[0]
     assert torch.equal(alone.tokens, speech[1].tokens)
     assert np.abs(alone.wav - speech[1].wav).max() < 1e-3
 
 
 def test_voice_is_the_mean_of_a_speakers_recordings(synthesizer):
     wavs = [noise(0.4), noise(0.9, 1)]
-    both = synthesizer.voice(wavs)
-    each = torch.stack([synthesizer.voice([w]) for w in wavs])
+    both = synthesizer.speaker_embedding(wavs)
+    each = torch.stack([synthesizer.speaker_embedding([w]) for w in wavs])
     torch.testing.assert_close(both, torch.nn.functional.normalize(each.mean(0), dim=0), atol=1e-5,
                                rtol=1e-5)
     assert abs(both.norm() - 1) < 1e-5
@@ -161,7 +161,8 @@ def test_prompt_is_told_seen_and_cut_off(synthesizer, monkeypatch):
         asked.update(q=q, lens=lens, known=known)
         return sample(q, lens, voice, known, **more)
     monkeypatch.setattr(synthesizer.system.fm, "sample", spy)
-    speech = synthesizer.speak(texts, ["en", "en"], [synthesizer.voice([wav])] * 2, prompt=prompt)
+    speaker = synthesizer.speaker_embedding([wav])
+    speech = synthesizer.speak(texts, ["en", "en"], [speaker] * 2, prompt=prompt)
     for b, s in enumerate(speech):
         assert len(s.wav) == len(s.tokens) * 640 and len(s.tokens) <= max(4, 1.5 * len(texts[b]))
         row = torch.cat([prompt.tokens, s.tokens])
@@ -173,11 +174,11 @@ def test_prompt_is_told_seen_and_cut_off(synthesizer, monkeypatch):
 
 def test_untrained_language_and_empty_text_are_refused(synthesizer):
     with pytest.raises(UserError, match="language 'de' was not trained; languages: en, fr"):
-        synthesizer.speak([[4]], ["de"], [torch.ones(VOICE)])
+        synthesizer.speak([[4]], ["de"], [torch.ones(SPEAKER_DIM)])
     with pytest.raises(UserError, match="no words"):
         synthesizer.text_ids(" ... ", "en")
     with pytest.raises(UserError, match="no audio"):
-        synthesizer.voice([np.zeros(0, np.float32)])
+        synthesizer.speaker_embedding([np.zeros(0, np.float32)])
 
 
 def test_an_lm_that_ends_at_once_still_gives_a_wav(synthesizer, monkeypatch):
@@ -185,7 +186,7 @@ def test_an_lm_that_ends_at_once_still_gives_a_wav(synthesizer, monkeypatch):
     monkeypatch.setattr(synthesizer, "config", config)
     monkeypatch.setattr("e2etts.infer.pipeline.sample_tokens",
                         lambda *a, **k: [torch.zeros(0, dtype=torch.long)] * 2)
-    speech = synthesizer.speak([[4, 5, 6, 7]], ["en"], [torch.ones(VOICE)])[0]
+    speech = synthesizer.speak([[4, 5, 6, 7]], ["en"], [torch.ones(SPEAKER_DIM)])[0]
     assert len(speech.wav) == 640 and speech.score == float("inf")
 
 
@@ -206,7 +207,7 @@ def test_loaded_from_checkpoints_it_says_the_same(tmp_path, parts, tokenizer, sy
     loaded = Synthesizer.load(*save(tmp_path, parts, tokenizer), CONFIG)
     assert not loaded.system.training and not loaded.vocoder.training
     ids = synthesizer.text_ids("hello", "en")
-    a, b = (s.speak([ids], ["en"], [torch.ones(VOICE)]) for s in (synthesizer, loaded))
+    a, b = (s.speak([ids], ["en"], [torch.ones(SPEAKER_DIM)]) for s in (synthesizer, loaded))
     assert np.array_equal(a[0].wav, b[0].wav)
 
 

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import TEXT, VOICE, make_system, wake
+from tiny import SPEAKER_DIM, TEXT, make_system, wake
 
-from e2etts.infer.sampling import advance, pick, roll_out, sample_tokens
+from e2etts.infer.sampling import TokenPrompt, advance, pick, roll_out, sample_tokens
+from e2etts.nets.lm import LMCondition
 from e2etts.nets.packed import PackedLM
 from e2etts.synthesis_config import SamplingConfig
 
@@ -84,12 +85,13 @@ def test_rows_are_judged_each_by_its_own_history():
 
 def given(rows=3):
     g = torch.Generator().manual_seed(1)
-    return (torch.randint(0, TEXT, (rows, 6), generator=g), torch.tensor([4, 6, 2])[:rows],
-            torch.tensor([0, 1, 0])[:rows], torch.randn(rows, VOICE, generator=g))
+    return LMCondition(
+        torch.randint(0, TEXT, (rows, 6), generator=g), torch.tensor([4, 6, 2])[:rows],
+        torch.tensor([0, 1, 0])[:rows], torch.randn(rows, SPEAKER_DIM, generator=g))
 
 
 def sample(system, seed=0, given=given(), config=SamplingConfig(), **more):  # noqa: B008
-    return sample_tokens(system, *given, config, generator=torch.Generator().manual_seed(seed),
+    return sample_tokens(system, given, config, generator=torch.Generator().manual_seed(seed),
                          **more)
 
 
@@ -120,9 +122,9 @@ def test_lengths_are_held_between_the_ratios(system):
         forced = wake(make_system(), std=0.05).eval()
         force_end(forced, value)
         assert [len(t) for t in sample(forced, config=config)] == want
-    # What was told before is not counted.
-    forced_long = sample(forced, config=config, spoken_lens=torch.tensor([2, 3, 2]))
-    assert [len(t) for t in forced_long] == [6, 9, 6]
+    # The text of a prompt is not counted.
+    prompt = TokenPrompt(torch.tensor([1, 2]), None, text_tokens=1)
+    assert [len(t) for t in sample(forced, config=config, prompt=prompt)] == [9, 15, 4]
 
 
 def test_end_token_ends_its_row_and_is_cut(system):
@@ -147,26 +149,27 @@ def test_end_token_ends_its_row_and_is_cut(system):
 def test_what_is_sampled_is_what_the_lm_reads(system):
     """Greedy sampling equals arg-max over teacher-forced logits of its own output."""
     config = replace(PLAIN, temperature=0.0, min_ratio=3.0, max_ratio=3.0)
-    text, text_lens, language, voice = given()
-    prompt = torch.randint(0, system.lm.end, (3, 4))
-    for told in (None, prompt):
-        rows = sample(system, config=config, prompt=told)
+    condition = given()
+    before = torch.randint(0, system.lm.end, (4,))
+    for prompt in (None, TokenPrompt(before, None, text_tokens=0)):
+        rows = sample(system, config=config, prompt=prompt)
+        first = before if prompt else before[:0]
         for b, row in enumerate(rows):
-            before = torch.empty(0, dtype=torch.long) if told is None else told[b]
-            q = system.tokenizer.embed(torch.cat([before, row]))[None]
-            n = int(text_lens[b])
+            q = system.tokenizer.embed(torch.cat([first, row]))[None]
+            n = int(condition.text_lens[b])
+            alone = condition.select(slice(b, b + 1))
             with torch.no_grad():
-                logits = system.lm(text[b : b + 1, :n], text_lens[b : b + 1], language[b : b + 1],
-                                   voice[b : b + 1], q, torch.tensor([q.shape[1]])).logits[0]
+                logits = system.lm(alone._replace(text=alone.text[:, :n]), q,
+                                   torch.tensor([q.shape[1]])).logits[0]
             logits[:, system.lm.end] = -torch.inf
             assert len(row) == 3 * n
-            assert torch.equal(logits[len(before) : -1].argmax(-1), row)
+            assert torch.equal(logits[len(first) : -1].argmax(-1), row)
 
 
 @pytest.mark.parametrize("lm_input", ["q", "table"])
-@pytest.mark.parametrize("reading", ["prefix", "aligned"])
-def test_packed_lm_says_the_same_tokens(reading, lm_input):
-    system = wake(make_system(reading=reading, lm_input=lm_input), std=0.3).eval()
+@pytest.mark.parametrize("text_input", ["prefix", "aligned"])
+def test_packed_lm_says_the_same_tokens(text_input, lm_input):
+    system = wake(make_system(text_input=text_input, lm_input=lm_input), std=0.3).eval()
     config = replace(PLAIN, temperature=0.0, max_ratio=6.0)
     plain, packed = (sample(system, config=config, packed=p) for p in (None, PackedLM(system.lm)))
     assert len(set(torch.cat(plain).tolist())) > 3
@@ -188,20 +191,20 @@ def test_roll_out_says_whether_a_row_ended_and_where_it_read(monkeypatch, end, l
     moves = iter([0, 0, 1, 2, 0, 1, 1, *[0] * 20])
     monkeypatch.setattr("e2etts.infer.sampling.advance",
                         lambda logits, *_: torch.full((len(logits),), next(moves)))
-    aligned = wake(make_system(reading="aligned"), std=0.05).eval()
+    aligned = wake(make_system(text_input="aligned"), std=0.05).eval()
     force_end(aligned, end)
-    made = roll_out(aligned, *given(), SamplingConfig(max_ratio=3.0))
+    made = roll_out(aligned, given(), SamplingConfig(max_ratio=3.0))
     assert made.lens.tolist() == lens and made.ended.tolist() == ended
     # Before the text, then at its tokens; only one that is at the last may end.
-    assert made.place[1].tolist() == [-1, -1, -1, 0, 2, 2, 3, *[4] * 11]
-    assert made.place[0, :6].tolist() == [-1, -1, -1, 0, 2, 2]
+    assert made.position[1].tolist() == [-1, -1, -1, 0, 2, 2, 3, *[4] * 11]
+    assert made.position[0, :6].tolist() == [-1, -1, -1, 0, 2, 2]
 
 
 def test_very_short_text_still_gets_room(system):
     force_end(system, -1e4)
-    text, _, language, voice = given(1)
-    rows = sample_tokens(system, text[:, :1], torch.tensor([1]), language, voice,
-                         SamplingConfig(max_ratio=1.0))
+    short = given(1)
+    short = short._replace(text=short.text[:, :1], text_lens=torch.tensor([1]))
+    rows = sample_tokens(system, short, SamplingConfig(max_ratio=1.0))
     assert len(rows[0]) == 4
 
 
@@ -220,39 +223,39 @@ def test_repetition_rule_breaks_a_loop(system):
 
 
 def aligned(move: int):
-    """A system that always moves its reading place by ``move``, and would end at once."""
-    system = wake(make_system(reading="aligned"), std=0.05).eval()
+    """A system that always moves its text position by ``move``, and would end at once."""
+    system = wake(make_system(text_input="aligned"), std=0.05).eval()
     force_end(system, 1e4)
     logits = torch.full((5,), -1e4).index_fill(0, torch.tensor([move]), 1e4)
     system.lm.advance.register_forward_hook(lambda m, i, out: logits.expand_as(out))
     return system
 
 
-def test_aligned_reading_ends_when_all_is_read_and_not_before():
+def test_aligned_text_input_ends_when_all_is_read_and_not_before():
     config = SamplingConfig(min_ratio=0.0, max_ratio=4.0)
     # Texts of 4, 6 and 2 tokens, read from place -1 to the last.
     assert [len(t) for t in sample(aligned(1), config=config)] == [4, 6, 2]
     assert [len(t) for t in sample(aligned(2), config=config)] == [2, 3, 1]
-    never = replace(config, longest_stay=100)
+    never = replace(config, max_tokens_per_text_token=100)
     assert [len(t) for t in sample(aligned(0), config=never)] == [16, 24, 8]
 
 
-def test_aligned_reading_stays_nowhere_for_too_long():
+def test_aligned_text_input_stays_nowhere_for_too_long():
     """An LM that would neither go on nor end: three tokens at each place, that before the text
     and the last among them."""
     stuck = aligned(0)
     force_end(stuck, -1e4)
-    config = SamplingConfig(min_ratio=0.0, max_ratio=40.0, longest_stay=3)
+    config = SamplingConfig(min_ratio=0.0, max_ratio=40.0, max_tokens_per_text_token=3)
     assert [len(t) for t in sample(stuck, config=config)] == [3 * (1 + n) for n in (4, 6, 2)]
     late = replace(config, min_ratio=8.0)  # the least length holds all the same
     assert [len(t) for t in sample(stuck, config=late)] == [32, 48, 16]
 
 
-def test_aligned_reading_goes_on_from_the_place_of_the_prompt():
+def test_aligned_text_input_goes_on_from_the_place_of_the_prompt():
     config = SamplingConfig(min_ratio=0.0, max_ratio=4.0)
-    rows = sample(aligned(1), config=config, prompt=torch.zeros(3, 2, dtype=torch.long),
-                  prompt_place=torch.tensor([[0, 1], [-1, 3], [0, 0]]))
-    assert [len(t) for t in rows] == [2, 2, 1]
+    for position, want in (([0, 1], [2, 4, 1]), ([-1, 0], [3, 5, 1])):
+        prompt = TokenPrompt(torch.zeros(2, dtype=torch.long), torch.tensor(position), 0)
+        assert [len(t) for t in sample(aligned(1), config=config, prompt=prompt)] == want
 
 
 def test_advance_follows_softmax_at_a_temperature():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from e2etts.nets.flow import FlowConfig, cosine_time, flow_loss, flow_sample
+from e2etts.nets.flow import FlowConfig, SolverConfig, cosine_time, flow_loss, flow_sample
 
 LENS = torch.tensor([5, 3])
 SHAPE = (2, 5, 4)
@@ -25,7 +25,7 @@ def test_cosine_time_runs_from_0_to_1_slowly_at_first():
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_euler_with_the_exact_field_of_a_point_reaches_it(steps):
     point = torch.randn(SHAPE)
-    out = flow_sample(to_point(point), FlowConfig(steps=steps, guidance=0.0), SHAPE, None,
+    out = flow_sample(to_point(point), SolverConfig(steps=steps, cfg_scale=0.0), SHAPE, None,
                       LENS)
     torch.testing.assert_close(out, point, atol=1e-4, rtol=0)
 
@@ -35,7 +35,7 @@ def test_euler_converges_to_the_solution_of_a_known_field():
         return x
     errors = []
     for steps in (16, 64, 256):
-        config = FlowConfig(steps=steps, guidance=0.0)
+        config = SolverConfig(steps=steps, cfg_scale=0.0)
         end = flow_sample(growth, config, SHAPE, None, LENS,
                           torch.Generator().manual_seed(1))
         start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
@@ -50,12 +50,12 @@ def test_estimator_is_asked_at_the_time_reached():
         times.append(time)
         assert lens is LENS
         return torch.zeros_like(x)
-    flow_sample(still, FlowConfig(steps=4, guidance=0.0), SHAPE, None, LENS)
+    flow_sample(still, SolverConfig(steps=4, cfg_scale=0.0), SHAPE, None, LENS)
     torch.testing.assert_close(torch.stack(times), cosine_time(torch.arange(4) / 4)[:, None]
                                .expand(4, 2))
 
 
-def test_guidance_goes_away_from_the_field_without_condition():
+def test_cfg_scale_goes_away_from_the_field_without_condition():
     seen = []
 
     def constant(x, time, condition, lens):
@@ -66,7 +66,7 @@ def test_guidance_goes_away_from_the_field_without_condition():
     def run(w, condition):
         seen.clear()
         noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-        config = FlowConfig(steps=3, guidance=w)
+        config = SolverConfig(steps=3, cfg_scale=w)
         return (flow_sample(constant, config, SHAPE, condition, LENS,
                             torch.Generator().manual_seed(0)) - noise).mean()
     known, free = torch.full((2,), 2.0), torch.full((2,), 0.5)
@@ -78,7 +78,7 @@ def test_guidance_goes_away_from_the_field_without_condition():
 def test_sampling_is_decided_by_its_generator_and_temperature():
     def still(x, time, condition, lens):
         return torch.zeros_like(x)
-    a, b, c = (flow_sample(still, FlowConfig(temperature=t, guidance=0.0), SHAPE, None, LENS,
+    a, b, c = (flow_sample(still, SolverConfig(temperature=t, cfg_scale=0.0), SHAPE, None, LENS,
                            torch.Generator().manual_seed(s)) for t, s in ((1, 5), (0.5, 5), (1, 6)))
     torch.testing.assert_close(a * 0.5, b)
     assert not torch.equal(a, c)
@@ -92,10 +92,10 @@ def test_sampling_may_start_on_the_way_to_a_coarse_prediction():
         times.append(float(time[0]))
         return torch.zeros_like(x)
 
-    def run(coarse, **changes):
+    def run(coarse, sigma=0.0, **changes):
         times.clear()
-        return flow_sample(still, FlowConfig(guidance=0, steps=4, **changes), SHAPE, None, LENS,
-                           torch.Generator().manual_seed(0), coarse=coarse)
+        return flow_sample(still, SolverConfig(cfg_scale=0, steps=4, **changes), SHAPE, None, LENS,
+                           torch.Generator().manual_seed(0), coarse=coarse, sigma=sigma)
     noise = run(None)
     torch.testing.assert_close(run(coarse, start=0.6), 0.4 * noise + 0.6 * coarse)
     assert times[0] == pytest.approx(0.6) and times == sorted(times) and times[-1] < 1
@@ -103,7 +103,7 @@ def test_sampling_may_start_on_the_way_to_a_coarse_prediction():
     torch.testing.assert_close(run(coarse), noise)
     torch.testing.assert_close(run(None, start=0.6), noise)
     with pytest.raises(ValueError, match="start"):
-        FlowConfig(start=1.0)
+        SolverConfig(start=1.0)
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tiny import BANDS, VOICE, Q, trunk, unreached, wake
+from tiny import BANDS, SPEAKER_DIM, Q, trunk, unreached, wake
 
 from e2etts.nets import fm as fm_module
 from e2etts.nets.estimator import Condition, time_embedding
-from e2etts.nets.flow import FlowConfig
+from e2etts.nets.flow import FlowConfig, SolverConfig
 from e2etts.nets.fm import FM, FMConfig
 from e2etts.nets.sequence import length_mask
 
@@ -14,8 +14,8 @@ KINDS = [(patch, coarse) for patch in (1, 2) for coarse in (True, False)]
 def make(patch=2, coarse=True, awake=True, **changes):
     torch.manual_seed(0)
     config = FMConfig(trunk=trunk(), encoder_layers=1, patch_frames=patch, coarse=coarse,
-                      **{"flow": FlowConfig(steps=3), **changes})
-    net = FM(config, q_dim=Q, voice_dim=VOICE, mel_bands=BANDS, frames_per_token=2)
+                      **changes)
+    net = FM(config, q_dim=Q, speaker_dim=SPEAKER_DIM, mel_bands=BANDS, frames_per_token=2)
     return (wake(net, std=0.1) if awake else net).eval()
 
 
@@ -24,7 +24,7 @@ def given(rows=3):
     return dict(q=torch.randn(rows, 8, Q, generator=g),
                 mel=torch.randn(rows, 16, BANDS, generator=g),
                 mel_lens=torch.tensor([16, 6, 10])[:rows],
-                voice=torch.randn(rows, VOICE, generator=g))
+                speaker=torch.randn(rows, SPEAKER_DIM, generator=g))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_losses_of_a_padded_batch_are_those_of_its_items(patch, coarse, no_chanc
     total, count = dict.fromkeys(got, 0.0), 0
     for b, n in enumerate(batch["mel_lens"].tolist()):
         alone = net.losses(batch["q"][b : b + 1, : n // 2], batch["mel"][b : b + 1, :n],
-                           torch.tensor([n]), batch["voice"][b : b + 1])
+                           torch.tensor([n]), batch["speaker"][b : b + 1])
         weight = n // patch - int(n // patch * 0.25)
         count += weight
         for name in got:
@@ -62,26 +62,26 @@ def test_losses_of_a_padded_batch_are_those_of_its_items(patch, coarse, no_chanc
 def test_sample_is_a_mel_and_padding_changes_nothing(patch, coarse):
     net, batch = make(patch, coarse), given()
     lens = batch["mel_lens"] // 2
-    out = net.sample(batch["q"], lens, batch["voice"])
+    out = net.sample(batch["q"], lens, batch["speaker"])
     assert out.shape == (3, 16, BANDS) and out.isfinite().all()
-    zeros = FlowConfig(steps=3, temperature=0.0)
-    out = net.sample(batch["q"], lens, batch["voice"], flow=zeros)
+    zeros = SolverConfig(steps=3, temperature=0.0)
+    out = net.sample(batch["q"], lens, batch["speaker"], solver=zeros)
     for b, n in enumerate(lens.tolist()):
-        alone = net.sample(batch["q"][b : b + 1, :n], lens[b : b + 1], batch["voice"][b : b + 1],
-                           flow=zeros)
+        alone = net.sample(batch["q"][b : b + 1, :n], lens[b : b + 1], batch["speaker"][b : b + 1],
+                           solver=zeros)
         torch.testing.assert_close(out[b, : 2 * n], alone[0], atol=1e-5, rtol=1e-5)
 
 
 def test_zero_steps_give_the_coarse_mel():
     net, batch = make(), given()
     lens = batch["mel_lens"] // 2
-    out = net.sample(batch["q"], lens, batch["voice"], flow=FlowConfig(steps=0))
+    out = net.sample(batch["q"], lens, batch["speaker"], solver=SolverConfig(steps=0))
     patches = batch["q"].new_zeros(3, 8, 2 * BANDS)
-    _, coarse = net._encode(batch["q"], batch["voice"], patches,
+    _, coarse = net._encode(batch["q"], batch["speaker"], patches,
                             torch.zeros(3, 8, dtype=torch.bool), lens)
     torch.testing.assert_close(out, coarse.reshape(3, 16, BANDS))
     with pytest.raises(ValueError, match="coarse"):
-        make(coarse=False).sample(batch["q"], lens, batch["voice"], flow=FlowConfig(steps=0))
+        make(coarse=False).sample(batch["q"], lens, batch["speaker"], solver=SolverConfig(steps=0))
 
 
 def test_patches_must_divide_tokens():
@@ -93,8 +93,8 @@ def test_patches_must_divide_tokens():
 def test_prompt_is_seen_in_sampling(patch):
     net, batch = make(patch), given()
     lens = batch["mel_lens"] // 2
-    a, b, c = (net.sample(batch["q"], lens, batch["voice"], prompt,
-                          flow=FlowConfig(temperature=0.0)) for prompt in (
+    a, b, c = (net.sample(batch["q"], lens, batch["speaker"], prompt,
+                          solver=SolverConfig(temperature=0.0)) for prompt in (
         None, batch["mel"][:, :4], batch["mel"][:, :4] + 1))
     assert a.shape == b.shape == (3, 16, BANDS)
     assert not torch.allclose(a[:, 4:], b[:, 4:], atol=1e-3)
@@ -149,11 +149,11 @@ def test_what_is_not_wanted_is_not_run():
 
 
 @pytest.mark.parametrize(("patch", "coarse"), KINDS)
-def test_gradient_reaches_q_and_voice(patch, coarse):
+def test_gradient_reaches_q_and_speaker(patch, coarse):
     net, batch = make(patch, coarse, prompt_share=1.0, prompt_max=0.9), given()
-    q, voice = batch["q"].requires_grad_(), batch["voice"].requires_grad_()
+    q, speaker = batch["q"].requires_grad_(), batch["speaker"].requires_grad_()
     for loss in net.losses(**batch).values():
-        dq, dv = torch.autograd.grad(loss, (q, voice), retain_graph=True)
+        dq, dv = torch.autograd.grad(loss, (q, speaker), retain_graph=True)
         assert dq.abs().sum() > 0 and dv.abs().sum() > 0
         for b, n in enumerate((batch["mel_lens"] // 2).tolist()):
             assert not dq[b, n:].any()
@@ -162,25 +162,25 @@ def test_gradient_reaches_q_and_voice(patch, coarse):
 
 
 def test_all_conditions_are_dropped_together():
-    net, batch = make(flow=FlowConfig(drop=1.0)), given()
+    net, batch = make(flow=FlowConfig(cfg_dropout=1.0)), given()
     q = batch["q"].requires_grad_()
     net.losses(**batch)["fm"].backward()
     assert not q.grad.any()
-    frames, voice = torch.randn(3, 4, 5), torch.randn(3, 2)
-    kept = Condition(frames, voice).dropped(torch.tensor([True, False, True]))
-    assert torch.equal(kept.frames[0], frames[0]) and torch.equal(kept.voice[2], voice[2])
-    assert not kept.frames[1].any() and not kept.voice[1].any()
+    frames, speaker = torch.randn(3, 4, 5), torch.randn(3, 2)
+    kept = Condition(frames, speaker).dropped(torch.tensor([True, False, True]))
+    assert torch.equal(kept.frames[0], frames[0]) and torch.equal(kept.speaker[2], speaker[2])
+    assert not kept.frames[1].any() and not kept.speaker[1].any()
 
 
 def test_untrained_flow_predicts_zero_velocity():
     net, batch = make(awake=False), given()
-    zeros = FlowConfig(temperature=0.0)
-    assert not net.sample(batch["q"], batch["mel_lens"] // 2, batch["voice"], flow=zeros).any()
+    zeros = SolverConfig(temperature=0.0)
+    assert not net.sample(batch["q"], batch["mel_lens"] // 2, batch["speaker"], solver=zeros).any()
 
 
 def test_sampling_is_decided_by_its_generator():
     net, batch = make(), given()
-    a, b, c = (net.sample(batch["q"], batch["mel_lens"] // 2, batch["voice"],
+    a, b, c = (net.sample(batch["q"], batch["mel_lens"] // 2, batch["speaker"],
                           generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
 

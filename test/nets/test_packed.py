@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_lm import DIGITS, READINGS, make, ragged
-from tiny import LANGUAGES, TEXT, VOICE, Q, trunk, wake
+from test_lm import DIGITS, TEXT_INPUTS, V, condition, make, ragged
+from tiny import LANGUAGES, SPEAKER_DIM, TEXT, Q, trunk, wake
 
 from e2etts.nets.lm import LM, LMConfig
 from e2etts.nets.packed import FEW_ROWS, PackedLinear, PackedLM
@@ -14,16 +14,15 @@ CLOSE = {"few": 2e-3, "many": 3e-2}
 
 def start(lm, tokens=6, rows=3):
     batch = ragged(rows)
-    return lm.start(batch["text"], batch["text_lens"], batch["language"], batch["voice"], None,
-                    tokens)
+    return lm.start(condition(batch), tokens)
 
 
 def decode(step, state, aligned, tokens=5):
     """Logits and advances (tokens, B, ...) of steps fed with a fixed row of embeddings."""
     g, out = torch.Generator().manual_seed(1), []
     for t in range(tokens):
-        place = torch.tensor([0, 0, 0]) if aligned else None
-        step_out = step(state, torch.randn(len(state.positions), Q, generator=g), place)
+        position = torch.tensor([0, 0, 0]) if aligned else None
+        step_out = step(state, torch.randn(len(state.positions), Q, generator=g), position)
         out.append(torch.cat([x for x in step_out if x is not None], dim=-1))
         assert state.out is step_out and state.cache.length == state.cache.capacity - 6 + t + 1
     return torch.stack(out)
@@ -35,12 +34,12 @@ def apart(a, b):
 
 
 @pytest.mark.parametrize("rows", ["few", "many"])
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("text_input", TEXT_INPUTS)
 @torch.no_grad()
-def test_packed_steps_match_plain_steps(reading, rows, monkeypatch):
+def test_packed_steps_match_plain_steps(text_input, rows, monkeypatch):
     if rows == "many":
         monkeypatch.setattr("e2etts.nets.packed.FEW_ROWS", 0)
-    lm = make(reading)
+    lm = make(text_input)
     plain = decode(lm.step, start(lm), lm.aligned)
     packed = decode(PackedLM(lm).step, start(lm), lm.aligned)
     assert apart(packed, plain) < CLOSE[rows]
@@ -51,7 +50,7 @@ def test_packed_steps_match_plain_steps(reading, rows, monkeypatch):
 def test_every_kind_of_attention_is_packed(sizes):
     torch.manual_seed(0)
     lm = wake(LM(LMConfig(trunk=replace(trunk(), **sizes)), text_vocab=TEXT, languages=LANGUAGES,
-                 digits=DIGITS, q_dim=Q, voice_dim=VOICE, advances=1)).eval()
+                 codes=V, digits=DIGITS, q_dim=Q, speaker_dim=SPEAKER_DIM, advances=1)).eval()
     plain = decode(lm.step, start(lm), False)
     assert apart(decode(PackedLM(lm).step, start(lm), False), plain) < CLOSE["few"]
 

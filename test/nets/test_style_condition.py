@@ -6,22 +6,25 @@ from e2etts.nets.system import StyleConfig, System
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderOptions, SecondOrderTask
 
-BOTH = StyleConfig(drop=0.0)
+BOTH = StyleConfig(dropout=0.0)
 
 
 def lm_logits(system, batch, style):
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
-    place = system.place(tokens.q, tokens.lens, batch.text, batch.text_lens)
-    return system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens,
-                     place, style).logits
+    position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
+    return system.lm(condition(system, batch, style), tokens.q, tokens.lens, position).logits
+
+
+def condition(system, batch, style):
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+    return system.lm_condition(batch, speaker)._replace(style=style)
 
 
 def fm_losses(system, batch, style):
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
     torch.manual_seed(0)
-    return system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, voice, style)
+    return system.fm.losses(tokens.q, system.normalise(batch.mel), batch.mel_lens, speaker, style)
 
 
 def test_without_styles_nothing_is_there_and_nothing_is_drawn():
@@ -29,15 +32,15 @@ def test_without_styles_nothing_is_there_and_nothing_is_drawn():
     assert {k for k in styled.state_dict() if k not in system.state_dict()} == {
         "lm.style.weight", "fm.style.weight"}
     state = torch.get_rng_state()
-    assert system.train().style(torch.tensor([0, 1])) is None
+    assert system.train().style_ids(torch.tensor([0, 1])) is None
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(ValueError, match="no emotion labels"):
         System(system_config(style=BOTH), sizes(emotions=0))
 
 
-@pytest.mark.parametrize("reading", ["prefix", "aligned"])
-def test_lm_and_fm_hear_the_style_and_none_is_a_style_of_its_own(reading):
-    system = wake(make_system(style=BOTH, reading=reading)).eval()
+@pytest.mark.parametrize("text_input", ["prefix", "aligned"])
+def test_lm_and_fm_hear_the_style_and_none_is_a_style_of_its_own(text_input):
+    system = wake(make_system(style=BOTH, text_input=text_input)).eval()
     batch = make_batch()
     first, second = torch.tensor([1, 1, 1]), torch.tensor([1, 2, 1])
     a, b = lm_logits(system, batch, first), lm_logits(system, batch, second)
@@ -56,25 +59,23 @@ def test_a_style_of_the_lm_alone():
 
 
 def test_decoding_starts_from_the_style_that_training_saw():
-    system = wake(make_system(style=BOTH, reading="aligned")).eval()
+    system = wake(make_system(style=BOTH, text_input="aligned")).eval()
     batch, style = make_batch(), torch.tensor([2, 0, 1])
     logits = lm_logits(system, batch, style)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
-    state = system.lm.start(batch.text, batch.text_lens, batch.language, voice, None, 4,
-                            style=style)
+    state = system.lm.start(condition(system, batch, style), 4)
     torch.testing.assert_close(state.out.logits, logits[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_labels_are_hidden_in_training_only_and_as_often_as_asked():
-    system = make_system(style=StyleConfig(drop=0.3))
+    system = make_system(style=StyleConfig(dropout=0.3))
     label = torch.randint(0, EMOTIONS, (4000,))
     torch.manual_seed(0)
-    style = system.train().style(label)
+    style = system.train().style_ids(label)
     hidden = style == 0
     assert 0.27 < hidden.float().mean() < 0.33
     assert torch.equal(style[~hidden], label[~hidden] + 1)
     label[:100] = -1
-    assert torch.equal(system.eval().style(label), label + 1)
+    assert torch.equal(system.eval().style_ids(label), label + 1)
 
 
 def test_gradient_reaches_the_styles_of_the_batch_and_no_others():
@@ -91,7 +92,7 @@ def test_gradient_reaches_the_styles_of_the_batch_and_no_others():
 
 def test_the_reference_of_the_second_order_is_asked_for_the_same_style():
     """At the start LM and reference are one: any difference would be one of what they are told."""
-    system = wake(make_system(style=StyleConfig(drop=0.5)))
+    system = wake(make_system(style=StyleConfig(dropout=0.5)))
     system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"kl"}).train()
     for seed in range(3):

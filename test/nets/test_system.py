@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import BANDS, TEXT, VOICE, Q, make_batch, make_system, wake
+from tiny import BANDS, SPEAKER_DIM, TEXT, Q, make_batch, make_system, wake
 
 from e2etts.nets.fm import FM
 from e2etts.nets.system import PARTS
@@ -16,12 +16,12 @@ def test_normalise_and_back():
 def test_parts_fit_each_other():
     system, batch = make_system().eval(), make_batch()
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
-    assert tokens.q.shape == (3, 12, Q) and voice.shape == (3, VOICE)
-    out = system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+    assert tokens.q.shape == (3, 12, Q) and speaker.shape == (3, SPEAKER_DIM)
+    out = system.lm(system.lm_condition(batch, speaker), tokens.q, tokens.lens)
     assert out.logits.shape == (3, 13, system.tokenizer.codebook_size + 1)
     assert system.lm.end == system.tokenizer.codebook_size
-    assert system.fm.sample(tokens.q, tokens.lens, voice).shape == batch.mel.shape
+    assert system.fm.sample(tokens.q, tokens.lens, speaker).shape == batch.mel.shape
     assert system.rm.blank == TEXT
 
 
@@ -66,11 +66,11 @@ def test_weights_come_from_the_seed_and_the_state_restores_them():
 
 
 @pytest.mark.parametrize("changes", [
-    {"text_stride": 1.5}, {"reading": "aligned"}, {"voice": False}, {"coarse": False},
-    {"patch_frames": 1}, {"decoder_layers": 0}, {"causal": True}])
+    {"text_stride": 1.5}, {"text_input": "aligned"}, {"speaker_embedding": False},
+    {"coarse": False}, {"patch_frames": 1}, {"decoder_layers": 0}, {"causal": True}])
 def test_every_option_builds(changes):
     system, batch = make_system(**changes).eval(), make_batch()
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
-    assert system.fm.sample(tokens.q, tokens.lens, voice).shape == batch.mel.shape
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+    assert system.fm.sample(tokens.q, tokens.lens, speaker).shape == batch.mel.shape
     assert isinstance(system.fm, FM)

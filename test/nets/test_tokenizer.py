@@ -2,13 +2,14 @@ import pytest
 import torch
 from tiny import BANDS, LEVELS, Q, trunk, unreached, wake
 
-from e2etts.nets.tokenizer import Tokenizer, TokenizerConfig, stack_frames
+from e2etts.nets.tokenizer import stack_frames
+from e2etts.nets.tokenizers.fsq import Config
 
 
 def make(causal=False):
     torch.manual_seed(0)
-    config = TokenizerConfig(trunk=trunk(), levels=LEVELS, q_dim=Q, causal=causal)
-    return wake(Tokenizer(config, mel_bands=BANDS, frames_per_token=2)).eval()
+    config = Config(encoder=trunk(), levels=LEVELS, q_dim=Q, causal=causal)
+    return wake(config.build(mel_bands=BANDS, frames_per_token=2)).eval()
 
 
 def test_stack_frames_keeps_time_order():

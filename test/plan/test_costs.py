@@ -63,7 +63,7 @@ def plain_kernels(monkeypatch):
 def real_batch(config, name, rows):
     g = torch.Generator().manual_seed(0)
     batch = shape_batch(config, name, WORK, rows)
-    for key in ("mel", "voice_mel"):
+    for key in ("mel", "reference_mel"):
         object.__setattr__(batch, key, torch.randn(getattr(batch, key).shape, generator=g))
     return batch
 

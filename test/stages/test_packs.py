@@ -11,7 +11,7 @@ from tiny_pack import write_pack
 
 from e2etts.audio import load_wav, save_wav
 from e2etts.errors import UserError
-from e2etts.infer import packs
+from e2etts.stages import packs
 
 
 @pytest.fixture

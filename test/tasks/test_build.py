@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import BANDS, LEVELS, VOICE, Q, make_batch
+from tiny import BANDS, LEVELS, SPEAKER_DIM, Q, make_batch
 
 from e2etts.config import build
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.recipe import RecipeConfig
-from e2etts.tasks.build import build_task, model_config, system_sizes
+from e2etts.stages.start import model_config
+from e2etts.tasks.build import build_task, system_sizes
 from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask
@@ -34,9 +35,9 @@ def make_recipe(**stages):
     return build(RecipeConfig, {
         "corpus": {}, "stages": stages, "audio": {"mel_bands": BANDS},
         "vocoder": {"dim": 16, "layers": 1},
-        "model": {"tokenizer": {"trunk": TRUNK, "levels": LEVELS, "q_dim": Q},
+        "model": {"tokenizer": {"encoder": TRUNK, "levels": LEVELS, "q_dim": Q},
                   "lm": {"trunk": TRUNK}, "fm": {"trunk": TRUNK}, "rm": {"trunk": TRUNK},
-                  "speaker": {"voice_dim": VOICE, "dim": 8}}})
+                  "speaker": {"embedding_dim": SPEAKER_DIM, "dim": 8}}})
 
 
 def test_a_stage_is_the_task_that_its_configuration_says():
@@ -107,8 +108,8 @@ def test_a_loss_that_is_off_is_not_wanted_and_one_that_begins_late_is():
 def test_tensors_that_do_not_fit_are_refused():
     recipe = make_recipe()
     start = build_task(recipe, "tokenizer", VOCAB).state_to_save()
-    del start["lm.turn"]
-    with pytest.raises(UserError, match=r"stages\.lm\.init.*lm\.turn is missing"):
+    del start["lm.speech_start"]
+    with pytest.raises(UserError, match=r"stages\.lm\.init.*lm\.speech_start is missing"):
         build_task(recipe, "lm", VOCAB, start)
 
 
@@ -123,15 +124,16 @@ def test_sizes_and_model_config_are_what_data_and_recipe_decide():
 
 
 def judged():
-    judge = stage(init="tokenizer", trainable=["rm"], fresh=["rm"], weights={"ctc": 1})
+    judge = stage(init={"tokenizer": "tokenizer"}, trainable=["rm"], weights={"ctc": 1})
     return make_recipe(judge=judge, joint=stage(
         "second_order", init="lm", judge="judge", trainable=["lm"], weights={"ce": 1, "ctc": 1}))
 
 
-def test_a_fresh_part_begins_anew_and_a_judge_is_the_rm_of_its_stage():
+def test_a_part_without_source_is_initialised_anew_and_a_judge_is_the_rm_of_its_stage():
     recipe = judged()
     first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
-    judge = build_task(recipe, "judge", VOCAB, first).state_to_save()
+    kept = {k: v for k, v in first.items() if not k.startswith("rm.")}
+    judge = build_task(recipe, "judge", VOCAB, kept).state_to_save()
     same = {k.partition(".")[0] for k in first if torch.equal(first[k], judge[k])
             and first[k].ndim > 1}
     assert same == {"tokenizer", "lm", "fm", "speaker"}

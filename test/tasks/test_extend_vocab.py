@@ -29,7 +29,7 @@ def systems(style=None, **changes):
 @torch.no_grad()
 def outputs(system, batch):
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
+    voice = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
     out = system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
     h = system.rm.encode(tokens.q, tokens.lens)
     torch.manual_seed(3)
@@ -56,7 +56,7 @@ def test_new_rows_learn():
     batch = replace(make_batch(), text=torch.full((3, 6), 12), speaker=torch.full((3,), 4),
                     language=torch.full((3,), 3))
     tokens = new.encode(batch.mel, batch.mel_lens)
-    voice = new.voice(batch.voice_mel, batch.voice_lens)
+    voice = new.voice(batch.reference_mel, batch.reference_lens)
     losses = new.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens, batch.speaker,
                            batch.emotion)
     out = new.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)

@@ -5,6 +5,7 @@ from tiny import make_batch, make_system, reached, unreached, wake
 from e2etts.nets.lm import lm_loss, lm_targets
 from e2etts.nets.system import PARTS
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
+from e2etts.train.task import StepInfo
 
 ALL = {"lm", "advance", "fm", "coarse", "ctc", "attention", "speaker", "emotion"}
 REACH = {  # what each loss may and must teach
@@ -21,7 +22,7 @@ OWN = {  # parameters of a reader that some of its losses alone teach, by how th
 
 
 def make(losses=ALL, trainable=PARTS, options=None, **changes):
-    changes.setdefault("reading", "aligned" if "advance" in losses else "prefix")
+    changes.setdefault("text_input", "aligned" if "advance" in losses else "prefix")
     system = wake(make_system(**changes), std=0.1)
     system.train_only(list(trainable))
     return FirstOrderTask(system, FirstOrderOptions(**options or {}), set(losses)).train()
@@ -129,16 +130,15 @@ def test_noise_is_for_the_rm_in_training_only(monkeypatch):
     assert torch.equal(seen["rm"], seen["fm"])
 
 
-def test_what_is_muted_is_not_run_in_training_and_always_in_evaluation():
+def test_disabled_losses_are_not_run_in_training_and_always_in_evaluation():
     task, batch = make(), make_batch()
     del task.system.lm.head, task.system.fm.estimator
-    task.muted = frozenset({"lm", "advance", "fm", "ctc"})
-    assert set(task(batch).terms) == ALL - task.muted
+    info = StepInfo(disabled=frozenset({"lm", "advance", "fm", "ctc"}))
+    assert set(task(batch, "main", info).terms) == ALL - info.disabled
     with pytest.raises(AttributeError, match="head"):
         task.eval()(batch)
-    task.muted = frozenset({"lm", "fm"})
     with pytest.raises(AttributeError, match="head"):  # "advance" needs the LM too
-        task.train()(batch)
+        task.train()(batch, "main", StepInfo(disabled=frozenset({"lm", "fm"})))
 
 
 def test_lm_gradient_to_the_tokenizer_comes_through_its_inputs():
@@ -150,10 +150,10 @@ def test_lm_gradient_to_the_tokenizer_comes_through_its_inputs():
     task(batch).terms["lm"].backward()
     assert not seen["index"].requires_grad
     q, system = seen["q"].detach().requires_grad_(), task.system
-    voice = system.voice(batch.voice_mel, batch.voice_lens).detach()
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens).detach()
     lens = batch.mel_lens // 2
-    place = system.place(q, lens, batch.text, batch.text_lens)
-    out = system.lm(batch.text, batch.text_lens, batch.language, voice, q, lens, place)
+    position = system.text_positions(q, lens, batch.text, batch.text_lens)
+    out = system.lm(system.lm_condition(batch, speaker), q, lens, position)
     lm_loss(out.logits, lm_targets(seen["index"], lens, system.lm.end)).backward()
     torch.testing.assert_close(seen["q"].grad, q.grad)
 
@@ -184,8 +184,8 @@ def test_padding_changes_no_loss():
     task, batch = make().eval(), make_batch()
     names = ("lm", "advance", "ctc", "attention", "speaker", "emotion")
     want = task(batch).terms
-    for field, size in (("mel", 2), ("voice_mel", 2)):
-        lens = batch.mel_lens if field == "mel" else batch.voice_lens
+    for field, size in (("mel", 2), ("reference_mel", 2)):
+        lens = batch.mel_lens if field == "mel" else batch.reference_lens
         x = getattr(batch, field)
         for b, n in enumerate(lens.tolist()):
             x[b, n:] = 1e3 * torch.randn(x.shape[1] - n, x.shape[size])
@@ -196,16 +196,16 @@ def test_padding_changes_no_loss():
 
 @pytest.mark.parametrize(("changes", "missing"), [
     ({"decoder_layers": 0}, "attention"), ({"coarse": False}, "coarse"),
-    ({"reading": "prefix"}, "advance")])
+    ({"text_input": "prefix"}, "advance")])
 def test_a_loss_that_the_model_cannot_give_is_refused(changes, missing):
     with pytest.raises(ValueError, match=missing):
         make(**changes)
     assert set(make(ALL - {missing}, **changes)(make_batch()).terms) == ALL - {missing}
 
 
-def test_aligned_reading_without_its_own_loss_is_refused():
+def test_aligned_text_input_without_its_own_loss_is_refused():
     with pytest.raises(ValueError, match="advance"):
-        make({"lm"}, reading="aligned")
+        make({"lm"}, text_input="aligned")
 
 
 def test_a_batch_that_is_not_finite_gives_losses_that_are_not_and_no_error():
@@ -237,7 +237,7 @@ def test_bf16_gives_finite_losses_and_gradients():
 
 def test_one_batch_is_learnt_by_heart():
     """Every first-order term falls clearly within 60 joint steps."""
-    system = make_system(reading="aligned")
+    system = make_system(text_input="aligned")
     weights = {"lm": 0.1, "advance": 0.1, "fm": 1.0, "coarse": 1.0, "ctc": 1.0, "attention": 1.0,
                "speaker": 0.1, "emotion": 0.1}
     task, batch = FirstOrderTask(system, FirstOrderOptions(), set(weights)).train(), make_batch()

@@ -34,7 +34,7 @@ def make_lm(seed=1, **changes) -> LM:
     torch.manual_seed(seed)
     config = LMConfig(trunk=trunk(rope_base=1e6, **changes), voice=False)
     return LM(config, text_vocab=9, languages=2, digits=torch.zeros(2, 2, dtype=torch.long),
-              q_dim=4, voice_dim=4, advances=3)
+              q_dim=4, speaker_dim=4, advances=3)
 
 
 def states(lm, ids):

@@ -8,10 +8,10 @@ from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.second_order import SecondOrderOptions, SecondOrderTask
 
 
-def taught(reading="prefix"):
+def taught(text_input="prefix"):
     """A system whose RM has learnt that a token says the first digit of its code, with noise on q:
     a reward that has seen nothing between the codes has an arbitrary gradient there."""
-    system = make_system(decoder_layers=0, reading=reading)
+    system = make_system(decoder_layers=0, text_input=text_input)
     table, lens = system.tokenizer.codebook().detach(), torch.full((16,), 8)
     optimiser = torch.optim.AdamW(system.rm.parameters(), lr=1e-2)
     for _ in range(40):
@@ -59,18 +59,18 @@ def test_gradient_agrees_with_the_score_function():
     assert cosine(through.roll(1, 1), score) < 0.3
 
 
-@pytest.mark.parametrize(("history", "reading"), [
+@pytest.mark.parametrize(("history", "text_input"), [
     ("teacher-forced", "prefix"), ("teacher-forced", "aligned"), ("free-running", "aligned")])
-def test_ten_steps_raise_the_reward_of_fresh_samples(history, reading):
+def test_ten_steps_raise_the_reward_of_fresh_samples(history, text_input):
     """The LM, taught by the RM alone through hard samples, says more of its text than before."""
     batch = make_batch(frames=(16, 16), letters=(8, 8))
     batch.text[0], batch.text[1] = 1, 2
     options = SecondOrderOptions(
         samples=16, history=history,
-        sampling=SamplingConfig(top_p=1.0, top_k=100, repeat_window=0, longest_stay=2,
+        sampling=SamplingConfig(top_p=1.0, top_k=100, repeat_window=0, max_tokens_per_text_token=2,
                                 min_ratio=1.0))
-    losses = {"ctc", "ce", "advance"} if reading == "aligned" else {"ctc"}
-    task = SecondOrderTask(taught(reading), options, losses).train()
+    losses = {"ctc", "ce", "advance"} if text_input == "aligned" else {"ctc"}
+    task = SecondOrderTask(taught(text_input), options, losses).train()
 
     @torch.no_grad()
     def reward_loss():

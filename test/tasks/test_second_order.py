@@ -17,10 +17,11 @@ from e2etts.tasks.second_order import (
     SecondOrderTask,
     longest_repeat,
 )
+from e2etts.train.task import StepInfo
 
 
 def make(losses=LOSSES, trainable=("lm", "fm"), options=None, **changes):
-    changes.setdefault("reading", "aligned" if "advance" in losses else "prefix")
+    changes.setdefault("text_input", "aligned" if "advance" in losses else "prefix")
     system = wake(make_system(**changes), std=0.1)
     system.train_only(list(trainable))
     return SecondOrderTask(system, SecondOrderOptions(**options or {}), set(losses)).train()
@@ -86,8 +87,8 @@ def test_kl_is_zero_at_the_start_and_that_of_the_distributions_later():
     system = task.system
     with torch.no_grad():
         tokens = system.encode(batch.mel, batch.mel_lens)
-        voice = system.voice(batch.voice_mel, batch.voice_lens)
-        given = (batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
+        speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+        given = (system.lm_condition(batch, speaker), tokens.q, tokens.lens)
         p, r = (lm(*given).logits.softmax(-1) for lm in (system.lm, task.reference))
         total = sum(float((p[b, : n + 1] * (p[b, : n + 1] / r[b, : n + 1]).log()).sum())
                     for b, n in enumerate(tokens.lens.tolist()))
@@ -187,9 +188,8 @@ def test_annealing_follows_the_progress_of_training():
     for progress in (0.0, 1.0):
         bridge = BridgeConfig(final_temperature=0.1)
         task = make({"ctc"}, options={"bridge": bridge})
-        task.progress = progress
         torch.manual_seed(0)
-        loss = task(make_batch()).terms["ctc"]
+        loss = task(make_batch(), "main", StepInfo(progress)).terms["ctc"]
         loss.backward()
         grads.append((float(loss.detach()), task.system.lm.head.digits.weight.grad))
     assert grads[0][0] == grads[1][0] and not torch.allclose(grads[0][1], grads[1][1])
@@ -207,20 +207,20 @@ def test_reward_teaches_logits_of_speech_at_spoken_places_only():
         assert (grad[b, :n, :end].abs().sum(-1) > 0).all() and not grad[b, n:].any()
 
 
-def free(reading, losses, count=2, **changes):
+def free(text_input, losses, count=2, **changes):
     """Free-running; greedy decoding, so that what the LM says can be told from its logits."""
     sampling = SamplingConfig(temperature=0.0, repeat_window=0, top_k=1, min_ratio=1.0)
-    kept = {"ce", "advance"} if reading == "aligned" else {"ce"}
-    return make(losses | kept, ["lm"], reading=reading, **changes, options={
+    kept = {"ce", "advance"} if text_input == "aligned" else {"ce"}
+    return make(losses | kept, ["lm"], text_input=text_input, **changes, options={
         "history": "free-running", "samples": count, "sampling": sampling})
 
 
-@pytest.mark.parametrize(("reading", "lm_input"), [
+@pytest.mark.parametrize(("text_input", "lm_input"), [
     ("prefix", "q"), ("aligned", "q"), ("prefix", "table"), ("aligned", "table")])
-def test_free_running_reads_its_own_roll_outs_again(reading, lm_input, monkeypatch):
+def test_free_running_reads_its_own_roll_outs_again(text_input, lm_input, monkeypatch):
     """At every place the LM says of its roll-out what it said when it made it, and the RM judges
     this very roll-out."""
-    task, batch = free(reading, {"ctc", "speaker"}, lm_input=lm_input).eval(), make_batch()
+    task, batch = free(text_input, {"ctc", "speaker"}, lm_input=lm_input).eval(), make_batch()
     system, seen = task.system, {}
     judge = system.rm.losses
     monkeypatch.setattr(system.rm, "losses", lambda q, *a: seen.update(q=q) or judge(q, *a))
@@ -228,16 +228,16 @@ def test_free_running_reads_its_own_roll_outs_again(reading, lm_input, monkeypat
     torch.manual_seed(0)
     got = task(batch)
     torch.manual_seed(0)
-    voice = system.voice(batch.voice_mel, batch.voice_lens)
-    made = roll_out(system, batch.text, batch.text_lens, batch.language, voice,
-                    task.options.sampling, candidates=2)
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+    made = roll_out(system, system.lm_condition(batch, speaker), task.options.sampling,
+                    candidates=2)
     twice = torch.arange(3).repeat_interleave(2)
     assert got.metrics["rollouts_kept"] == 1 and len(made.lens) == 6
     said = seen["out"].logits[:, :-1, : system.lm.end].argmax(-1)
     for b, n in enumerate(made.lens.tolist()):
         assert n > 0 and torch.equal(said[b, :n], made.index[b, :n])
-        if reading == "aligned" and n > 1:
-            moves = made.place[b, 1:n].diff(prepend=torch.tensor([-1]))
+        if text_input == "aligned" and n > 1:
+            moves = made.position[b, 1:n].diff(prepend=torch.tensor([-1]))
             assert moves.any()
     torch.testing.assert_close(seen["q"], system.tokenizer.codebook()[made.index])
     want = judge(seen["q"], made.lens, batch.text[twice], batch.text_lens[twice],
@@ -246,10 +246,10 @@ def test_free_running_reads_its_own_roll_outs_again(reading, lm_input, monkeypat
         torch.testing.assert_close(got.terms[name], want[name])
 
 
-@pytest.mark.parametrize("reading", ["prefix", "aligned"])
+@pytest.mark.parametrize("text_input", ["prefix", "aligned"])
 @pytest.mark.parametrize("name", ["ctc", "speaker", "kl", "ce"])
-def test_free_running_losses_reach_the_lm_alone(name, reading):
-    task = free(reading, {name}).eval()
+def test_free_running_losses_reach_the_lm_alone(name, text_input):
+    task = free(text_input, {name}).eval()
     if name == "kl":
         wake(task.system.lm, seed=5)
     task(make_batch()).terms[name].backward()

@@ -34,7 +34,7 @@ def make_batch(frames: tuple[int, ...] = (60, 40, 10)) -> Batch:
     zero = torch.zeros(batch, dtype=torch.long)
     return Batch(utts=[str(i) for i in range(batch)], mel=mel, mel_lens=torch.tensor(frames),
                  text=zero[:, None], text_lens=zero + 1, language=zero, speaker=zero,
-                 emotion=zero - 1, voice_mel=torch.zeros(batch, 1, 80), voice_lens=zero + 1,
+                 emotion=zero - 1, reference_mel=torch.zeros(batch, 1, 80), reference_lens=zero + 1,
                  wav=wav)
 
 

@@ -21,7 +21,8 @@ def make_batch(seed: int) -> Batch:
     lens, labels = torch.full((ROWS,), FRAMES), torch.zeros(ROWS, dtype=torch.long)
     return Batch(utts=[f"utt{seed}-{i}" for i in range(ROWS)], mel=mel, mel_lens=lens,
                  text=torch.zeros(ROWS, 1, dtype=torch.long), text_lens=torch.ones_like(lens),
-                 language=labels, speaker=labels, emotion=labels, voice_mel=mel, voice_lens=lens)
+                 language=labels, speaker=labels, emotion=labels, reference_mel=mel,
+                 reference_lens=lens)
 
 
 class Regression(Task):

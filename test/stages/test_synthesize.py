@@ -12,9 +12,9 @@ from tiny import wake
 from e2etts.bin.main import main
 from e2etts.data.datadir import DataDir
 from e2etts.data.vocab import Vocab
-from e2etts.nets.system import System
 from e2etts.recipe import load_recipe
-from e2etts.tasks.build import build_vocoder, model_config, system_sizes
+from e2etts.stages.start import model_config
+from e2etts.tasks.build import build_system, build_vocoder
 from e2etts.train.checkpoint import save_checkpoint
 
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "hidden_dim": 32}
@@ -22,13 +22,13 @@ STAGE = {"train": {"max_steps": 1}}
 CONFIG = {
     "corpus": {"tests": ["test"], "sentences": ["sentences"]},
     "audio": {"mel_bands": 8}, "text": {"phonemes": False},
-    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
+    "model": {"tokenizer": {"encoder": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
     "vocoder": {"dim": 16, "layers": 1},
     "stages": {"joint": {"task": "first_order", "weights": {"lm": 1.0}, **STAGE},
                "vocoder": {"task": "vocoder", "weights": {"mel": 1.0}, **STAGE}},
     "synthesis": {"candidates": 1, "prompt_clips": 3, "sampling": {"max_ratio": 1.0},
-                  "flow": {"steps": 1}, "readers": {"en": "voice-1"}}}
+                  "solver": {"steps": 1}, "lm_speakers": {"en": "voice-1"}}}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
         assert run("prepare") == 0
         recipe, vocab = load_recipe("conf.yaml"), Vocab.load("dump")
         torch.manual_seed(0)
-        nets = {"joint": wake(System(recipe.model, system_sizes(recipe, vocab)), std=0.1),
+        nets = {"joint": wake(build_system(recipe, vocab), std=0.1),
                 "vocoder": build_vocoder(recipe.vocoder, recipe.audio)}
         for stage, net in nets.items():
             save_checkpoint(folder / "exp/t" / stage / "best", net.state_dict(),
