@@ -136,9 +136,9 @@ def measure_reward_model(recipe: RecipeConfig, folder: Path, stage: str,
     """
     dump = Path(recipe.corpus.dump_dir)
     vocab, tokenizer = Vocab.load(dump), TextTokenizer.load(dump / "text.model")
+    wanted = model_config(recipe, stage, vocab)
     system, meta = load_system(folder)
-    require_fit(meta["config"], model_config(recipe, stage, vocab), ("tokenizer", "rm"),
-                str(folder))
+    require_fit(meta["config"], wanted, ("tokenizer", "rm"), str(folder))
     noises = {f"{snr:g} dB": NoiseConfig(probability=1.0, snr_db=(snr, snr))
               for snr in recipe.score.rm_snr_db}
     conditions = {}

@@ -55,10 +55,10 @@ def page_file(tmp_path_factory):
 def open_page(browser, file, **context):
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(60_000)
-    page.problems, page.asked = [], []
+    page.problems, page.requests = [], []
     page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.on("request", lambda r: page.asked.append(r.url))
+    page.on("request", lambda r: page.requests.append(r.url))
     page.goto(file.as_uri())
     return page
 
@@ -78,16 +78,16 @@ def test_players_pictures_and_charts(browser, page_file):
     assert page.locator("audio:not([aria-label]), img:not([alt]), svg:not([aria-label])").count() \
         == 0
     assert page.problems == []
-    outside = [u for u in page.asked if not u.startswith(("data:", "blob:", "file:"))]
-    assert outside == [] and [u for u in page.asked if u.startswith("file:")] == [
+    outside = [u for u in page.requests if not u.startswith(("data:", "blob:", "file:"))]
+    assert outside == [] and [u for u in page.requests if u.startswith("file:")] == [
         page_file.as_uri()]
 
 
 def test_texts_are_shown_as_written_and_errors_marked(browser, page_file):
     page = open_page(browser, page_file)
-    said = page.locator(".text").all_inner_texts()
-    assert any('say <b>one</b> & "two"' in s for s in said)
-    assert any("hola $mundo </script>" in s for s in said)
+    printed = page.locator(".text").all_inner_texts()
+    assert any('say <b>one</b> & "two"' in s for s in printed)
+    assert any("hola $mundo </script>" in s for s in printed)
     assert page.locator(".hypothesis mark, .hypothesis del, .hypothesis ins").count() > 0
 
 

@@ -68,12 +68,12 @@ def make_experiment(exp: Path) -> Path:
 
 
 class ToyMeter(Meter):
-    """Hears the same words in every clip; counts how often it is asked."""
+    """Recognises the same words in every clip; counts its calls."""
 
     name = "wer"
 
-    def __init__(self, heard: str = "three four"):
-        self.heard, self.calls = heard, 0
+    def __init__(self, text: str = "three four"):
+        self.text, self.calls = text, 0
 
     def describe(self) -> dict[str, str]:
         return {"name": "toy", "source": "test"}
@@ -82,12 +82,12 @@ class ToyMeter(Meter):
         return True
 
     def key(self, lang: str) -> str:
-        return f"toy {self.heard} {lang}"
+        return f"toy {self.text} {lang}"
 
     def open(self, device):
         def measure(wav, lang):
             self.calls += 1
-            return self.heard
+            return self.text
         return each(measure)
 
 

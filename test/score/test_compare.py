@@ -115,7 +115,7 @@ def test_command_compares_runs_in_pairs(tmp_path, capsys):
         score_file(tmp_path / f"b{seed}" / "scores.jsonl", [3, 4 + seed, 2])
     a, b = (",".join(str(tmp_path / f"{x}{s}") for s in range(2)) for x in "ab")
     assert main(["compare", a, b, "--json", str(tmp_path / "out.json")]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     wer, cer, sim, mos = json.loads((tmp_path / "out.json").read_text())["rows"]
     # u3 is missing in b: [0+1, 1+1, 2+1] and [1+1, ...] of 30 words; [4, 5, 3] and [4, 6, 3]
     assert wer["a"] == pytest.approx((6 / 30 + 7 / 30) / 2)
@@ -123,10 +123,10 @@ def test_command_compares_runs_in_pairs(tmp_path, capsys):
     assert wer["difference"] == pytest.approx(wer["a"] - wer["b"]) and wer["low"] < wer["high"]
     assert (wer["utts"], wer["runs"], wer["left_out"]) == (3, 2, 1)
     assert sim["difference"] < 0 and mos["p"] == 1.0 and cer["utts"] == 3
-    assert "left out" in said and "wer" in said
+    assert "left out" in printed and "wer" in printed
 
 
-def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, capsys):
+def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     a = score_file(tmp_path / "a.jsonl", [1, 2])
     other = score_file(tmp_path / "b.jsonl", [1, 2], system="copy")
     for arguments, message in [
@@ -164,13 +164,13 @@ def test_any_number_of_systems_of_any_name(tmp_path, capsys):
              for seed in (0, 1)]
     pairs = [",".join(map(str, files[i : i + 2])) for i in (0, 2, 4)]
     assert main(["compare", *pairs, "--metric", "wer", "--json", str(tmp_path / "c.json")]) == 0
-    told = json.loads((tmp_path / "c.json").read_text())
-    assert [(r["system"], round(r["mean"], 4), len(r["runs"])) for r in told["means"]] == \
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert [(r["system"], round(r["mean"], 4), len(r["runs"])) for r in found["means"]] == \
         [("A", 0.2, 2), ("B", 0.3, 2), ("C", 0.5, 2)]
-    assert [(r["b_name"], round(r["difference"], 4)) for r in told["rows"]] == \
+    assert [(r["b_name"], round(r["difference"], 4)) for r in found["rows"]] == \
         [("B", -0.1), ("C", -0.3)]
-    said = capsys.readouterr().out
-    assert "A: " in said and "| wer    | A - C |" in said and "0.2000 0.2000" in said
+    printed = capsys.readouterr().out
+    assert "A: " in printed and "| wer    | A - C |" in printed and "0.2000 0.2000" in printed
     assert main(["compare", pairs[0]]) == 0  # one system: a table of its seeds
-    said = capsys.readouterr().out
-    assert "| sim" in said and "difference" not in said
+    printed = capsys.readouterr().out
+    assert "| sim" in printed and "difference" not in printed

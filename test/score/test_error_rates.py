@@ -29,7 +29,7 @@ def test_a_set_is_weighted_by_its_words():
     assert cer == pytest.approx(long.chars / (long.chars + 5))
 
 
-@pytest.mark.parametrize(("reference", "heard", "lang"), [
+@pytest.mark.parametrize(("reference", "hypothesis", "lang"), [
     ("Press one.", "press 1", "en"),
     ("eight five", "85", "en"), ("eight five", "8 5", "en"),
     ("twenty-one", "21", "en"),
@@ -40,8 +40,8 @@ def test_a_set_is_weighted_by_its_words():
     ("Oprima el 5", "oprima el cinco", "es"), ("mañana, café", "Manana cafe", "es"),
     ("нажмите 2", "Нажмите два", "ru"),
 ])
-def test_the_same_words(reference, heard, lang):
-    assert count_errors(reference, heard, lang).edits == 0
+def test_the_same_words(reference, hypothesis, lang):
+    assert count_errors(reference, hypothesis, lang).edits == 0
 
 
 def test_different_words_stay_different():
@@ -69,8 +69,8 @@ def test_alignment_names_each_word():
 
 
 def some_errors():
-    heard = ["hello world", "hello word", "", "hello there world", "yellow world"] * 4
-    return [count_errors("hello world", h, "en") for h in heard]
+    hypothesis = ["hello world", "hello word", "", "hello there world", "yellow world"] * 4
+    return [count_errors("hello world", h, "en") for h in hypothesis]
 
 
 def test_bootstrap_is_deterministic_and_holds_the_rate():

@@ -38,8 +38,8 @@ def test_every_metric_is_there_and_what_cannot_run_is_listed(folder, capsys):
     assert "metrics" not in found["details"]["out"]["out"]
     page = (folder / "out_scores/RESULTS.md").read_text()
     assert "## Not run" in page and "SpeechMOS" in page and "--times FILE" in page
-    said = capsys.readouterr()
-    assert "2 clips scored of 2 expected" in said.out and " 0.0 %" not in said.out
+    printed = capsys.readouterr()
+    assert "2 clips scored of 2 expected" in printed.out and " 0.0 %" not in printed.out
 
 
 def test_times_and_labels(folder, monkeypatch, capsys):
@@ -103,10 +103,10 @@ def test_what_a_foreign_folder_may_hold(folder, capsys, monkeypatch):
             for p in found["problems"]} == {
         "empty": "no samples", "nan": "samples that are no", "junk": "Error opening 'out/"}
     assert all("texts.lst:" in p["where"] for p in found["problems"])
-    said = capsys.readouterr()
-    # "one" is heard for "one", "two" and "six"
-    assert "out foreign: WER, %: 66.7; CER, %: 66.7 (3 scored of 6 expected)" in said.out
-    assert "not in texts.lst and so not scored: 1 of out, the first e.wav" in said.err
+    printed = capsys.readouterr()
+    # "one" is recognised for "one", "two" and "six"
+    assert "out foreign: WER, %: 66.7; CER, %: 66.7 (3 scored of 6 expected)" in printed.out
+    assert "not in texts.lst and so not scored: 1 of out, the first e.wav" in printed.err
     soundfile.write(folder / "out/d.wav", tone(0.3, 300), 16000)
     assert main(command) == 2 and "are both 'd'" in capsys.readouterr().err
     (folder / "texts.lst").write_bytes(b"a|one\nb|\xff\n")
@@ -124,7 +124,7 @@ def test_word_errors_of_a_list(folder, capsys):
     assert "out texts: WER" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("more", "said"), [
+@pytest.mark.parametrize(("more", "printed"), [
     (["--wavs", "none"], "no such folder"), (["--wavs", "cache"], "no such folder"),
     (["--wavs", "out", "--list", "texts.lst"], "needs --lang"),
     (["--wavs", "out", "--lang", "English"], "such as en"),
@@ -133,9 +133,9 @@ def test_word_errors_of_a_list(folder, capsys):
     (["--wavs", "out", "--metrics", "mos"], "nearest 'utmos'"),
     (["--wavs", "out", "score.models.wavlm=x"], "nearest 'wavlm-sv'"),
     (["--wavs", "out", "seed=3"], "only score.KEY=VALUE")])
-def test_users_slips_are_named(folder, capsys, more, said):
+def test_user_errors_are_named(folder, capsys, more, printed):
     assert main(["score", *more]) == 2
-    assert said in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
 
 
 def test_batches_hold_one_language_and_one_bad_clip_spoils_no_other(tmp_path):

@@ -29,8 +29,8 @@ def toy(monkeypatch):
 
 
 def score(exp, config=WER_ONLY):
-    said = []
-    return score_experiment(exp, config, seed=3, command="./run.sh", say=said.append), said
+    printed = []
+    return score_experiment(exp, config, seed=3, command="./run.sh", say=printed.append), printed
 
 
 def test_results_have_the_agreed_shape(tmp_path, toy):
@@ -51,11 +51,11 @@ def test_results_have_the_agreed_shape(tmp_path, toy):
 
 
 def test_metrics_that_do_not_run_are_listed_and_never_zero(tmp_path, toy):
-    found, said = score(make_experiment(tmp_path / "exp"))
+    found, printed = score(make_experiment(tmp_path / "exp"))
     assert found["systems"]["tts"]["test_en"]["sim"] is None
     assert {r["metric"] for r in found["not_run"]} == {"sim", "dnsmos"}
     page = results_markdown(found)
-    assert "## Not run" in page and "score.metrics" in page and any("not run" in s for s in said)
+    assert "## Not run" in page and "score.metrics" in page and any("not run" in s for s in printed)
 
 
 def test_missing_and_unreadable_wavs_are_counted_and_listed(tmp_path, toy):
@@ -63,14 +63,14 @@ def test_missing_and_unreadable_wavs_are_counted_and_listed(tmp_path, toy):
     folder = exp / "wavs" / "tts" / "test_en"
     (folder / "u1.wav").unlink()
     (folder / "u2.wav").write_bytes(b"no sound")
-    found, said = score(exp)
+    found, printed = score(exp)
     assert found["expected"] == 7 and found["scored"] == 5
     assert found["systems"]["tts"]["test_en"] == {
         "wer": None, "wer_ci": None, "cer": None, "sim": None, "dnsmos": None, "n": 0}
     assert found["details"]["tts"]["test_en"]["missing"] == 1
     assert found["details"]["tts"]["test_en"]["unreadable"] == 1
     assert [p["clip"] for p in found["problems"]] == ["tts/test_en/u1", "tts/test_en/u2"]
-    assert any("manifest.jsonl:1" in s and "missing" in s for s in said)
+    assert any("manifest.jsonl:1" in s and "missing" in s for s in printed)
     page = results_markdown(found)
     assert "0 of 2" in page and "5 scored of 7 expected" in page
 
@@ -138,11 +138,11 @@ def test_pocketsphinx_leaves_other_languages_without_wer(tmp_path, monkeypatch):
             return lang == "en"
 
     monkeypatch.setattr(wer, "find_recognizer", lambda config, warn: EnglishOnly())
-    found, said = score(make_experiment(tmp_path / "exp"))
+    found, printed = score(make_experiment(tmp_path / "exp"))
     assert found["systems"]["tts"]["sentences_es"]["wer"] is None
     assert found["systems"]["tts"]["test_en"]["wer"] is not None
     assert found["not_run"][0]["sets"] == ["sentences_es"]
-    assert any("sentences_es" in s and "get_whisper" in s for s in said)
+    assert any("sentences_es" in s and "get_whisper" in s for s in printed)
 
 
 def test_a_reference_without_words_is_noted(tmp_path, toy):

@@ -64,8 +64,8 @@ def test_words_are_compared_without_punctuation():
     assert text_errors(".", "wʌn") is None
 
 
-def made(name, said, got, emotion=None, speaker=None, voice=None):
-    return Recognised(name, {"ctc": text_errors(said, got)}, emotion, speaker, voice)
+def made(name, text, got, emotion=None, speaker=None, voice=None):
+    return Recognised(name, {"ctc": text_errors(text, got)}, emotion, speaker, voice)
 
 
 def test_numbers_by_set_and_over_all():
@@ -85,7 +85,7 @@ def test_numbers_by_set_and_over_all():
     assert low < 3 / 9 < high and found["speaker"] is None
 
 
-def test_what_the_rm_does_alone_is_in_results_tables_and_report(tmp_path):
+def test_the_rm_alone_is_in_results_tables_and_report(tmp_path):
     exp = make_experiment(tmp_path / "exp")
     config = ScoreConfig(metrics=(), workers=1, bootstrap_samples=20)
     before = score_experiment(exp, config, 0, "x", say=lambda line: None)

@@ -12,7 +12,8 @@ from e2etts.config import to_dict
 from e2etts.data.vocab import Vocab
 from e2etts.nets.system import System
 from e2etts.recipe import load_recipe
-from e2etts.tasks.build import model_config, system_sizes
+from e2etts.stages.start import model_config
+from e2etts.tasks.build import system_sizes
 from e2etts.train.checkpoint import save_checkpoint
 
 
@@ -28,7 +29,7 @@ def recipe(tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump({
         "corpus": {"tests": ["dev"]}, "audio": to_dict(AUDIO),
         "text": {"model_type": "char", "phonemes": False},
-        "model": {"tokenizer": {"trunk": trunk, "levels": [5, 5], "q_dim": 8},
+        "model": {"tokenizer": {"encoder": trunk, "levels": [5, 5], "q_dim": 8},
                   "lm": {"trunk": trunk}, "fm": {"trunk": trunk, "encoder_layers": 1},
                   "rm": {"trunk": trunk, "decoder_layers": 1}},
         "score": {"bootstrap_samples": 20, "rm_snr_db": [0]},

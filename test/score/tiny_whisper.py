@@ -19,7 +19,7 @@ SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|tran
 
 
 def write_whisper(folder: Path, window_seconds: int = 1) -> None:
-    """Weights in half precision, to be heard with in float32."""
+    """Weights in half precision, to be used in float32."""
     folder.mkdir(parents=True)
     vocab = {c: i for i, c in enumerate([*sorted(ByteLevel.alphabet()), *SPECIAL])}
     (folder / "vocab.json").write_text(json.dumps(vocab))
@@ -38,7 +38,7 @@ def write_whisper(folder: Path, window_seconds: int = 1) -> None:
         max_target_positions=448, init_std=0.5, pad_token_id=end, bos_token_id=end,
         eos_token_id=end, decoder_start_token_id=start))
     for value in model.parameters():
-        value.data.mul_(3)  # so that what it says depends on what it hears
+        value.data.mul_(3)  # so that its output depends on its input
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start, eos_token_id=end, pad_token_id=end, bos_token_id=end,
         max_length=16, is_multilingual=True, no_timestamps_token_id=vocab["<|notimestamps|>"],

@@ -79,7 +79,7 @@ def buckets(frames: int, device: torch.device) -> torch.Tensor:
     return torch.where(near < exact, near, far) + (distance > 0) * half
 
 
-class Attention(nn.Module):
+class GatedAttention(nn.Module):
     """Self-attention; in WavLM each query opens or closes a gate on the bias of its position."""
 
     def __init__(self, config: SSLConfig, first: bool):
@@ -119,7 +119,7 @@ class Layer(nn.Module):
     def __init__(self, config: SSLConfig, first: bool):
         super().__init__()
         self.norm_first = config.norm_first
-        self.self_attn = Attention(config, first)
+        self.self_attn = GatedAttention(config, first)
         self.self_attn_layer_norm = nn.LayerNorm(config.dim)
         self.fc1 = nn.Linear(config.dim, config.ffn_dim)
         self.fc2 = nn.Linear(config.ffn_dim, config.dim)

@@ -76,7 +76,7 @@ class Squeeze(nn.Module):
         return x * self.linear2(F.relu(self.linear1(x.mean(2)))).sigmoid().unsqueeze(2)
 
 
-class Block(nn.Module):
+class SERes2Block(nn.Module):
     """SE-Res2Block; named as in the checkpoint."""
 
     def __init__(self, channels: int, dilation: int):
@@ -123,7 +123,7 @@ class WavLMSpeaker(nn.Module):
         self.feature_extract = Upstream(config)
         self.feature_weight = nn.Parameter(torch.zeros(config.layers + 1))
         self.layer1 = ConvReluNorm(config.dim, channels, 5)
-        self.layer2, self.layer3, self.layer4 = (Block(channels, d) for d in (2, 3, 4))
+        self.layer2, self.layer3, self.layer4 = (SERes2Block(channels, d) for d in (2, 3, 4))
         self.conv = nn.Conv1d(3 * channels, merged, 1)
         self.pooling = StatisticsPool(merged)
         self.bn = nn.BatchNorm1d(2 * merged)

@@ -101,8 +101,8 @@ def transcribe_short(model: Any, tokenizer: Any, wav: np.ndarray, frames: int, b
 class HubWhisperMeter(Meter):
     """Recognition by a Whisper of transformers: float32, greedy, the first 30 s.
 
-    model: folder or hub name; local: no contact with the hub. Every clip is padded to the same 30 s,
-    so that clips in a batch (batch_clips) are recognised as alone, up to rounding.
+    model: folder or hub name; local: never contact the hub. Every clip is padded to 30 s, so that
+    clips in a batch (batch_clips) are recognised as alone, up to rounding.
     """
 
     model: str

@@ -44,9 +44,9 @@ def labelled_recordings(dump_set: Path) -> list[LabelledRecording]:
 
 @dataclass(frozen=True)
 class StyleMeter(Meter):
-    """Features of a wav that depend on style: [seconds of speech, voiced share, median of log2 F0 in
-    Hz, its interquartile range in semitones, relative levels of mel bands in nepers]; None for
-    silence."""
+    """Features of a wav that depend on style: [seconds of speech, voiced share, median of log2 F0
+    in Hz, its interquartile range in semitones, relative levels of mel bands in nepers]; None
+    for silence."""
 
     name: str = "style"
 

@@ -33,7 +33,7 @@ def load(where: str, overrides: list[str]) -> Synthesizer:
                             build(SynthesisConfig, tree, "synthesis"))
 
 
-def speak(synthesizer: Synthesizer, line: ListLine, lang: str, path: Path, seed: int) -> float:
+def synthesise(synthesizer: Synthesizer, line: ListLine, lang: str, path: Path, seed: int) -> float:
     """Write one wav; returns the seconds that it took, prompt included."""
     start = time.perf_counter()
     wav = load_wav_as(line.prompt, synthesizer.audio.sample_rate_hz)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         path = args.out / f"{line.utt}.wav"
         if line.utt in spent and path.is_file():
             continue
-        spent[line.utt] = f"{speak(synthesizer, line, args.lang, path, args.seed):.4f}"
+        spent[line.utt] = f"{synthesise(synthesizer, line, args.lang, path, args.seed):.4f}"
         write_table(times, spent)
     print(f"{args.out}: {len(lines)} clips")
 

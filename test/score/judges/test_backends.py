@@ -21,7 +21,7 @@ from e2etts.score.meter import WavJob, unpack
 from e2etts.score.metrics import tokens
 
 
-def test_whisper_of_transformers_hears_alone_what_it_hears_in_a_batch(tmp_path):
+def test_whisper_of_transformers_recognises_alone_as_in_a_batch(tmp_path):
     transformers = pytest.importorskip("transformers")
     from tiny_whisper import write_whisper
 
@@ -61,16 +61,16 @@ def test_whisper_of_ctranslate2_loads_a_folder(tmp_path):
     assert short == named and short[0] and short[0] != short[1]
 
 
-def test_funasr_is_asked_as_the_protocol_says(tmp_path, monkeypatch):
+def test_funasr_is_called_as_in_the_protocol(tmp_path, monkeypatch):
     """FunASR itself is not needed: what it is given is written down."""
-    asked = []
+    calls = []
 
     class AutoModel:
         def __init__(self, **options):
-            asked.append(options)
+            calls.append(options)
 
         def generate(self, **options):
-            asked.append(options)
+            calls.append(options)
             return [{"key": "a", "text": "\u4f60 \u597d"}]
 
     module = types.ModuleType("funasr")
@@ -81,8 +81,8 @@ def test_funasr_is_asked_as_the_protocol_says(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone(0.5, 200), 24000)
     job = WavJob(tmp_path / "a.wav", "zh")
     assert ScoreCache(tmp_path / "c.json").measure(meter, [job], 1) == {job: "\u4f60 \u597d"}
-    assert asked[0]["model"] == "paraformer-zh" and not {"vad_model", "punc_model"} & set(asked[0])
-    assert asked[1] == {"input": str(job.path), "batch_size_s": 300}
+    assert calls[0]["model"] == "paraformer-zh" and not {"vad_model", "punc_model"} & set(calls[0])
+    assert calls[1] == {"input": str(job.path), "batch_size_s": 300}
     assert meter.understands("zh") and not meter.understands("en")
 
 
@@ -99,7 +99,7 @@ def clips(system):
     return [WavJob(system / f"{i}.wav", "en") for i in (0, 1)]
 
 
-def test_the_reward_model_listens(system, tmp_path):
+def test_the_reward_model_recognises(system, tmp_path):
     meter = named_recognizer(f"rm:{system}", ScoreConfig())
     assert meter.understands("fr") and not meter.understands("zh")
     heard = ScoreCache(tmp_path / "c.json").measure(meter, clips(system), 1)
@@ -159,7 +159,7 @@ def test_a_classifier_of_transformers(tmp_path):
     assert meter.open("cpu")([tone(0.5, 300)], "en") == ["glad"]
 
 
-def test_what_cannot_be_had_is_said(tmp_path, monkeypatch):
+def test_missing_models_are_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "funasr", None)
     with pytest.raises(Unavailable, match="funasr is not installed"):
         named_recognizer("funasr", ScoreConfig())

@@ -143,7 +143,7 @@ def test_ecapa_loads_the_published_form(tmp_path):
 
 @pytest.mark.parametrize(("find", "word"), [
     (wavlm_sv.find, "UniSpeech"), (utmos22.find, "SpeechMOS"), (ecapa.find, "hf download")])
-def test_what_is_nowhere_says_how_to_get_it(nowhere, find, word):
+def test_a_missing_model_has_a_remedy(nowhere, find, word):
     if find is ecapa.find:
         pytest.importorskip("speechbrain")
     with pytest.raises(Unavailable) as e:
@@ -168,13 +168,13 @@ def test_a_file_may_be_of_a_hub_model(nowhere, monkeypatch):
     with pytest.raises(Unavailable, match="somebody/mirror is not in the hub's cache.*OFFLINE"):
         wavlm_sv.find(config)
     write_wavlm_sv(nowhere / wavlm_sv.FILE)
-    asked = []
+    requests = []
 
     def download(repository, name, local_files_only):
-        asked.append((repository, name, local_files_only))
+        requests.append((repository, name, local_files_only))
         return str(nowhere / name)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: "cached")
     assert wavlm_sv.find(config).checkpoint == str(nowhere / wavlm_sv.FILE)
-    assert asked == [("somebody/mirror", wavlm_sv.FILE, True)]
+    assert requests == [("somebody/mirror", wavlm_sv.FILE, True)]

@@ -36,7 +36,7 @@ def renamed(key: str) -> str:
 def theirs(config: SSLConfig):
     kind = transformers.WavLMConfig if config.relative else transformers.Wav2Vec2Config
     more = {"num_buckets": BUCKETS, "max_bucket_distance": 800} if config.relative else {}
-    told = kind(
+    made = kind(
         hidden_size=config.dim, num_hidden_layers=config.layers,
         num_attention_heads=config.heads, intermediate_size=config.ffn_dim,
         conv_dim=[config.channels] * 7, conv_bias=False,
@@ -44,7 +44,7 @@ def theirs(config: SSLConfig):
         do_stable_layer_norm=config.norm_first, num_conv_pos_embeddings=config.position_kernel,
         num_conv_pos_embedding_groups=config.position_groups, **more)
     model = transformers.WavLMModel if config.relative else transformers.Wav2Vec2Model
-    return model(told).eval()
+    return model(made).eval()
 
 
 @pytest.mark.parametrize("config", [SMALL, SMALL_BASE], ids=["WavLM", "wav2vec 2.0"])

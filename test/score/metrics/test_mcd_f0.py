@@ -108,7 +108,7 @@ def test_pairs_in_a_folder(pairs):
     assert found["scoring"]["measured"] == 2  # a and c once: f0 is known from mcd
 
 
-def test_a_recipes_clips_are_laid_over_their_recordings(tmp_path):
+def test_a_recipes_clips_are_paired_with_their_recordings(tmp_path):
     from made_up import make_experiment
 
     clips = read_clips(make_experiment(tmp_path / "exp") / "wavs")

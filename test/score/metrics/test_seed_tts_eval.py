@@ -13,7 +13,6 @@ import soundfile
 from made_up import ToyMeter, tone
 from published_models import write_wavlm_sv
 
-from e2etts.errors import UserError
 from e2etts.report.results_markdown import results_markdown
 from e2etts.score.config import ScoreConfig
 from e2etts.score.judges import paraformer, wavlm_sv
@@ -21,7 +20,7 @@ from e2etts.score.judges.locate import Unavailable
 from e2etts.score.judges.whisper import resample_fft
 from e2etts.score.metrics import seed_tts_eval as ste
 from e2etts.score.results import score_clips
-from e2etts.score.utterance_lists import read_folder, read_list
+from e2etts.score.utterance_lists import read_folder
 
 zhon = pytest.importorskip("zhon.hanzi")
 
@@ -44,7 +43,7 @@ def test_normalisation(text, lang, expected):
     assert ste.normalise(text, lang) == expected
 
 
-@pytest.mark.parametrize(("reference", "heard", "lang", "edits", "words"), [
+@pytest.mark.parametrize(("reference", "hypothesis", "lang", "edits", "words"), [
     ("The cat sat.", "the cat sat", "en", 0, 3),
     ("the cat sat", "the hat sat down", "en", 2, 3),
     ("well-known", "well known", "en", 2, 1),  # wellknown: one replaced, one added; above 1
@@ -54,8 +53,8 @@ def test_normalisation(text, lang, expected):
     ("\u4f60\u597dAI", "\u4f60\u597dai", "zh", 2, 4),
     ("yes", "", "en", 1, 1), ("yes", "...", "en", 1, 1),
 ])
-def test_errors_of_an_utterance(reference, heard, lang, edits, words):
-    assert ste.count(reference, heard, lang) == {"wer": edits / words, "edits": edits,
+def test_errors_of_an_utterance(reference, hypothesis, lang, edits, words):
+    assert ste.count(reference, hypothesis, lang) == {"wer": edits / words, "edits": edits,
                                                  "words": words}
 
 
@@ -64,7 +63,7 @@ def test_an_empty_reference_has_no_error_rate():
         ste.count("...", "la", "en")
 
 
-def test_only_what_was_heard_is_simplified():
+def test_only_hypotheses_are_simplified():
     pytest.importorskip("zhconv")
     assert ste.simplified("\u6f22\u8a9e") == "\u6c49\u8bed"
     assert ste.count("\u6f22\u8a9e", ste.simplified("\u6f22\u8a9e"), "zh")["edits"] == 2
@@ -96,12 +95,12 @@ def test_ten_thousand_random_pairs_agree_with_the_rules_written_out_and_with_jiw
     while compared < 10_000:
         lang = "en" if compared % 2 else "zh"
         reference = random_text(rng, lang)
-        heard = reference if rng.random() < 0.1 else random_text(rng, lang)
-        rules = [re.sub("  ", " ", mark.sub("", t)) for t in (reference, heard)]
+        hypothesis = reference if rng.random() < 0.1 else random_text(rng, lang)
+        rules = [re.sub("  ", " ", mark.sub("", t)) for t in (reference, hypothesis)]
         rules = [t.lower() if lang == "en" else re.sub("(?<=.)(?=.)", " ", t) for t in rules]
         if not rules[0].strip():
             continue
-        found = ste.count(reference, heard, lang)
+        found = ste.count(reference, hypothesis, lang)
         assert found["wer"] == jiwer.wer(rules[0], rules[1])
         words = [[w for w in t.split(" ") if w] for t in rules]
         assert found["words"] == len(words[0]) and found["edits"] == edit_distance(*words)
@@ -128,10 +127,10 @@ def made(tmp_path):
 
 
 def scored(made, config, lang="en"):
-    said = []
+    printed = []
     clips = read_folder(made / "out", name="mine", lang=lang, listed=made / "en/meta.lst")
     (made / "scores").mkdir(exist_ok=True)
-    return score_clips(clips, made / "scores", config, 0, "e2etts score", said.append), said
+    return score_clips(clips, made / "scores", config, 0, "e2etts score", printed.append), printed
 
 
 def test_the_published_figure_is_the_mean_over_utterances(made, monkeypatch):
@@ -150,9 +149,9 @@ def test_the_published_figure_is_the_mean_over_utterances(made, monkeypatch):
 def test_another_recogniser_is_named_as_a_deviation(made):
     pytest.importorskip("pocketsphinx")
     config = ScoreConfig(metrics=(ste.WER,), workers=1, recognizer="pocketsphinx")
-    found, said = scored(made, config)
+    found, printed = scored(made, config)
     assert found["models"][f"{ste.WER} en"]["deviations"][0].endswith("openai/whisper-large-v3")
-    assert any("not the protocol" in s for s in said)
+    assert any("not the protocol" in s for s in printed)
     assert "NOT THE PROTOCOL: recogniser PocketSphinx" in results_markdown(found)
 
 
@@ -161,13 +160,13 @@ def test_another_whisper_and_batches_are_deviations(tmp_path, monkeypatch):
     sizes = {"d_model": 1280, "num_mel_bins": 128, "decoder_layers": 4}  # of the turbo model
     (tmp_path / "config.json").write_text(json.dumps(sizes))
     models = {"whisper-large-v3": str(tmp_path)}
-    batched, told = ste.recognizer("en", ScoreConfig(models=models, batch_clips=8))
-    assert told[0].endswith("in place of openai/whisper-large-v3")
-    assert told[1:] == ["8 clips in one batch (the same up to rounding)"]
+    batched, deviations = ste.recognizer("en", ScoreConfig(models=models, batch_clips=8))
+    assert deviations[0].endswith("in place of openai/whisper-large-v3")
+    assert deviations[1:] == ["8 clips in one batch (the same up to rounding)"]
     (tmp_path / "config.json").write_text(json.dumps({**sizes, "decoder_layers": 32}))
-    alone, told = ste.recognizer("en", ScoreConfig(models=models))
-    # What was heard in batches is not taken for what is heard alone.
-    assert told == [] and alone.key("en") != batched.key("en")
+    alone, deviations = ste.recognizer("en", ScoreConfig(models=models))
+    # Batches have another cache key.
+    assert deviations == [] and alone.key("en") != batched.key("en")
     # Named, it is the protocol's still; one that was named for the other language is not taken.
     named = ScoreConfig(recognizer=f"transformers:{tmp_path}")
     assert ste.recognizer("en", named)[1] == []
@@ -184,12 +183,12 @@ def test_recognisers_that_are_not_here_are_listed_and_never_zero(made, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(made / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(made / "hub"))
     config = ScoreConfig(metrics=(ste.WER, ste.SIM), workers=1)
-    found, said = scored(made, config)
+    found, printed = scored(made, config)
     assert [(r["metric"], "whisper-large-v3" in r["reason"]) for r in found["not_run"]] == \
         [(ste.WER, True), (ste.SIM, False)]
     assert "HF_HUB_OFFLINE" in found["not_run"][0]["reason"]
     assert "UniSpeech" in found["not_run"][1]["remedy"]
-    assert "metrics" not in found["details"]["mine"]["meta"] and len(said) == 3
+    assert "metrics" not in found["details"]["mine"]["meta"] and len(printed) == 3
     monkeypatch.setitem(sys.modules, "funasr", None)
     assert "funasr" in scored(made, config, "zh")[0]["not_run"][0]["reason"]
 
@@ -230,27 +229,6 @@ def test_a_missing_prompt_leaves_similarity_unscored(made):
 def test_other_languages_are_not_of_the_protocol(made):
     found, _ = scored(made, ScoreConfig(metrics=(ste.WER,), workers=1), lang="fr")
     assert found["not_run"][0]["sets"] == ["meta"] and "en and zh" in found["not_run"][0]["reason"]
-
-
-def test_list_forms(tmp_path):
-    (tmp_path / "m.lst").write_text("a|said|p.wav|text one\nb|said|/x/p.wav|two|g.wav\n"
-                                    "c.wav|three|p.wav\n\nd|four\n")
-    a, b, c, d = read_list(tmp_path / "m.lst")
-    assert (a.utt, a.prompt_text, a.prompt, a.text, a.target) == \
-        ("a", "said", tmp_path / "p.wav", "text one", None)
-    assert str(b.prompt) == "/x/p.wav" and b.target == tmp_path / "g.wav"
-    assert (c.utt, c.text, c.prompt) == ("c", "three", tmp_path / "p.wav")
-    assert (d.utt, d.text, d.prompt, d.origin) == ("d", "four", None, f"{tmp_path}/m.lst:5")
-
-
-@pytest.mark.parametrize(("line", "what"), [
-    ("x", "1 fields"), ("a|b|c|d|e|f", "6 fields"), ("|text", "empty"), ("x| ", "empty"),
-    ("a|again", "'a' occurs twice")])
-def test_broken_lists_are_named(tmp_path, line, what):
-    (tmp_path / "m.lst").write_text(f"a|text\n{line}\n")
-    with pytest.raises(UserError, match="m.lst:2: ") as e:
-        read_list(tmp_path / "m.lst")
-    assert what in str(e.value)
 
 
 def test_english_is_resampled_by_one_fourier_transform(tmp_path):

@@ -45,13 +45,13 @@ def prepared(folder, per_style=6):
     return folder / "dump"
 
 
-def clips(exp, system, asked_and_spoken):
+def clips(exp, system, requested_and_spoken):
     folder, rows = exp / "wavs" / system / "test_style", []
     folder.mkdir(parents=True)
-    for i, (asked, said) in enumerate(asked_and_spoken):
-        soundfile.write(folder / f"u{i}.wav", spoken(said, 100 + i), RATE_HZ)
+    for i, (requested, style) in enumerate(requested_and_spoken):
+        soundfile.write(folder / f"u{i}.wav", spoken(style, 100 + i), RATE_HZ)
         rows.append({"utt": f"u{i}", "wav": f"u{i}.wav", "text": TEXT, "lang": "en",
-                     "emotion": asked or ""})
+                     "emotion": requested or ""})
     write_manifest(folder, rows)
 
 
@@ -109,7 +109,7 @@ def test_without_styles_there_is_no_such_section(tmp_path):
     assert labelled_recordings(tmp_path) == []
 
 
-def test_a_train_set_of_one_style_cannot_teach(tmp_path):
+def test_a_train_set_of_one_style_trains_no_classifier(tmp_path):
     clips(tmp_path / "exp", "tts", [("fast", "fast")])
     found = score(tmp_path / "exp", tmp_path)
     assert "style" not in found
