@@ -39,7 +39,7 @@ extras_require = {
     # What e2etts bench compares with; each is optional there.
     "bench": ["f5-tts>=1.1", "librosa>=0.10", "transformers>=4.51", "vocos>=0.1"],
     "data": ["pyarrow>=14"],  # utils/from_csv.py reads parquet and arrow with it
-    "dev": ["playwright>=1.40", "pyarrow>=14", "pytest>=8", "ruff>=0.6", "transformers>=4.51"],
+    "dev": ["playwright>=1.40", "pyarrow>=14", "pytest>=8", "ruff>=0.6", "transformers>=5"],
     "emotion": ["transformers>=4.51"],  # e2etts label-emotions
     # Judges beyond those of the mini recipe. pyworld-prebuilt is pyworld with wheels.
     "metrics": [
@@ -62,6 +62,8 @@ extras_require = {
         "webrtcvad-wheels>=2.0.14",
         "whisper-normalizer>=0.1.12",
     ],
+    # model.tokenizer.encoder: layers before version 5 are called in another way.
+    "whisper": ["transformers>=5"],
 }
 
 

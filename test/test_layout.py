@@ -16,8 +16,9 @@ LAYERS = {"nets": 0, "data": 2, "train": 2, "infer.config": 2, "score.config": 2
           "recipe": 3, "tasks": 4, "infer": 4, "score": 4, "bench": 5,
           "ablation": 5, "plan": 5, "bin": 6}
 BASE_LAYER = 1  # errors, config, audio, text, ...: modules directly in the package
+# transformers: the modules of published speech encoders, which nets compose.
 NET_IMPORTS = {"torch", "torchaudio", "math", "dataclasses", "typing", "collections", "functools",
-               "e2etts"}
+               "transformers", "e2etts"}
 
 
 def sources() -> list[Path]:

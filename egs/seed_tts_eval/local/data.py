@@ -1,4 +1,4 @@
-"""Check one list of seed-tts-eval: its lines, its prompts, and its size against the published one.
+"""Check one list of seed-tts-eval: lines, prompts, and the published size.
 
     python local/data.py en data/seedtts_testset/en/meta.lst
 """
@@ -16,9 +16,9 @@ PUBLISHED = {"en": 1088, "zh": 2020}
 
 
 def check(name: str, path: Path) -> str:
-    """One line of what the list holds. Raises UserError naming prompts that are not there."""
+    """Summary of the list in one line. Raises UserError with the missing prompts."""
     lines = read_list(path)
-    prompts: dict[Path, str] = {}  # and where each is named first
+    prompts: dict[Path, str] = {}  # and its first line
     for line in lines:
         if line.prompt:
             prompts.setdefault(line.prompt, line.origin)

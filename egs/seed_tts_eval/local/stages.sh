@@ -1,4 +1,4 @@
-# The stages of this recipe, numbered as in the others; those that train (2 to 8) do not occur.
+# The stages of this recipe, numbered as in the others; it has no training stages (2 to 8).
 # Sourced by ../run.sh, which first sets default_sets, list_of and lang_of.
 
 set -euo pipefail
@@ -12,7 +12,7 @@ usage: ./run.sh [--stage N] [--stop_stage M] [options] [key=value ...]
 seed-tts-eval: synthesis in the voice of a prompt, and scores by the published protocol
 
   --corpus_dir DIR  the unpacked test set (stage 1; holds en/meta.lst, zh/meta.lst)
-  --system WHERE    who speaks: a pack's folder, or exp/TAG/STAGE/best:DUMP (stage 9)
+  --system WHERE    system to evaluate: folder of a pack, or exp/TAG/STAGE/best:DUMP (stage 9)
   --sets A,B        of en, zh, hard (default en,zh)
   --seed N          seed of synthesis (default 0)
   --tag NAME        results go to exp/NAME/seedN (default: default)
@@ -29,7 +29,7 @@ stop() { echo "run.sh: error: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --stage | --stop_stage | --corpus_dir | --system | --sets | --seed | --tag)
-            [ $# -ge 2 ] || stop "$1 wants a value; try --help"
+            [ $# -ge 2 ] || stop "$1 needs a value; try --help"
             printf -v "${1#--}" '%s' "$2"
             shift ;;
         -h | --help) usage; exit 0 ;;
@@ -39,12 +39,12 @@ while [ $# -gt 0 ]; do
     shift
 done
 for number in "$stage" "$stop_stage" "$seed"; do
-    [[ $number =~ ^[0-9]+$ ]] || stop "'$number': want a number"
+    [[ $number =~ ^[0-9]+$ ]] || stop "'$number': expected a number"
 done
 [[ $tag =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || stop "--tag '$tag': letters, digits, . _ - only"
-[[ $sets =~ ^[a-z]+(,[a-z]+)*$ ]] || stop "--sets '$sets': want some of ${!list_of[*]}"
+[[ $sets =~ ^[a-z]+(,[a-z]+)*$ ]] || stop "--sets '$sets': expected some of ${!list_of[*]}"
 for name in ${sets//,/ }; do
-    [ -v "list_of[$name]" ] || stop "--sets '$sets': want some of ${!list_of[*]}"
+    [ -v "list_of[$name]" ] || stop "--sets '$sets': expected some of ${!list_of[*]}"
 done
 
 wants() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
@@ -61,13 +61,13 @@ if wants 1; then
         mkdir -p data
         ln -sfn "$(cd "$corpus_dir" && pwd)" "$corpus"
     fi
-    [ -d "$corpus" ] || stop "no test set: download and unpack it (README.md says from where)," \
+    [ -d "$corpus" ] || stop "no test set: download and unpack it (see README.md)," \
         "then --corpus_dir DIR"
     for name in ${sets//,/ }; do python local/data.py "$name" "$corpus/${list_of[$name]}"; done
 fi
 
 if wants 9; then
-    [ -n "$system" ] || stop "stage 9 needs --system WHERE; to score wavs that you have, see README.md"
+    [ -n "$system" ] || stop "stage 9 needs --system WHERE; to score existing wavs, see README.md"
     mapfile -t settings < <(overrides_of synthesis)
     for name in ${sets//,/ }; do
         echo "stage 9 synthesize: reads $corpus/${list_of[$name]} -> writes $exp/wavs/$name/"

@@ -1,8 +1,8 @@
-"""Speak each line of a list in the voice of its prompt; what is there already is left alone.
+"""Zero-shot synthesis of each line of a list with its prompt; existing wavs are kept.
 
     python local/synthesize.py --system PACK --list en/meta.lst --lang en --out wavs/en
 
-Writes OUT/UTT.wav, and how long each took to OUT.times.
+Writes OUT/UTT.wav, and the synthesis times to OUT.times.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from e2etts.score.reward_reader import FORM, TrainedSystem
 
 
 def load(where: str, overrides: list[str]) -> Synthesizer:
-    """The system, with the settings that it was packed with. Raises UserError."""
+    """Load the system with its packed settings. Raises UserError."""
     system = TrainedSystem.at(where)
     told = Path(system.dump) / "config.yaml"
     tree = read_yaml(told).get("synthesis", {}) if told.is_file() else {}
@@ -34,7 +34,7 @@ def load(where: str, overrides: list[str]) -> Synthesizer:
 
 
 def speak(synthesizer: Synthesizer, line: Line, lang: str, path: Path, seed: int) -> float:
-    """Write one wav; returns the seconds that it took, prompt included."""
+    """Write one wav; returns the synthesis time in seconds, including the prompt."""
     start = time.perf_counter()
     wav = load_wav_as(line.prompt, synthesizer.audio.sample_rate_hz)
     prompt = synthesizer.prompt(wav, line.prompt_text, lang)
