@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A corpus of your own; README.md says how. What is particular to it:
-#   local/corpus.sh       where it is, how its list is read, how it is split
-#   local/sentences.txt   free sentences to speak
+# Your own corpus; see README.md. Files specific to it:
+#   local/corpus.sh       path, format of the list, split
+#   local/sentences.txt   sentences to synthesise
 #   conf/*.yaml           models and budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 

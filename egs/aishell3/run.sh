@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# AISHELL-3 (arXiv 2010.11567, openslr.org/93). What is particular to this corpus:
+# AISHELL-3 (arXiv 2010.11567, openslr.org/93). Files specific to this corpus:
 #   local/prepare_data.py  fetches and prepares it
 #   conf/*.yaml            sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Emilia (arXiv 2407.05361). What is particular to this corpus:
+# Emilia (arXiv 2407.05361). Files specific to this corpus:
 #   local/prepare_data.py  prepares archives that you have downloaded
 #   conf/*.yaml            sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Emotional Speech Database (arXiv 2105.14762). What is particular to this corpus:
+# Emotional Speech Database (arXiv 2105.14762). Files specific to this corpus:
 #   local/prepare_data.py  prepares it; the authors send the link
 #   conf/*.yaml            sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LibriTTS (arXiv 1904.02882, openslr.org/60). What is particular to this corpus:
+# LibriTTS (arXiv 1904.02882, openslr.org/60). Files specific to this corpus:
 #   local/prepare_data.py  fetches and prepares it
 #   conf/*.yaml            parts, sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

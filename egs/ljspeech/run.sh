@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LJ Speech (keithito.com/LJ-Speech-Dataset). What is particular to this corpus:
+# LJ Speech (keithito.com/LJ-Speech-Dataset). Files specific to this corpus:
 #   local/prepare_data.py  fetches and prepares it
 #   conf/*.yaml            sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Asterisk core prompts: real recorded speech of one studio voice in each of five languages, and
-# labelled synthetic speech for text coverage. What is particular to this corpus:
+# labelled synthetic speech for text coverage. Files specific to this corpus:
 #   local/data.sh         fetches and prepares it
-#   local/sentences.txt   free sentences to speak
+#   local/sentences.txt   sentences to synthesise
 #   conf/*.yaml           sets, languages, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 

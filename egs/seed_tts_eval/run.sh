@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# seed-tts-eval: zero-shot synthesis of its lists with a system trained elsewhere, and its scores.
+# seed-tts-eval: zero-shot TTS evaluation of a trained system with the published protocol.
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 
 default_sets=en,zh

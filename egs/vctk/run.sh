@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CSTR VCTK Corpus 0.92 (doi.org/10.7488/ds/2645). What is particular to this corpus:
+# CSTR VCTK Corpus 0.92 (doi.org/10.7488/ds/2645). Files specific to this corpus:
 #   local/prepare_data.py  fetches and prepares it
 #   conf/*.yaml            sets, models, budgets
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2

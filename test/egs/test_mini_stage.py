@@ -74,7 +74,7 @@ def test_overrides_reach_the_stage_and_what_is_wrong_is_said(recipe, capsys):
     run("corpus_data.hours.flite-slt=0.0", "stages.lm.train.lr=1")
     assert set(DataDir.load(recipe / "data/train").utt2spk.values()) == {"asterisk-en"}
     for wrong, said in ((["corpus_data.hour=1"], "'corpus_data.hour'; nearest known key: "
-                         "'corpus_data.hours'"), (["--corpus_dir", "."], "takes none")):
+                         "'corpus_data.hours'"), (["--corpus_dir", "."], "not supported")):
         run(*wrong, status=2)
         assert said in capsys.readouterr().err
 

@@ -74,7 +74,7 @@ def test_from_the_test_set_to_scores(recipe):
 @pytest.mark.parametrize(("arguments", "said"), [
     ([], "no test set"), (["--corpus_dir", "none"], "none: no such folder"),
     (["--stage", "9"], "--system"), (["lm.lr=1"], "unknown argument"),
-    (["--sets", "fr"], "want some of"), (["--sets", ","], "want some of")])
+    (["--sets", "fr"], "expected some of"), (["--sets", ","], "expected some of")])
 def test_what_is_wrong_is_said(recipe, arguments, said):
     done = run(recipe, *arguments)
     assert done.returncode == 2 and said in done.stderr

@@ -1,4 +1,4 @@
-"""A stranger follows the page "Add a corpus": its own code blocks, on a made corpus."""
+"""Runs the code blocks of the page "Add a corpus" on a synthetic corpus."""
 
 import csv
 import os
@@ -58,8 +58,8 @@ def clone(tmp_path_factory):
 
 
 def follow(text: str, folder: Path, home: Path) -> str:
-    """Run the page's shell blocks in one shell after another; write those that name a file."""
-    said = ""
+    """Run the shell blocks of the page one by one; write blocks that name a file."""
+    output = ""
     venv = home / "venv"
     if not venv.exists():
         write_program(venv / "bin/python", f'exec "{shutil.which("python")}" "$@"')
@@ -76,8 +76,8 @@ def follow(text: str, folder: Path, home: Path) -> str:
                               capture_output=True, text=True)
         assert done.returncode == 0, block + done.stdout + done.stderr
         folder = Path((home / "pwd").read_text().strip())
-        said += done.stdout
-    return said
+        output += done.stdout
+    return output
 
 
 def write_program(path: Path, line: str) -> None:
@@ -91,7 +91,7 @@ def sections() -> dict[str, str]:
     return {"": first, **dict(zip(others[::2], others[1::2], strict=True))}
 
 
-def test_the_page_asks_for_few_lines():
+def test_the_page_needs_few_lines():
     written = [line for block in blocks(PAGE, "sh") for line in block.splitlines() if line.strip()]
     assert 8 <= len(written) <= 40
 
@@ -99,19 +99,20 @@ def test_the_page_asks_for_few_lines():
 @pytest.fixture(scope="module")
 def prepared(clone, home):
     parts = sections()
-    said = follow(parts[""] + parts["Say where it is"] + parts["Look at the data"], clone, home)
-    return clone / "egs/mine", said
+    page = parts[""] + parts["Describe the corpus"] + parts["Prepare and check the data"]
+    output = follow(page, clone, home)
+    return clone / "egs/mine", output
 
 
-def test_data_is_made_by_the_page_alone(prepared):
-    folder, said = prepared
+def test_data_preparation_of_the_page(prepared):
+    folder, output = prepared
     sets = {name: DataDir.load(folder / "data" / name)
             for name in ("train", "dev", "test", "sentences")}
     assert [len(s) for s in sets.values()] == [28, 10, 10, 2]
-    assert "columns audio=file text=sentence speaker=who" in said
+    assert "columns audio=file text=sentence speaker=who" in output
     listed = (folder / "data/all/left_out.tsv").read_text()
     assert "no such file" in listed and "list.csv:51\tno text" in listed
-    assert "2 left out" in said and len(listed.splitlines()) == 3
+    assert "2 left out" in output and len(listed.splitlines()) == 3
     for path in sets["train"].wav.values():
         info = soundfile.info(folder / path)
         assert (info.samplerate, info.channels) == (16000, 1)
@@ -120,11 +121,11 @@ def test_data_is_made_by_the_page_alone(prepared):
 
 
 @pytest.mark.nightly
-def test_first_synthesis_by_the_page_alone(prepared, home):
+def test_smoke_test_of_the_page(prepared, home):
     folder, _ = prepared
-    said = follow(sections()["Hear something"], folder, home)
+    output = follow(sections()["Smoke test"], folder, home)
     wavs = sorted((folder / "exp/smoke/wavs/tts/sentences").glob("*.wav"))
     assert len(wavs) == 2 and all(soundfile.info(w).frames > 0 for w in wavs)
-    assert wavs[0].name in said
-    again = follow(sections()["Look at the data"], folder, home)
+    assert wavs[0].name in output
+    again = follow(sections()["Prepare and check the data"], folder, home)
     assert again.count(": up to date: ") == 4

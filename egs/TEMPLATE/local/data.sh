@@ -8,7 +8,7 @@ utils=../../utils
 python=${PYTHON:-python3}
 
 if [ -z "$list" ]; then
-    echo "local/data.sh: error: local/corpus.sh names no list yet: see README.md" >&2
+    echo "local/data.sh: error: local/corpus.sh sets no list: see README.md" >&2
     exit 2
 fi
 "$python" $utils/from_csv.py "$list" "$data_dir/all" --rate "$sample_rate_hz" "${list_options[@]}"

@@ -5,8 +5,8 @@ Layout, as the archive unpacks (openslr.org/93, its ReadMe.txt):
     {train,test}/wav/SSB0005/SSB00050001.wav 44.1 kHz, one channel
     spk-info.txt, phone_set.txt, train/label_train-set.txt (with prosody): not needed here
 The first seven letters of a name are the speaker. The transcript alternates characters and their
-pinyin with the tone's number. The text that models read has characters only: pinyin and tones are
-what text.phonemes makes of it, in the same way as of any other text that is to be spoken.
+pinyin with the tone's number. Only the characters are used as text: text.phonemes converts them to
+pinyin with tones, as for any other text.
 """
 
 import re
@@ -26,8 +26,8 @@ _PINYIN = re.compile(r"[a-z:]+[1-6]")
 
 
 def characters(transcript: str) -> str:
-    """The characters of ``武 wu3 术 shu4``; empty where a syllable lacks its tone, for then it
-    cannot be told from text."""
+    """The characters of ``武 wu3 术 shu4``; empty if a syllable lacks its tone, since pinyin and
+    text are then indistinguishable."""
     text = "".join(t for t in transcript.split() if not _PINYIN.fullmatch(t))
     return "" if re.search("[a-z]", text) else text
 

@@ -4,10 +4,10 @@ Layout, as huggingface.co/datasets/amphion/Emilia-Dataset keeps it:
     {Emilia,Emilia-YODAS}/EN/EN-B000000.tar ...    for each clip KEY.mp3 (24 kHz) and KEY.json
 The JSON has text, speaker, language, duration and dnsmos (quality, 3 and more as published), and
 the key as ``id`` or, in Emilia-YODAS, ``_id``. Texts begin with a space. A speaker is one voice in
-one recording: two of them may be the same person. Archives are read as streams, nothing in them is
-written under a name of theirs, and each is decoded once.
-What is amiss in it: texts are those of a recogniser, which now and then loops or writes another
-script; some speakers are synthetic voices or mix languages (bad_speakers.txt, from F5-TTS).
+one recording: two of them may be the same person. Archives are read as streams; names inside
+them are never used as paths, and each archive is decoded once.
+Known errors: texts are ASR transcripts, with occasional repetition loops or another script; some
+speakers are synthetic voices or mix languages (bad_speakers.txt, from F5-TTS).
 """
 
 import io
@@ -32,8 +32,8 @@ from e2etts.files import write_text
 from e2etts.seeds import mix
 
 CREDIT = "Emilia by Haorui He and others (arXiv 2407.05361), CC BY-NC 4.0"
-HOW_TO_GET = ("Emilia is given to those who accept its terms at huggingface.co/datasets/amphion/"
-              "Emilia-Dataset: fetch what you want of it with 'hf download "
+HOW_TO_GET = ("Emilia requires accepting its terms at huggingface.co/datasets/amphion/"
+              "Emilia-Dataset: download the parts you need with 'hf download "
               "--repo-type dataset amphion/Emilia-Dataset --include \"Emilia/EN/*\"'")
 # Hours of arXiv 2407.05361, table 2.
 PUBLISHED_HOURS = {"en": 46828, "zh": 49922, "de": 1590, "fr": 1381, "ja": 1715, "ko": 217}
@@ -47,9 +47,9 @@ BAD_SPEAKERS = {line for line in Path(__file__).with_name("bad_speakers.txt").re
 
 @dataclass(frozen=True, kw_only=True)
 class Emilia(CorpusData):
-    """languages; corpora: folders to read; dnsmos: least quality; shards: archives of each
-    language and corpus, from the first, None for all; held_out_speakers: share kept from training
-    for dev and test."""
+    """languages; corpora: folders to read; dnsmos: minimum DNSMOS; shards: number of archives of
+    each language and corpus, None for all; held_out_speakers: share of speakers held out for dev
+    and test."""
 
     languages: tuple[str, ...] = ("en", "zh")
     corpora: tuple[str, ...] = ("Emilia", "Emilia-YODAS")
@@ -73,9 +73,9 @@ def shards(root: Path, config: Emilia) -> list[Path]:
 
 def read_shard(path: Path, folder: Path, sample_rate_hz: int,
                dnsmos: float) -> tuple[list[Recording], list[tuple[str, str]]]:
-    """Decoded recordings of one archive, and (clip, reason) of those left out.
+    """Decoded recordings of one archive, and (clip, reason) of excluded ones.
 
-    They are listed beside the audio when the archive is done, which is then not read again.
+    Both are listed beside the audio of a finished archive, which is then not read again.
     """
     corpus, lang = path.parts[-3], path.parent.name.lower()
     target = folder / corpus / lang / path.stem
@@ -104,7 +104,7 @@ def read_shard(path: Path, folder: Path, sample_rate_hz: int,
 
 def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
           sample_rate_hz: int, dnsmos: float) -> Recording | str:
-    """A recording whose audio is written, or why it is left out."""
+    """A recording with its audio written, or the reason for its exclusion."""
     key = name.stem
     try:
         about = json.loads(clip[".json"])
@@ -133,7 +133,7 @@ def _clip(name: PurePosixPath, clip: dict[str, bytes], lang: str, target: Path,
 
 
 def _misheard(text: str, lang: str) -> str:
-    """What shows that the recogniser has not written what is said; empty where nothing does."""
+    """Evidence of a wrong ASR transcript; empty if there is none."""
     scripts = _SCRIPTS.get(lang, ("LATIN",))
     letters = [c for c in unicodedata.normalize("NFKC", text)
                if unicodedata.category(c) in ("Lu", "Ll", "Lo")]
@@ -144,7 +144,7 @@ def _misheard(text: str, lang: str) -> str:
 
 
 def _decode(mp3: bytes, path: Path, sample_rate_hz: int) -> None:
-    """Write FLAC of one channel at the recipe's rate."""
+    """Write mono FLAC at the sample rate of the recipe."""
     wav, rate = soundfile.read(io.BytesIO(mp3), dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(wav.mean(axis=1)), rate, sample_rate_hz)
     part = path.with_name(path.name + ".part")
@@ -172,7 +172,7 @@ def prepare(job: Job) -> None:
 
 
 def write_split(job: Job, parts: dict[str, list[Recording]]) -> None:
-    """Held-out speakers are drawn by their names alone; dev has other ones than the tests."""
+    """Held-out speakers depend on seed and name only; dev and test speakers are disjoint."""
     config = job.config
     sets = {"train": [], "dev": [], "enrol": []}
     for lang, recordings in parts.items():

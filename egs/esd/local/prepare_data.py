@@ -4,10 +4,10 @@ Layout, as the archive unpacks (github.com/HLTSingapore/Emotional-Speech-Data):
     0011/Angry/{train,evaluation,test}/0011_000351.wav     16 kHz, one channel
     0011/0011.txt                                          0011_000351<tab>text<tab>Angry
 Speakers 0001 to 0010 speak Mandarin, 0011 to 0020 English, each the same 350 sentences in five
-emotions. What is amiss in it: the texts are in UTF-8, UTF-16, GB 2312 and Latin 1 (issue 1 there),
-some lines have spaces for tabs, and the emotion is in English or Chinese; it is taken from the
-folder. A later release has no folders of sets: their rule is by sentence, the first 20 of 350 for
-evaluation, 30 for test, 300 for training, so that no test text is trained on.
+emotions. Known errors: the texts are in UTF-8, UTF-16, GB 2312 and Latin 1 (issue 1 there),
+some lines have spaces for tabs, and the emotion is in English or Chinese; the label is that of
+the folder. A later release has no folders of sets: the split is by sentence, the first 20 of 350
+for evaluation, 30 for test, 300 for training, so that no test text is in training.
 """
 
 import re
@@ -19,7 +19,7 @@ from e2etts.data.corpus import CorpusData, Job, Published, Recording, run
 from e2etts.errors import UserError
 
 CREDIT = "ESD by Kun Zhou and others (arXiv 2105.14762), for research"
-HOW_TO_GET = ("ESD has no public address: its authors send a link, see "
+HOW_TO_GET = ("ESD has no public address: its authors send a link on request, see "
               "github.com/HLTSingapore/Emotional-Speech-Data")
 EMOTIONS = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
 SENTENCES = 350
@@ -55,11 +55,11 @@ def transcripts(path: Path, lang: str) -> dict[str, str]:
 
 
 def without_label(text: str, lang: str) -> str:
-    """``text`` without the emotion after it, whatever stands between them."""
+    """``text`` without the emotion label after it, for any separator."""
     if "\t" in text:
         return text.partition("\t")[0].strip()
     rest, _, last = text.rpartition(" ")
-    # Mandarin is written without spaces: what a space sets apart is the label.
+    # Mandarin is written without spaces: the part after a space is the label.
     return rest.strip() if last in EMOTIONS or (lang == "zh" and rest) else text
 
 

@@ -3,7 +3,7 @@
 Layout, as the archives unpack (arXiv 1904.02882, section 3):
     LibriTTS/<part>/<speaker>/<chapter>/<speaker>_<chapter>_<paragraph>_<sentence>.wav
     and beside each .wav its .original.txt and .normalized.txt (numbers written out).
-The audio is 24 kHz, one channel, and stays where it is. Speakers of different parts differ.
+The audio is 24 kHz, mono, and used in place. Parts have disjoint speakers.
 """
 
 import sys
@@ -32,7 +32,7 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class LibriTTS(CorpusData):
-    """train_parts: which parts are trained on; train-clean-100 alone makes a quick start."""
+    """train_parts: parts for training; use only train-clean-100 for a quick start."""
 
     train_parts: tuple[str, ...] = ("train-clean-100", "train-clean-360", "train-other-500")
 

@@ -3,7 +3,7 @@
 Layout, as the archive unpacks (keithito.com/LJ-Speech-Dataset, its README):
     LJSpeech-1.1/wavs/LJ001-0001.wav ...    22.05 kHz, one channel
     LJSpeech-1.1/metadata.csv               id|transcription|normalised transcription, UTF-8
-The file is no CSV of quotes and escapes: a quotation mark is part of the text. Numbers, ordinals
+The file has no CSV quoting: a quotation mark is part of the text. Numbers, ordinals
 and amounts are written out in the third field; abbreviations (Mr., Co., ...) are not.
 The last 500 clips are held out, 250 for dev and 250 for test, as in the recipe of ESPnet.
 """
@@ -22,13 +22,13 @@ CREDIT = ("LJ Speech 1.1 by Keith Ito and Linda Johnson "
 ARCHIVE = Archive("https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
                   "c4763be9595ddfa79c2fc6eaeb3b6c8e")
 PUBLISHED = {"LJSpeech-1.1": Published(13100, 23 + 55 / 60 + 17 / 3600, 1)}
-# What the corpus's README lists as not written out.
+# The unexpanded abbreviations of the corpus README.
 ABBREVIATIONS = {
     "Mr.": "Mister", "Mrs.": "Missus", "Dr.": "Doctor", "No.": "Number", "St.": "Saint",
     "Co.": "Company", "Jr.": "Junior", "Maj.": "Major", "Gen.": "General", "Drs.": "Doctors",
     "Rev.": "Reverend", "Lt.": "Lieutenant", "Hon.": "Honorable", "Sgt.": "Sergeant",
     "Capt.": "Captain", "Esq.": "Esquire", "Ltd.": "Limited", "Col.": "Colonel", "Ft.": "Fort"}
-_ABBREVIATION = re.compile(  # "No." before a written-out number, not the end of a refusal
+_ABBREVIATION = re.compile(  # "No." before a written-out number, not the word "no"
     r"\b(?:No\.(?= [a-z])|(?:" + "|".join(a[:-1] for a in ABBREVIATIONS if a != "No.") + r")\.)")
 
 

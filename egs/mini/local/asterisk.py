@@ -1,4 +1,4 @@
-"""The Asterisk core prompts: fetch, check, decode, leave out what is not plain speech."""
+"""The Asterisk core prompts: download, verify, decode, exclude what is not plain speech."""
 
 import gzip
 import hashlib
@@ -67,7 +67,7 @@ def read_transcript(path: Path) -> tuple[dict[str, str], str]:
 
 
 def check(lang: str, sounds: Path, transcript_sha: str, checksums: Path) -> dict[str, str]:
-    """{name: SHA-256} of the audio; one sum over all of it must equal the committed one."""
+    """{name: SHA-256} of the audio; verifies one checksum over all files."""
     shas = {p.relative_to(sounds).with_suffix("").as_posix():
             hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(sounds.rglob("*.g722"))}
     total = hashlib.sha256()
@@ -111,7 +111,7 @@ def _decode_one(job: tuple[Path, Path, float]) -> str:
 
 
 def prepare_prompts(root: Path, config: MiniData) -> tuple[list[Prompt], list[tuple]]:
-    """Fetch, check and decode; returns usable prompts and (language, name, reason) of the rest."""
+    """Download, verify and decode; returns prompts and (language, name, reason) of others."""
     candidates, left_out, jobs = [], [], []
     for lang, (sounds, transcript) in fetch_all(root / "data/download", config).items():
         texts, transcript_sha = read_transcript(transcript)
@@ -142,7 +142,7 @@ def prepare_prompts(root: Path, config: MiniData) -> tuple[list[Prompt], list[tu
 
 
 def order(seed: int, *text: str) -> str:
-    """A place in a seeded order that depends on the text alone."""
+    """Sort key of a random order that depends only on seed and text."""
     return hashlib.sha256(" ".join((str(seed), *text)).encode()).hexdigest()
 
 
@@ -155,7 +155,7 @@ def utt_id(lang: str, name: str) -> str:
 
 
 def words_of(spoken: str) -> str:
-    """Normalised text without punctuation: what decides whether two texts are the same."""
+    """Normalised text without punctuation: the key for comparing texts."""
     return " ".join(re.sub(r"[.,?!]", " ", spoken).split())
 
 
@@ -185,13 +185,13 @@ def select(lang: str, texts: dict[str, str], shas: dict[str, str]) -> tuple[list
 
 
 def read_spelling(path: Path, lang: str) -> dict[str, str]:
-    """{wrong: right} words of the transcripts of ``lang``: mostly accents that they lack."""
+    """{wrong: right} spelling of words in the transcripts of ``lang``, mostly missing accents."""
     rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
     return {wrong: right for other, wrong, right in rows if other == lang}
 
 
 def respell(text: str, spelling: dict[str, str]) -> str:
-    """``text`` with whole words put right; a capital letter stays."""
+    """``text`` with corrected words; capital letters are kept."""
     def right(match: re.Match) -> str:
         word = spelling.get(match[0].lower(), match[0])
         return word[0].upper() + word[1:] if match[0][0].isupper() else word
@@ -200,7 +200,7 @@ def respell(text: str, spelling: dict[str, str]) -> str:
 
 
 def text_reason(name: str, text: str, lang: str) -> str:
-    """Why a prompt's text rules it out; empty when it does not."""
+    """Reason to exclude a prompt by its text; empty if it is usable."""
     if name.startswith("silence/"):
         return "silence"
     if not text:
@@ -218,7 +218,7 @@ def text_reason(name: str, text: str, lang: str) -> str:
 
 
 def judge(path: Path, spoken: str, seconds: float, config: MiniData) -> str:
-    """Why a decoded prompt is left out; empty when it is good."""
+    """Reason to exclude a decoded prompt; empty if it is usable."""
     wav, _ = soundfile.read(str(path), dtype="float32")
     if float(np.sqrt(np.mean(wav ** 2))) < 1e-3:
         return "nearly silent"
@@ -232,7 +232,7 @@ def judge(path: Path, spoken: str, seconds: float, config: MiniData) -> str:
 
 
 def decode_all(jobs: list[tuple[Path, Path, float]], workers: int) -> list[str]:
-    """Decode what is not there yet; a reason for each job that gave no audio."""
+    """Decode missing files; returns a reason for each failed job."""
     reasons = [""] * len(jobs)
     todo = [i for i, job in enumerate(jobs) if not job[1].exists()]
     if not todo:

@@ -1,4 +1,4 @@
-"""Fetch the recordings: the public release, resumable, else Debian's packages."""
+"""Download the recordings: from the public release (resumable), else from Debian packages."""
 
 import errno
 import http.client
@@ -20,7 +20,7 @@ VERSION = "1.6.1"
 
 
 def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
-    """tools/fetch_deb.py; its one line of error becomes ours."""
+    """Run tools/fetch_deb.py and pass on its error message."""
     command = [sys.executable, str(REPO / "tools" / "fetch_deb.py"), *options,
                "--cache", str(APT_CACHE), str(folder), *packages]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -35,7 +35,7 @@ def run_fetch_deb(folder: Path, packages: list[str], *options: str) -> None:
 def fetch_all(download: Path, config: MiniData) -> dict[str, tuple[Path, Path]]:
     """Language -> (folder of .g722 files, transcript), from the release, else from Debian.
 
-    What is there is used; a release that cannot be reached is tried once, not per language.
+    Uses existing files; an unreachable release is tried only once, not per language.
     """
     found, why = {}, ""
     for lang in config.languages:
@@ -51,7 +51,7 @@ def fetch_all(download: Path, config: MiniData) -> dict[str, tuple[Path, Path]]:
 
 
 def fetch_release(lang: str, download: Path, config: MiniData) -> str:
-    """Download and unpack one language; why it failed, empty when it did not."""
+    """Download and unpack one language; returns the reason of a failure, empty on success."""
     name = f"asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
     try:
         archive = fetch_resumable(f"{config.release_url}/{name}", download / name,
@@ -70,7 +70,7 @@ def fetch_release(lang: str, download: Path, config: MiniData) -> str:
 
 
 def unpack_release(archive: Path, folder: Path) -> None:
-    """Only .g722 and transcript files, with names inside ``folder``."""
+    """Extract only .g722 and transcript files, with names inside ``folder``."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     with tarfile.open(archive) as tar:
@@ -93,7 +93,7 @@ def in_debian_folder(lang: str, download: Path) -> bool:
 
 
 def fetch_from_debian(lang: str, download: Path, why: str) -> tuple[Path, Path]:
-    """The same files from Debian's packages. Raises UserError when they cannot be had either."""
+    """The same files from Debian's packages. Raises UserError if these are unavailable too."""
     deb, package = download / "deb", f"asterisk-core-sounds-{lang}"
     try:
         run_fetch_deb(deb, [package, f"{package}-g722"])

@@ -1,8 +1,8 @@
-"""Make data/<set> of egs/mini: recordings, synthetic speech, split, validation.
+"""Prepare data/<set> of egs/mini: recordings, synthetic speech, split, validation.
 
     python local/prepare_data.py [--config conf/default.yaml] [corpus_data.KEY=VALUE ...]
 
-Run in the recipe folder. A second run redoes nothing that is there. See SOURCES.md.
+Run in the recipe folder. A second run reuses existing files. See SOURCES.md.
 """
 
 import collections
@@ -32,12 +32,12 @@ PROGRAMS = ["flite", "espeak-ng"]
 
 
 def prepare(job: Job) -> None:
-    """Recordings and synthetic speech go to data/, whatever the folder of the sets is: all
-    configurations share them."""
+    """Recordings and synthetic speech are always in data/: all configurations share them, whatever
+    the folder of their sets."""
     config, data, root = job.config, job.data, Path.cwd()
     if job.corpus_dir is not None:
-        raise UserError(f"--corpus_dir {job.corpus_dir}: this recipe takes none: archives that are "
-                        "here already belong in data/download")
+        raise UserError(f"--corpus_dir {job.corpus_dir}: not supported here: put existing "
+                        "archives into data/download")
     if (done := Done(root, data, config)).unchanged():
         print(f"{done.table()}\ndata: nothing has changed since {data} was made; remove "
               f"{done.path} to check it anew", flush=True)
@@ -70,8 +70,8 @@ def prepare(job: Job) -> None:
 
 
 class Done:
-    """``done.json``: what the data was made of and what it is, so that a second run can tell in
-    a second that nothing is to be done."""
+    """``done.json``: hashes of inputs and outputs, so that a second run quickly detects that
+    nothing has changed."""
 
     def __init__(self, root: Path, data: Path, config: MiniData) -> None:
         self.root, self.data, self.path = root, data, data / "done.json"
@@ -81,7 +81,7 @@ class Done:
             str(p.relative_to(REPO)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}})
 
     def unchanged(self) -> bool:
-        """Whether configuration, scripts and all files of the sets are as they were."""
+        """Whether configuration, scripts and all files of the sets are unchanged."""
         try:
             kept = json.loads(self.path.read_text())
             return kept["inputs"] == self.inputs and kept["outputs"] == self.outputs()
@@ -89,7 +89,7 @@ class Done:
             return False
 
     def outputs(self) -> str:
-        """Hash of all tables, and of the size of every wav they name."""
+        """Hash of all tables and of the sizes of their wavs."""
         total = hashlib.sha256()
         for path in sorted(self.data.glob("*/*")):
             if path.parent.name in ("wav", "download") or not path.is_file():
@@ -109,7 +109,7 @@ class Done:
 
 
 class Clock:
-    """Seconds of each step, for the last line of the output."""
+    """Duration of each step, for the last line of the output."""
 
     def __init__(self) -> None:
         self.laps: list[tuple[str, float]] = []
@@ -135,7 +135,7 @@ def fetch_programs() -> None:
 
 
 def read_sentences(path: Path, config: MiniData) -> list[tuple[str, str]]:
-    """(language, text) of the free sentences, in the file's order."""
+    """(language, text) of local/sentences.txt, in order."""
     out = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         lang, bar, text = line.partition("|")
@@ -149,7 +149,7 @@ def read_sentences(path: Path, config: MiniData) -> list[tuple[str, str]]:
 
 def synthesise(train: list[Prompt], barred: set[str], root: Path,
                config: MiniData) -> tuple[list[synthetic.Spoken], list[tuple]]:
-    """Texts for every voice with hours, spoken."""
+    """Synthesise texts for every voice with hours."""
     amounts: dict[str, dict[str, int]] = {}
     for voice, hours in config.hours.items():
         lang = synthetic.voice_language(voice)
@@ -197,7 +197,7 @@ def write_left_out(path: Path, left_out: list[tuple]) -> None:
 
 
 def kind_of(reason: str) -> str:
-    """A reason without its particulars, to count by."""
+    """Kind of a reason, without details, for counting."""
     if "characters per second" in reason:
         return "characters per second: text and audio do not match"
     return "same audio as another" if reason.startswith("same audio") else reason
@@ -205,7 +205,7 @@ def kind_of(reason: str) -> str:
 
 def set_table(data: Path, sets: dict[str, list[Prompt]],
               spoken: dict[str, list[synthetic.Spoken]]) -> str:
-    """Utterances, hours and speakers of every set, as they are after validation."""
+    """Utterances, hours and speakers of every set after validation."""
     seconds = {p.utt: p.seconds for chosen in sets.values() for p in chosen}
     seconds |= {s.utt: s.seconds for some in spoken.values() for s in some}
     rows = [f"{'set':14}{'utterances':>11}{'hours':>8}  speakers"]
@@ -214,8 +214,8 @@ def set_table(data: Path, sets: dict[str, list[Prompt]],
         by_speaker: dict[str, float] = collections.Counter()
         for utt in made.utts:
             by_speaker[made.utt2spk[utt]] += seconds[utt] / 3600
-        told = ", ".join(f"{s} {h:.2f} h" for s, h in sorted(by_speaker.items()))
-        rows.append(f"{name:14}{len(made):11d}{sum(by_speaker.values()):8.2f}  {told}")
+        names = ", ".join(f"{s} {h:.2f} h" for s, h in sorted(by_speaker.items()))
+        rows.append(f"{name:14}{len(made):11d}{sum(by_speaker.values()):8.2f}  {names}")
     for folder in sorted(data.glob("sentences_*")):
         rows.append(f"{folder.name:14}{len(DataDir.load(folder)):11d}{'':8}  text only")
     return "\n".join(rows)

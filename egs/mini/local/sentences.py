@@ -1,4 +1,4 @@
-"""Texts for the synthetic voices: open sentences, the train prompts, recombinations of them."""
+"""Texts for the synthetic voices: open-licensed sentences, train prompts, recombinations."""
 
 import gzip
 import random
@@ -27,7 +27,7 @@ _UNSPOKEN = re.compile(r"[\[\](){}<>|\\/_*#@^~=+«»\"“”„0-9…]|--|\.\.|[
 
 
 def open_sentences(lang: str, deb: Path) -> list[str]:
-    """Clean sentences of the packages of ``lang`` (see PACKAGES), in their order, no text twice."""
+    """Clean, distinct sentences of the packages of ``lang`` (see PACKAGES), in order."""
     seen: dict[str, str] = {}
     for text in _read(lang, deb):
         if clean := clean_sentence(text, lang):
@@ -67,17 +67,17 @@ def _lines(path: Path) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Whole sentences of a paragraph; what has no end mark is not one."""
+    """Complete sentences of a paragraph: those with an end mark."""
     return [m[0].strip() for m in re.finditer(r"[^.!?]+[.!?]+(?=\s|$)", " ".join(text.split()))]
 
 
 def clean_sentence(text: str, lang: str) -> str:
-    """The normalised sentence, with an end mark; empty when it is not plain speech."""
+    """The normalised sentence with an end mark; empty if it is not plain text."""
     text = text.strip().replace("’", "'")
     if not text or _UNSPOKEN.search(text) or text[0] in "-—–'" or "\ufffd" in text:
         return ""
     if lang != "en" and not text.lstrip("¿¡")[:1].isupper():  # WordNet alone has whole clauses
-        return ""  # without a capital; elsewhere such a sentence lost its beginning
+        return ""  # without a capital; elsewhere the beginning is missing
     spoken = re.sub(r"[¿¡:;,—–-]", " ", text.lower())
     if not re.fullmatch(f"[{_LETTERS[lang]}' ]+[.?!]?", spoken):
         return ""
@@ -96,7 +96,7 @@ def ended(text: str) -> str:
 
 
 def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
-    """New texts of two pieces of known ones each, seeded; pieces end at punctuation."""
+    """Random new texts from two pieces of known texts each; pieces end at punctuation."""
     pieces = sorted({p.strip() for t in texts for p in re.split(r"[.,?!]", t)
                      if len(p.strip()) > 3 and len(p.split()) <= MOST_WORDS - 2})
     out: dict[str, None] = {}
@@ -112,11 +112,11 @@ def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
 
 def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidden: set[str],
                 deb: Path, config: MiniData) -> dict[str, list[str]]:
-    """Texts for every voice of a language, more than enough for ``amounts`` (voice: sentences).
+    """Texts for every voice of a language, at least ``amounts`` (voice: sentences).
 
-    Open sentences are dealt out, so that no two voices share one; each voice also says prompts
-    of the train set and recombinations, in the shares of ``config``. No text holds a text of
-    ``forbidden`` (word keys of dev, test and free sentences).
+    Each open-licensed sentence goes to one voice only. Each voice also gets prompts of the train
+    set and recombinations, in the shares of ``config``. No text holds a text of
+    ``forbidden`` (word keys of dev, test and sentences.txt).
     """
     barred = [f" {key} " for key in forbidden]
 

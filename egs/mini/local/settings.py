@@ -1,4 +1,4 @@
-"""What of the corpus is a choice: the ``corpus_data`` section of the recipe's YAML file."""
+"""Settings of the ``corpus_data`` section of the recipe's YAML file."""
 
 from dataclasses import dataclass, field
 from typing import Literal

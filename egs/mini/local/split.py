@@ -1,4 +1,4 @@
-"""Which utterances are held out for tests and validation; both choices go by text alone."""
+"""Held-out utterances for test and validation; the split depends only on the text."""
 
 import collections
 
@@ -15,8 +15,8 @@ def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
     """Sets of real prompts by the hash of their normalised text.
 
     Test and dev take texts that occur once, with at least ``test_least_words`` words and a
-    length in ``test_seconds``: shorter ones cannot be judged by a recogniser. Prompts whose text
-    is a free sentence are refused.
+    length in ``test_seconds``: ASR is unreliable for shorter ones. A prompt whose text is
+    in sentences.txt is an error.
     """
     sets: dict[str, list[Prompt]] = {"train": [], "dev": []}
     free = {(lang, words_of(normalise(text, lang))) for lang, text in sentences}
@@ -45,7 +45,7 @@ def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
 def hold_out(spoken: list[synthetic.Spoken], train: list[Prompt],
              config: MiniData) -> dict[str, list[synthetic.Spoken]]:
     """Synthetic speech by set: labelled utterances of every voice and style are held out for
-    test_style and dev, as far as their texts are said only once and are no train prompt."""
+    test_style and dev, if their texts occur only once and are not train prompts."""
     times = collections.Counter(s.text for s in spoken)
     known = {p.key for p in train}
     by_style: dict[tuple[str, str], list[synthetic.Spoken]] = {}

@@ -1,4 +1,4 @@
-"""Speak texts with flite and espeak-ng: seeded, in parallel, resumable."""
+"""Synthetic speech with flite and espeak-ng: seeded, parallel, resumable."""
 
 import hashlib
 import shutil
@@ -21,7 +21,7 @@ from e2etts.programs import Program, find_program
 
 ESPEAK = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru"}
 FLITE = ("slt", "rms", "awb", "kal16")
-# Options of the programs for each style. Rates and pitches were chosen to be heard at once:
+# Options of the programs for each style. Rates and pitches were chosen to be clearly audible:
 # 1.4 times faster or slower, three to five semitones up or down.
 FLITE_STYLES = {
     "neutral": (), "fast": ("--setf", "duration_stretch=0.7"),
@@ -30,9 +30,9 @@ FLITE_STYLES = {
 ESPEAK_STYLES = {
     "neutral": (), "fast": ("-s", "240"), "slow": ("-s", "120"), "high": ("-p", "85"),
     "low": ("-p", "15"), "flat": ("-m",), "whisper": ()}
-# The pitch of these comes with their recordings, or is not moved in all respects.
+# The pitch of these is fixed by their recordings, or only partly adjustable.
 FLITE_LACKS = {"rms": ("high", "low", "flat"), "kal16": ("flat",)}
-# Shortest mean length of a sentence heard in any voice: enough texts are prepared for the hours.
+# Shortest mean sentence duration of any voice, to prepare enough texts for the hours.
 LEAST_SECONDS_A_TEXT = 1.9
 
 PROGRESS = "{desc} {percentage:3.0f}% {n:.0f}/{total_fmt} s of speech [{elapsed}<{remaining}]"
@@ -69,7 +69,7 @@ def voice_language(voice: str) -> str:
 
 
 def styles_of(voice: str) -> list[str]:
-    """Styles that can be asked of a voice."""
+    """Styles that a voice supports."""
     kind, _, name = voice.partition("-")
     if kind == "espeak":
         return list(ESPEAK_STYLES)
@@ -77,16 +77,16 @@ def styles_of(voice: str) -> list[str]:
 
 
 def texts_needed(hours: float) -> int:
-    """How many texts surely fill ``hours``."""
+    """Number of texts that is sufficient for ``hours``."""
     return 0 if hours <= 0 else int(hours * 3600 / LEAST_SECONDS_A_TEXT) + 8
 
 
 def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
               config: MiniData) -> tuple[list[Spoken], list[tuple]]:
-    """Speak texts in their order until each voice has its hours.
+    """Synthesise texts in order until each voice has its hours.
 
-    The cut depends on durations alone, so that a run that was broken off, or that has other
-    workers, gives the same set. Returns the utterances and (voice, text, reason) of failures.
+    The cut depends only on durations, so that interrupted runs and other numbers of workers give
+    the same set. Returns the utterances and (voice, text, reason) of failures.
     """
     programs = {name: find_program(name) for name in
                 sorted({"flite" if v.startswith("flite") else "espeak-ng" for v in texts})}
@@ -121,7 +121,7 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
 
 def speak(text: str, voice: str, root: Path,
           programs: dict[str, Program]) -> tuple[str, str, float, str]:
-    """(utterance id, wav path, seconds, reason of failure) of one text; keeps what exists."""
+    """(utterance id, wav path, seconds, reason of failure) of one text; keeps existing files."""
     name = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = voice.replace("+", "-")
     utt, path = f"{folder}-{name}", f"data/wav/synthetic/{folder}/{name}.wav"
@@ -131,7 +131,7 @@ def speak(text: str, voice: str, root: Path,
         raw = target.with_suffix(".spoken.wav")
         try:
             _run(text, voice, raw, programs)
-            if shutil.disk_usage(target.parent).free < 1 << 20:  # flite does not tell
+            if shutil.disk_usage(target.parent).free < 1 << 20:  # flite reports no error
                 raise UserError(f"{target.parent}: disk full; free some space and run again")
             wav, rate = soundfile.read(str(raw), dtype="float32")
         except soundfile.SoundFileError:
@@ -153,9 +153,9 @@ def _run(text: str, voice: str, target: Path, programs: dict[str, Program]) -> N
     command = [program.path, *_arguments(text, voice, target)]
     done = subprocess.run(command, capture_output=True, env=program.env, check=False)
     if done.returncode:
-        told = " ".join(done.stderr.decode(errors="replace").split())[:200]
+        message = " ".join(done.stderr.decode(errors="replace").split())[:200]
         raise UserError(f"{program.path}: fails with status {done.returncode} on '{text[:40]}': "
-                        f"{told or 'no message (disk full?)'}")
+                        f"{message or 'no message (disk full?)'}")
 
 
 def _arguments(text: str, voice: str, target: Path) -> list[str]:

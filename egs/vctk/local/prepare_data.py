@@ -4,9 +4,9 @@ Layout, as the archive unpacks (doi.org/10.7488/ds/2645, its README and that of 
 VCTK_092):
     txt/p225/p225_001.txt                                   one line of text
     wav48_silence_trimmed/p225/p225_001_mic1.flac, _mic2    48 kHz, two microphones
-What is amiss in it: p315 has recordings but no texts (lost), p280 has no mic2, some texts of p362
+Known errors: p315 has recordings but no texts (lost), p280 has no mic2, some texts of p362
 have no recording, and the speaker ids are p225 ... p376 and s5. The first microphone
-has them all, so that is read. Silence of the edges is trimmed by the publishers only in part.
+is complete and therefore used. The publishers trimmed the silence at the edges only in part.
 Texts 001 to 024 (elicitation paragraph, rainbow passage) are the same for all speakers, and some
 newspaper sentences are shared: sets are split by text.
 """
@@ -23,13 +23,13 @@ CREDIT = "CSTR VCTK Corpus 0.92 by Yamagishi, Veaux, MacDonald (doi.org/10.7488/
 # The MD5 sum as torchaudio 0.10 lists it.
 ARCHIVE = Archive("https://datashare.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
                   "8a6ba2946b36fcbef0212cad601f4bfa")
-PUBLISHED = {"VCTK": Published(speakers=109)}  # 110, of whom one has no texts
+PUBLISHED = {"VCTK": Published(speakers=109)}  # 110, one of them without texts
 SHARED_TEXTS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class VCTK(CorpusData):
-    """unseen_speakers: kept out of training. trim_below_peak_db: see ``Job.usable``."""
+    """unseen_speakers: excluded from training. trim_below_peak_db: see ``Job.usable``."""
 
     unseen_speakers: tuple[str, ...] = ("p225", "p234", "p238", "p245", "p248", "p261", "p294",
                                         "p302", "p326", "p335", "p347")
