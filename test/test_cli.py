@@ -4,6 +4,8 @@ import errno
 import hashlib
 import importlib
 import io
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -97,6 +99,22 @@ def test_help_names_every_verb_and_loads_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("given, found", [
+    ({}, (cli.SPINS, cli.PRIMITIVES)),
+    ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, cli.PRIMITIVES)),
+    ({"GOMP_SPINCOUNT": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, ("7", "8")),
+])
+def test_libraries_get_defaults_before_torch_and_users_have_the_last_word(given, found):
+    names = ("GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    env = {k: v for k, v in os.environ.items() if k not in (*names, "OMP_WAIT_POLICY")} | given
+    code = ("import json, os, sys; from e2etts.bin import main\n"
+            "def run(verb): assert 'torch' not in sys.modules; raise SystemExit(\n"
+            f"    json.dumps([os.environ.get(n) for n in {names}]))\n"
+            "main.verb_parser = run; main.main(['train'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert json.loads(done.stderr) == list(found)
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,22 @@ VERBS = {
 }
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# Threads of libgomp spin before they sleep: by default for milliseconds, and where a core is taken
+# by another program, a step takes several times as long. With OMP_WAIT_POLICY they do as it says.
+SPINS = "10000"
+# What oneDNN compiles for the shape of a batch; its default of 1024 holds ten steps, whose remains
+# lie scattered between the tensors. In training few shapes come again but within a step.
+PRIMITIVES = "64"
+
+
+def set_library_defaults() -> None:
+    """Environment variables that PyTorch's CPU libraries read when they are loaded; what the user
+    has set stays."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, PRIMITIVES)
 
 
 def usage() -> str:
@@ -96,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"e2etts {e2etts.__version__}")
         return 0
+    set_library_defaults()
     verb = argv[0]
     if verb not in VERBS:
         return fail(None, f"unknown verb '{verb}'; one of: {', '.join(VERBS)}")
