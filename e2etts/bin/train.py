@@ -17,6 +17,7 @@ from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.vocab import Vocab
 from e2etts.files import write_text
+from e2etts.provenance import running_commit
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
 from e2etts.tasks.build import build_task, model_config, system_sizes
 from e2etts.train.checkpoint import load_checkpoint, require_same
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.config, args.overrides)
     root = experiment_folder(args)
     keep_freed_memory()
+    running_commit()  # while this process is small
     train_stage(recipe, args.stage, root)
 
 
