@@ -1,5 +1,6 @@
 """Provenance of results: commit, hardware, training time and memory of an experiment."""
 
+import functools
 import os
 import resource
 import subprocess
@@ -54,9 +55,17 @@ def commit(root: Path = PROGRAM) -> str:
     return name + ("+dirty" if changed else "")
 
 
+@functools.cache
+def running_commit() -> str:
+    """The commit that this process runs: ``commit`` as of the first call, which belongs at its
+    start. A later call starts no process, see ``peak_gib``."""
+    return commit()
+
+
 def peak_gib(children: int = 1) -> float:
-    """Upper bound of peak memory: of this process plus ``children`` processes as large as the
-    largest that has ended."""
+    """Upper bound of the most memory that this process held, and ``children`` processes as large
+    as the largest of those that have ended. On Linux a process that was started counts as at least
+    as large as this one was then, whatever it runs."""
     scale = 2**30 if sys.platform == "darwin" else 2**20
     own, child = (resource.getrusage(who).ru_maxrss / scale
                   for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -1,5 +1,6 @@
 import subprocess
 
+from e2etts import provenance
 from e2etts.provenance import commit
 
 
@@ -31,3 +32,11 @@ def test_only_changes_outside_of_results_make_a_commit_dirty(tmp_path):
 
 def test_without_git_the_commit_is_unknown(tmp_path):
     assert commit(tmp_path) == "unknown"
+
+
+def test_the_running_commit_is_read_from_git_once(monkeypatch):
+    provenance.running_commit.cache_clear()
+    names = iter(["first"])
+    monkeypatch.setattr(provenance, "commit", lambda: next(names))
+    assert provenance.running_commit() == provenance.running_commit() == "first"
+    provenance.running_commit.cache_clear()

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import os
 import sys
 
 import e2etts
@@ -27,6 +28,23 @@ VERBS = {
     "bench": "measure the speed of training steps and synthesis, and compare with peers",
     "pack": "export a trained system as one folder or archive (stage 11)",
 }
+
+# Threads of libgomp spin before they sleep: by default for milliseconds, and where another program
+# takes a core, a step takes several times as long. OMP_WAIT_POLICY, where it is set, decides.
+SPINS = "10000"
+# Kernels that oneDNN compiles for the shapes of a batch and keeps. Its default of 1024 covers ten
+# steps and fragments memory; in training, few shapes occur again outside of a step.
+PRIMITIVES = "64"
+
+
+def set_library_defaults() -> None:
+    """Environment variables that PyTorch's CPU libraries read when they are loaded; what the user
+    has set stays."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, PRIMITIVES)
+
 
 def usage() -> str:
     """The text of ``e2etts --help``."""
@@ -64,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"e2etts {e2etts.__version__}")
         return 0
+    set_library_defaults()
     verb = argv[0]
     if verb not in VERBS:
         nearest = difflib.get_close_matches(verb, VERBS, n=1)

@@ -16,10 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from e2etts.provenance import running_commit
     from e2etts.recipe import load_recipe
     from e2etts.stages.train import train_stage
     from e2etts.train.memory import keep_freed_memory
 
     recipe = load_recipe(args.config, args.overrides)
     keep_freed_memory()
+    running_commit()  # starts git while this process is small
     train_stage(recipe, args.stage, experiment_folder(args))

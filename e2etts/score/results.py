@@ -86,12 +86,12 @@ def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, co
     for metric in usual:
         if metric not in config.metrics:
             run.skip(metric, "switched off by score.metrics", f"add {metric} to score.metrics")
+    processes = len(config.devices) or config.workers
+    own = provenance.peak_gib(processes)  # before git, as large as this process, is one of them
     results = _results(exp, run, seed, command)
     results.update(provenance.stages(exp, time.perf_counter() - start))
     if rm := read_json(exp / "rm.json"):
         results["rm"] = rm
-    processes = len(config.devices) or config.workers
-    own = provenance.peak_gib(processes)
     results["peak_gib"] = round(max(results["peak_gib"], own), 3)
     results["scoring"] = {"seconds": seconds, "workers": processes,
                           "measured": cache.misses, "from_cache": cache.hits,

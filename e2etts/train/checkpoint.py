@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from e2etts.config import differences
 from e2etts.errors import UserError
 from e2etts.files import recover_folder, replaced_folder
-from e2etts.provenance import commit
+from e2etts.provenance import running_commit
 
 FORMAT = 2
 STATE_FORMAT = 3
@@ -25,7 +25,7 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], meta: dict[s
     meta should hold "step", "config" (the full model configuration) and "metrics"; the format
     version and the commit are added. Raises UserError when the disk refuses.
     """
-    meta = {"format": FORMAT, "commit": commit(), **meta}
+    meta = {"format": FORMAT, "commit": running_commit(), **meta}
     # A clone each, because safetensors refuses tensors that share memory (tied weights).
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with replaced_folder(Path(folder)) as part:

@@ -2,6 +2,8 @@
 
 import errno
 import importlib
+import json
+import os
 import subprocess
 import sys
 import types
@@ -119,3 +121,19 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
         cli.main([verb, "--help"])
     assert stop.value.code == 0
     assert f"  e2etts {verb} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given, found", [
+    ({}, (cli.SPINS, cli.PRIMITIVES)),
+    ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, cli.PRIMITIVES)),
+    ({"GOMP_SPINCOUNT": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, ("7", "8")),
+])
+def test_libraries_get_defaults_before_torch_and_settings_of_the_user_stay(given, found):
+    names = ("GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    env = {k: v for k, v in os.environ.items() if k not in (*names, "OMP_WAIT_POLICY")} | given
+    code = ("import json, os, sys; from e2etts.bin import main\n"
+            "def run(verb): assert 'torch' not in sys.modules; raise SystemExit(\n"
+            f"    json.dumps([os.environ.get(n) for n in {names}]))\n"
+            "main.verb_parser = run; main.main(['train'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert json.loads(done.stderr) == list(found)
