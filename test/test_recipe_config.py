@@ -1,4 +1,7 @@
+import ast
 import re
+import typing
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import yaml
 
 from e2etts.config import build, to_dict
 from e2etts.errors import UserError
+from e2etts.nets.flow import FlowConfig, SolverConfig
 from e2etts.nets.fm import FM
 from e2etts.nets.vocoder import Vocoder
 from e2etts.recipe import RecipeConfig, load_recipe, resolved
@@ -49,11 +53,13 @@ def test_every_configuration_of_the_recipes_is_sound(path):
     with torch.device("meta"):  # sizes that do not fit each other are refused
         Vocoder(recipe.vocoder, sample_rate_hz=audio.sample_rate_hz,
                 hop_samples=audio.hop_samples, mel_bands=audio.mel_bands)
-        FM(model.fm, q_dim=model.tokenizer.q_dim, speaker_dim=model.speaker.speaker_dim,
+        FM(model.fm, q_dim=model.tokenizer.q_dim, speaker_dim=model.speaker.embedding_dim,
            mel_bands=audio.mel_bands, frames_per_token=audio.frames_per_token)
-    order = list(recipe.stages)
+    order = recipe.training_order()
+    assert sorted(order) == sorted(recipe.stages)
     for name, stage in recipe.stages.items():
-        assert stage.init is None or order.index(stage.init) < order.index(name)
+        for source in stage.sources.values():
+            assert order.index(source) < order.index(name)
 
 
 def test_resolved_writes_every_default_out(small):
@@ -79,7 +85,10 @@ def test_overrides_reach_every_depth(small):
     ("model.lm.trunk.layer=3", "nearest known key: 'model.lm.trunk.layers'"),
     ("stages.lm.train.max_step=1", "nearest known key: 'stages.lm.train.max_steps'"),
     ("stages.tokenzier.train.lr=1", "'stages.tokenzier'; nearest known key: 'stages.tokenizer'"),
-    ("stages.lm.init=tokeniser", "stages.lm.init: no stage 'tokeniser'"),
+    ("stages.lm.init=tokeniser", "stages.lm.init: 'tokeniser' is neither a stage of this configuration (tokenizer"),
+    ("stages.lm.init={lmm: tokenizer}", "stages.lm.init: no part 'lmm'; parts: tokenizer"),
+    ("stages.tokenizer.init=lm", "leads back to"),
+    ("stages.vocoder.init={lm: lm}", "the vocoder is one part"),
     ("stages.lm.trainable=[lmm]", "stages.lm.trainable: no part 'lmm'; parts: tokenizer"),
     ("stages.lm.task=third_order", "'stages.lm.task'"), ("seed=many", "'seed'"),
     ("stages.lm.train={max_steps: null}", "stages.lm.train"),
@@ -90,7 +99,7 @@ def test_wrong_override_is_one_line(small, override, message):
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
-def test_an_lm_that_reads_aligned_needs_an_rm_that_hears():
+def test_an_aligned_lm_needs_a_trained_rm():
     path = ROOT / "egs/mini/conf/default.yaml"
     for off in (["stages.tokenizer.weights.ctc=0"], ["stages.tokenizer.trainable=[tokenizer, fm]"]):
         with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads aligned"):
@@ -98,8 +107,18 @@ def test_an_lm_that_reads_aligned_needs_an_rm_that_hears():
     # Stage 1 by the FM alone: the RM learns before the LM.
     load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
                        "stages.tokenizer.weights={fm: 1, coarse: 1, lm: 0, advance: 0, ctc: 0}",
-                       "stages.rm.init=tokenizer", "stages.lm.init=rm", "stages.joint.init=fm"])
+                       "stages.lm.init=rm"])
     load_recipe(path, ["model.lm.text_input=prefix", "stages.tokenizer.weights.ctc=0"])
+
+
+def test_training_order_follows_what_stages_start_from():
+    path = ROOT / "egs/mini/conf/default.yaml"
+    assert load_recipe(path).training_order() == ["vocoder", "tokenizer", "lm", "fm", "rm", "joint"]
+    late = load_recipe(path, ["stages.lm.init={tokenizer: tokenizer, rm: rm}"])
+    assert late.training_order() == ["vocoder", "tokenizer", "rm", "lm", "fm", "joint"]
+    assert late.stage("lm").sources == {
+        "tokenizer": "tokenizer", "speaker": "tokenizer", "rm": "rm"}
+    assert late.stages_to("lm") == ["tokenizer", "rm", "lm"]
 
 
 def test_unknown_stage_lists_those_there_are(small):
@@ -128,3 +147,54 @@ def test_every_switch_of_the_page_on_switches_is_a_key():
         for key in re.findall(r"`([a-zX_.]+)`", cells[2] if len(cells) == 5 else ""):
             named.append(f"{named[-1].rpartition('.')[0]}{key}" if key[0] == "." else key)
     assert len(named) > 15 and not set(named) - known
+
+
+def sections(kind, seen):
+    """All dataclasses below a configuration class."""
+    for alternative in typing.get_args(kind) or (kind,):
+        if alternative is not kind:
+            sections(alternative, seen)
+    if is_dataclass(kind) and kind not in seen:
+        seen.add(kind)
+        for hint in typing.get_type_hints(kind).values():
+            sections(hint, seen)
+    return seen
+
+
+def test_every_key_is_read_by_the_program():
+    """No accepted key is without effect: each field of each section is read somewhere else than
+    where it is declared and checked."""
+    found = sections(RecipeConfig, set())
+    for task in TASKS.values():
+        sections(task.Options, found)
+    assert len(found) > 25
+    read = set()
+    for path in (ROOT / "e2etts").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        checks = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)
+                  and f.name == "__post_init__" for n in ast.walk(f)}
+        read |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)
+                 and isinstance(n.ctx, ast.Load) and id(n) not in checks}
+        read |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)
+                 and isinstance(n.value, str) and id(n) not in checks}
+    unread = sorted(f"{kind.__name__}.{f.name}" for kind in found for f in fields(kind)
+                    if f.name not in read and f.name != "kind")
+    assert not unread
+
+
+@pytest.mark.parametrize(("override", "new"), [
+    ("model.tokenizer.trunk.dim=3", "model.tokenizer.encoder"),
+    ("model.lm.reading=aligned", "model.lm.text_input"),
+    ("model.fm.flow.steps=3", "synthesis.solver.steps"),
+    ("synthesis.flow.steps=3", "synthesis.solver"),
+    ("stages.lm.fresh=[rm]", "init, as a mapping that leaves these parts out")])
+def test_a_renamed_key_is_refused_with_its_new_name(small, override, new):
+    with pytest.raises(UserError) as e:
+        load_recipe(small, [override])
+    assert str(e.value).endswith(f"is now called {new}")
+
+
+def test_training_objective_and_solver_share_no_key(small):
+    with pytest.raises(UserError, match="synthesis.solver.loss"):
+        load_recipe(small, ["synthesis.solver.loss=l1"])
+    assert not {f.name for f in fields(FlowConfig)} & {f.name for f in fields(SolverConfig)}

@@ -251,9 +251,9 @@ def test_aligned_text_input_stays_nowhere_for_too_long():
     assert [len(t) for t in sample(stuck, config=late)] == [32, 48, 16]
 
 
-def test_aligned_text_input_goes_on_from_the_place_of_the_prompt():
+def test_aligned_text_input_continues_from_the_position_of_the_prompt():
     config = SamplingConfig(min_ratio=0.0, max_ratio=4.0)
-    for position, want in (([0, 1], [2, 4, 1]), ([-1, 0], [3, 5, 1])):
+    for position, want in (([0, 1], [2, 4, 0]), ([-1, 0], [3, 5, 1])):
         prompt = TokenPrompt(torch.zeros(2, dtype=torch.long), torch.tensor(position), 0)
         assert [len(t) for t in sample(aligned(1), config=config, prompt=prompt)] == want
 

@@ -27,7 +27,7 @@ FIRST = {"task": "first_order", "trainable": ["tokenizer", "lm", "fm", "rm", "sp
          "weights": {"lm": 0.1, "fm": 1, "coarse": 1, "ctc": 1, "speaker": 0.1}, "train": TRAIN}
 CONFIG = {
     "corpus": {}, "audio": {"mel_bands": 20}, "vocoder": {"dim": 16, "layers": 1},
-    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 16}, "lm": {"trunk": TRUNK},
+    "model": {"tokenizer": {"encoder": TRUNK, "q_dim": 16}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1},
               "rm": {"trunk": TRUNK, "decoder_layers": 1}},
     "stages": {

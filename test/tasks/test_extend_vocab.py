@@ -29,13 +29,14 @@ def systems(style=None, **changes):
 @torch.no_grad()
 def outputs(system, batch):
     tokens = system.encode(batch.mel, batch.mel_lens)
-    voice = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
-    out = system.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
+    out = system.lm(system.lm_condition(batch, speaker), tokens.q, tokens.lens)
     h = system.rm.encode(tokens.q, tokens.lens)
     torch.manual_seed(3)
     losses = system.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens, batch.speaker,
                               batch.emotion)
-    mel = system.fm.sample(tokens.q, tokens.lens, voice, generator=torch.Generator().manual_seed(0))
+    mel = system.fm.sample(tokens.q, tokens.lens, speaker,
+                           generator=torch.Generator().manual_seed(0))
     return {"q": tokens.q, "lm": out.logits, "mel": mel, "ctc": system.rm.ctc_logits(h),
             "speaker": system.rm.classify("speaker", h, tokens.lens), "losses": losses}
 
@@ -56,10 +57,10 @@ def test_new_rows_learn():
     batch = replace(make_batch(), text=torch.full((3, 6), 12), speaker=torch.full((3,), 4),
                     language=torch.full((3,), 3))
     tokens = new.encode(batch.mel, batch.mel_lens)
-    voice = new.voice(batch.reference_mel, batch.reference_lens)
+    speaker = new.speaker_embedding(batch.reference_mel, batch.reference_lens)
     losses = new.rm.losses(tokens.q, tokens.lens, batch.text, batch.text_lens, batch.speaker,
                            batch.emotion)
-    out = new.lm(batch.text, batch.text_lens, batch.language, voice, tokens.q, tokens.lens)
+    out = new.lm(new.lm_condition(batch, speaker), tokens.q, tokens.lens)
     (sum(losses.values()) + out.logits.square().mean()).backward()
     for table, row in ((new.lm.text.weight, 12), (new.lm.language.weight, 3),
                        (new.rm.ctc.weight, 12), (new.rm.heads["speaker"].weight, 4),
@@ -81,8 +82,8 @@ def test_a_first_emotion_head_is_new_and_other_shapes_are_refused():
     new = make_system()
     fresh = new.state_dict()
     restore(new, extend_vocab(old.state_dict(), fresh), "extended")
-    wider = {**old.state_dict(), "lm.turn": torch.zeros(3)}
-    with pytest.raises(UserError, match=r"lm.turn has shape \(3,\)"):
+    wider = {**old.state_dict(), "lm.speech_start": torch.zeros(3)}
+    with pytest.raises(UserError, match=r"lm.speech_start has shape \(3,\)"):
         restore(new, extend_vocab(wider, fresh), "extended")
 
 

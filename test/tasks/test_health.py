@@ -69,7 +69,8 @@ def test_entropy_of_a_record_is_that_of_all_its_tokens_together():
         means.add(token_metrics(tokens, tokenizer))
     joined = Means.joined([means.plain(), means.plain()])
     for some in (means, joined):
-        assert some.take(lambda m: with_usage(m, tokenizer))["token_entropy_bits"] == pytest.approx(1)
+        got = some.take(lambda m: with_usage(m, tokenizer))
+        assert got["token_entropy_bits"] == pytest.approx(1)
 
 
 def test_metrics_of_the_lm():
@@ -132,7 +133,8 @@ def test_samples_are_held_against_recordings_and_heard_by_both_listeners(monkeyp
     system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"ce", "ctc"}).eval()
     generated = [torch.tensor([1, 2, 3]), torch.tensor([], dtype=torch.long)]
-    monkeypatch.setattr(health, "sample_tokens", lambda system, given, *a: generated[: len(given.text)])
+    monkeypatch.setattr(health, "sample_tokens",
+                        lambda system, given, *a: generated[: len(given.text)])
     got = task.sample_metrics(batch, 2)
     assert float(got["length_ratio"]) == pytest.approx((3 + 1) / (12 + 8))
     assert set(got) == {"length_ratio", "rm_nats", "rm_error", "rm_error_recording"}

@@ -32,9 +32,9 @@ def published(peer, tmp_path):
 
 def make_lm(seed=1, **changes) -> LM:
     torch.manual_seed(seed)
-    config = LMConfig(trunk=trunk(rope_base=1e6, **changes), voice=False)
-    return LM(config, text_vocab=9, languages=2, digits=torch.zeros(2, 2, dtype=torch.long),
-              q_dim=4, speaker_dim=4, advances=3)
+    config = LMConfig(trunk=trunk(rope_base=1e6, **changes), speaker_embedding=False)
+    return LM(config, text_vocab=9, languages=2, codes=2, digits=None, q_dim=4,
+              speaker_dim=4, advances=3)
 
 
 def states(lm, ids):

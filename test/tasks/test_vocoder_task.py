@@ -12,6 +12,7 @@ from e2etts.nets.discriminator import DiscriminatorConfig
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.tasks.build import build_vocoder
 from e2etts.tasks.vocoder import VocoderOptions, VocoderTask
+from e2etts.train.task import StepInfo
 
 AUDIO = AudioConfig()
 RATES = {"sample_rate_hz": 16000, "hop_samples": 320, "mel_bands": 80}
@@ -97,15 +98,15 @@ def test_phases_and_parameters():
     task = make_task(adversarial=True, adversarial_from=0.5, discriminator=small)
     batch = make_batch()
     assert task.phases == ("generator", "discriminator")
-    assert not task(batch, "discriminator").terms
-    assert "adversarial" not in task(batch).terms
-    task.progress = 0.5
-    terms = task(batch).terms
+    early, late = StepInfo(progress=0.49), StepInfo(progress=0.5)
+    assert not task(batch, "discriminator", early).terms
+    assert "adversarial" not in task(batch, "generator", early).terms
+    terms = task(batch, "generator", late).terms
     (terms["adversarial"] + terms["features"]).backward()
     assert all(p.grad is None for p in task.discriminator.parameters())
     assert task.vocoder.head.weight.grad.abs().sum() > 0
     task.zero_grad()
-    task(batch, "discriminator").terms["discriminator"].backward()
+    task(batch, "discriminator", late).terms["discriminator"].backward()
     assert all(p.grad is not None for p in task.discriminator.parameters())
     assert all(p.grad is None for p in task.vocoder.parameters())
     ours = {id(p) for p in task.parameters_of("generator")}

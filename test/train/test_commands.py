@@ -17,15 +17,15 @@ CONFIG = {
     "corpus": {"sentences": ["sentences"]},
     "audio": {"mel_bands": 8},
     "text": {"phonemes": False},
-    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
+    "model": {"tokenizer": {"encoder": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
     "stages": {
         "tokenizer": {"task": "first_order", "trainable": ["tokenizer", "lm", "fm", "rm"],
                       "weights": {"lm": 0.1, "fm": 1.0, "ctc": 1.0}, **STAGE},
         "lm": {"task": "first_order", "init": "tokenizer", "trainable": ["lm"],
                "weights": {"lm": 1.0}, **STAGE},
-        "judge": {"task": "first_order", "init": "tokenizer", "trainable": ["rm"],
-                  "fresh": ["rm"], "weights": {"ctc": 1.0}, **STAGE},
+        "judge": {"task": "first_order", "init": {"tokenizer": "tokenizer"},
+                  "trainable": ["rm"], "weights": {"ctc": 1.0}, **STAGE},
         "joint": {"task": "second_order", "init": "lm", "trainable": ["lm"], "judge": "judge",
                   "weights": {"ce": 1.0, "ctc": 1.0}, **STAGE}}}
 
@@ -80,7 +80,7 @@ def test_finished_stage_is_left_alone(here, capsys):
 
 @pytest.mark.parametrize("arguments,message", [
     (("lm", "stages.tokenizer.train.lr=0.1", "model.lm.trunk.layers=2"),
-     "exp/t/tokenizer/best: made with another configuration (stored != wanted): "
+     "stages.lm.init: exp/t/tokenizer/best: lm of another configuration (stored != wanted): "
      "model.lm.trunk.layers: 1 != 2"),
     (("tokenizer", "stages.tokenizer.train.lr=0.5"), "train.lr: 0.001 != 0.5"),
     (("tokenizer", "stages.tokenizer.train.max_steps=2"), "train.max_steps: 3 != 2"),

@@ -142,7 +142,8 @@ def test_an_alarm_warns_once_or_stops_after_saving(tmp_path, stop):
 
 
 class Speaker(Regression):
-    speaks = True
+    def has_lm(self, disabled):
+        return True
 
     def sample_metrics(self, batch, utts):
         frames = int(batch.mel_lens[:utts].sum())
@@ -163,7 +164,8 @@ def test_samples_are_generated_at_the_start_and_at_every_validation(tmp_path):
 
 def test_no_samples_are_generated_before_the_loss_of_the_lm_joins(tmp_path):
     class Later(Speaker):
-        speaks = property(lambda self: "error" not in self.muted)
+        def has_lm(self, disabled):
+            return "error" not in disabled
 
     weights = {"error": LossWeight(weight=1.0, delay=0.6), "fool": 0.1}
     make_trainer(Later(), tmp_path, max_steps=8, weights=weights,

@@ -16,8 +16,8 @@ STAGE = {"task": "first_order", "trainable": ["tokenizer", "lm", "fm", "rm"],
          "train": {"max_steps": 1, "batch_seconds": 6, "lr": 1e-9, "log_every": 1, "workers": 0}}
 CONFIG = {
     "corpus": {}, "audio": {"mel_bands": 8}, "text": {"phonemes": False},
-    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 8},
-              "lm": {"trunk": {**TRUNK, "rope_base": 1e6}, "voice": False},
+    "model": {"tokenizer": {"encoder": TRUNK, "q_dim": 8},
+              "lm": {"trunk": {**TRUNK, "rope_base": 1e6}, "speaker_embedding": False},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
     "stages": {"tokenizer": STAGE}}
 
@@ -67,7 +67,7 @@ def test_a_trained_system_gets_a_language(trained, monkeypatch, capsys):
     old, new = tensors(trained, "en"), tensors(trained, "more")
     size = before["text_size"]
     assert old.keys() == new.keys()
-    for name in ("lm.text.weight", "rm.ctc.weight", "tokenizer.stem.weight"):
+    for name in ("lm.text.weight", "rm.ctc.weight", "tokenizer.encoder.stem.weight"):
         rows = min(size, len(old[name]))
         assert new[name][:rows].allclose(old[name][:rows], atol=1e-6), name
     assert run("train", "more", "tokenizer", "model.rm.trunk.hidden_dim=32") == 2

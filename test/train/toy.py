@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from e2etts.data.batch import Batch
 from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
 from e2etts.train.loop import Trainer
-from e2etts.train.task import Losses, Task
+from e2etts.train.task import EVALUATION, Losses, StepInfo, Task
 
 ROWS, FRAMES, BANDS = 4, 8, 4
 
@@ -35,7 +35,7 @@ class Regression(Task):
         self.norm = nn.BatchNorm1d(BANDS)
         self.noise = noise
 
-    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+    def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
         target = batch.mel.flip(-1) * 0.5
         noise = self.noise * torch.randn_like(target)
         if self.training:
@@ -56,12 +56,13 @@ class TwoPhases(Regression):
     def parameters_of(self, phase: str) -> list[nn.Parameter]:
         return list((self.net if phase == "generator" else self.critic).parameters())
 
-    def forward(self, batch: Batch, phase: str = "generator") -> Losses:
+    def forward(self, batch: Batch, phase: str = "generator",
+                info: StepInfo = EVALUATION) -> Losses:
         made = self.net(batch.mel + 0.1 * torch.randn_like(batch.mel))
         if phase == "generator":
             return Losses({"error": (made - batch.mel).square().mean(),
                            "fool": (self.critic(made) - 1).square().mean()})
-        if self.progress < 0.2:
+        if info.progress < 0.2:
             return Losses()
         real, fake = self.critic(batch.mel), self.critic(made.detach())
         return Losses({"critic": (real - 1).square().mean() + fake.square().mean()})
@@ -76,10 +77,10 @@ class Reader(Task):
         self.encoder, self.far = nn.Linear(BANDS, 3), nn.Linear(3, 2)
         self.drop = nn.Dropout(0.2)
 
-    def forward(self, batch, phase="main"):
+    def forward(self, batch, phase="main", info=EVALUATION):
         q = self.encoder(batch.mel)
         near, far = q.mean() * 2, self.far(self.drop(q)).square().mean()
-        share = torch.tensor(0.8 if self.progress < 0.5 else 0.1)
+        share = torch.tensor(0.8 if info.progress < 0.5 else 0.1)
         return Losses({"error": near, "fool": far}, {"token_entropy_share": share},
                       (q,) if q.requires_grad else ())
 
@@ -133,8 +134,7 @@ def shared_stream(cursor, rank=0, ranks=1, **changes):
     """``stream`` with each batch's rows shared between the ranks."""
     for batch, after in stream(cursor, **changes):
         rows = slice(rank * ROWS // ranks, (rank + 1) * ROWS // ranks)
-        yield type(batch)(**{k: None if v is None else v[rows]
-                             for k, v in vars(batch).items()}), after
+        yield batch.select(rows), after
 
 
 def train_as_rank(rank: int, folder: str, port: int) -> None:
