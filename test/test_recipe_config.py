@@ -85,7 +85,7 @@ def test_overrides_reach_every_depth(small):
     ("model.lm.trunk.layer=3", "nearest known key: 'model.lm.trunk.layers'"),
     ("stages.lm.train.max_step=1", "nearest known key: 'stages.lm.train.max_steps'"),
     ("stages.tokenzier.train.lr=1", "'stages.tokenzier'; nearest known key: 'stages.tokenizer'"),
-    ("stages.lm.init=tokeniser", "stages.lm.init: 'tokeniser' is neither a stage of this configuration (tokenizer"),
+    ("stages.lm.init=tokeniser", "stages.lm.init: 'tokeniser' is neither a stage of this"),
     ("stages.lm.init={lmm: tokenizer}", "stages.lm.init: no part 'lmm'; parts: tokenizer"),
     ("stages.tokenizer.init=lm", "leads back to"),
     ("stages.vocoder.init={lm: lm}", "the vocoder is one part"),
@@ -102,7 +102,7 @@ def test_wrong_override_is_one_line(small, override, message):
 def test_an_aligned_lm_needs_a_trained_rm():
     path = ROOT / "egs/mini/conf/default.yaml"
     for off in (["stages.tokenizer.weights.ctc=0"], ["stages.tokenizer.trainable=[tokenizer, fm]"]):
-        with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads aligned"):
+        with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads its text aligned"):
             load_recipe(path, [*off, "stages.tokenizer.weights.lm=0"])
     # Stage 1 by the FM alone: the RM learns before the LM.
     load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
