@@ -143,7 +143,7 @@ note_time() { python "$root/utils/stages.py" record "$exp/stages.json" "$1" "$2"
 missing_input() {
     [ "$2" != 0 ] || stop "stage $1 starts from $3, which does not exist: correct stages.${names[$1]}.init"
     local hint=
-    [[ $1 != [4-8] ]] ||
+    [[ $1 != [4-8] || $2 != [4-8] ]] ||
         hint=", or start from another run with stages.${names[$1]}.init=exp/OTHER/${names[$2]}"
     stop "stage $1 needs $3: run --stage $2 first$hint"
 }

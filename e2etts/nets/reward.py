@@ -45,7 +45,7 @@ class AttentionPool(nn.Module):
 
 
 class RM(nn.Module):
-    """What is said, how, and by whom, read from q (arXiv 2606.09234, section 2)."""
+    """Recognition of text, emotion and speaker from q (arXiv 2606.09234, section 2)."""
 
     def __init__(
         self, config: RMConfig, *, q_dim: int, text_vocab: int, speakers: int, emotions: int
@@ -178,17 +178,17 @@ class RM(nn.Module):
         x, first, source = pad_in_front(x, total)
         cache = KVCache(x.shape[1] + int(longest.max()))
         y = self.decoder(x, positions=source, cache=cache, first=first)
-        said = []
+        generated = []
         done = longest <= 0
         for step in range(int(longest.max())):
             token = self.head(y[:, -1]).argmax(-1)
             done = done | (token == self.blank) | (step >= longest)
             if bool(done.all()):
                 break
-            said.append(token.masked_fill(done, -1))
+            generated.append(token.masked_fill(done, -1))
             y = self.decoder(self.text(token)[:, None].to(h.dtype), cache=cache, first=first,
                              positions=(total + step)[:, None])
-        text = torch.stack(said, dim=1) if said else lens.new_zeros(len(lens), 0)
+        text = torch.stack(generated, dim=1) if generated else lens.new_zeros(len(lens), 0)
         return [row[row >= 0] for row in text]
 
     def _attention_loss(self, h, lens, text, text_lens):

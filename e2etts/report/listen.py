@@ -91,13 +91,13 @@ def _take(system: str, row: Row, longest: float) -> str:
 
 
 def _hypothesis(row: Row) -> str:
-    if row.get("heard") is None:
+    if row.get("hypothesis") is None:
         return '<span class="soft" lang="en">not recognised</span>'
     errors = row.get("errors")
     if not errors:
-        return escape(row["heard"])
+        return escape(row["hypothesis"])
     words = []
-    for kind, want, got in align(errors["reference"], errors["heard"]):
+    for kind, want, got in align(errors["reference"], errors["hypothesis"]):
         if kind == "equal":
             words.append(escape(got))
         elif kind == "substitute":
@@ -106,5 +106,5 @@ def _hypothesis(row: Row) -> str:
             words.append(f"<del>{escape(want)}</del>" if kind == "delete"
                          else f"<ins>{escape(got)}</ins>")
     count = errors["substituted"] + errors["deleted"] + errors["inserted"]
-    return (f'<span title="recognised: {escape(row["heard"])}">{" ".join(words)}</span>'
+    return (f'<span title="recognised: {escape(row["hypothesis"])}">{" ".join(words)}</span>'
             f' <span class="soft small" lang="en">{count} of {errors["words"]} words</span>')

@@ -72,10 +72,10 @@ def comparable(reference: str, hypothesis: str, lang: str) -> tuple[list[str], l
 class Errors:
     """Edits between a reference and a recognition hypothesis, in words and in characters.
 
-    Both are normalised; ``heard`` is the hypothesis."""
+    Both are normalised; ``hypothesis`` is what was recognised."""
 
     reference: str
-    heard: str
+    hypothesis: str
     substituted: int
     deleted: int
     inserted: int
@@ -105,7 +105,7 @@ def errors_between(want: list[str], got: list[str]) -> Errors | None:
         return None
     w = jiwer.process_words(" ".join(want), " ".join(got))
     c = jiwer.process_characters("".join(want), "".join(got))
-    return Errors(reference=" ".join(want), heard=" ".join(got), substituted=w.substitutions,
+    return Errors(reference=" ".join(want), hypothesis=" ".join(got), substituted=w.substitutions,
                   deleted=w.deletions, inserted=w.insertions, words=len(want),
                   char_edits=c.substitutions + c.deletions + c.insertions,
                   chars=len("".join(want)))

@@ -38,7 +38,7 @@ class ClipScore:
         c = self.clip
         return {"system": c.system, "set": c.set, "utt": c.utt, "text": c.text, "lang": c.lang,
                 "wav": os.path.relpath(c.wav, exp), "seconds": c.seconds,
-                "problem": self.problem, "heard": self.hypothesis,
+                "problem": self.problem, "hypothesis": self.hypothesis,
                 "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
                 "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "metrics": self.values,
                 "failures": self.failures, "notes": self.notes}

@@ -41,8 +41,8 @@ class SecondOrderOptions:
     2505.17589), in one pass. "free-running": the LM's own. A roll-out is decoded without gradient
     as ``sampling`` says and read again with it, and is itself what the RM judges; the FM cannot,
     because it is not aligned with the recording's mel. In training roll-outs are left out that do
-    not end, or that say for more than ``longest_repeat`` tokens only what they said up to
-    MAX_PERIOD tokens before: a reward of these was harmful (arXiv 2509.18569).
+    not end, or that repeat for more than ``longest_repeat`` tokens what is up to MAX_PERIOD tokens
+    before: a reward of these was harmful (arXiv 2509.18569).
     """
 
     bridge: BridgeConfig = field(default_factory=BridgeConfig)

@@ -25,7 +25,7 @@ TRAIN = {"max_audio_seconds": 30, "batch_seconds": 6, "log_every": 1, "workers":
 RECIPE = {
     "corpus": {"tests": ["test_en"], "sentences": ["sentences_en"]},
     "audio": {"mel_bands": 8}, "text": {"phonemes": False},
-    "model": {"tokenizer": {"trunk": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
+    "model": {"tokenizer": {"encoder": TRUNK, "q_dim": 8}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
     "vocoder": {"dim": 16, "layers": 1, "fft_samples": 640},
     "stages": {

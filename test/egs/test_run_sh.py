@@ -24,7 +24,7 @@ corpus_data: {miniature: true, dev_utts: 4, test_utts: 2, enrol_utts: 1, workers
 text: {phonemes: false}
 model:
   tokenizer:
-    trunk: &trunk {dim: 32, layers: 1, heads: 1, head_dim: 32, hidden_dim: 64}
+    encoder: &trunk {dim: 32, layers: 1, heads: 1, head_dim: 32, hidden_dim: 64}
     levels: [5, 5]
     q_dim: 16
   lm: {trunk: *trunk, text_encoder_layers: 1}

@@ -229,7 +229,9 @@ def test_stage_without_its_input(recipe, stage, words):
 def test_stage_without_the_stage_it_starts_from(recipe):
     assert run(recipe, *TOY, "--stop_stage", "3").returncode == 0
     done = run(recipe, *TOY, "--stage", "6")
-    assert done.stderr == "run.sh: error: stage 6 needs exp/toy/lm/best: run --stage 5 first\n"
+    assert done.stderr == (
+        "run.sh: error: stage 6 needs exp/toy/lm/best: run --stage 5 first, or start from another "
+        "run with stages.fm.init=exp/OTHER/lm\n")
 
 
 @pytest.mark.parametrize("arguments, words", [

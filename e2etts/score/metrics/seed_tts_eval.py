@@ -131,7 +131,7 @@ def _score_language(run: ScoreRun, some: list[ClipScore], lang: str) -> None:
     for s, hypothesis in run.measure(meter, some, WER):
         hypothesis = simplified(hypothesis) if lang == "zh" else hypothesis
         try:
-            s.values[WER] = {**count(s.clip.text, hypothesis, lang), "heard": hypothesis}
+            s.values[WER] = {**count(s.clip.text, hypothesis, lang), "hypothesis": hypothesis}
         except ValueError as e:
             s.failures[WER] = str(e)
 

@@ -42,9 +42,9 @@ for number in "$stage" "$stop_stage" "$seed"; do
     [[ $number =~ ^[0-9]+$ ]] || stop "'$number': expected a number"
 done
 [[ $tag =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || stop "--tag '$tag': letters, digits, . _ - only"
-[[ $sets =~ ^[a-z]+(,[a-z]+)*$ ]] || stop "--sets '$sets': want some of ${!list_of[*]}"
+[[ $sets =~ ^[a-z]+(,[a-z]+)*$ ]] || stop "--sets '$sets': expected some of ${!list_of[*]}"
 for name in ${sets//,/ }; do
-    [ -v "list_of[$name]" ] || stop "--sets '$sets': want some of ${!list_of[*]}"
+    [ -v "list_of[$name]" ] || stop "--sets '$sets': expected some of ${!list_of[*]}"
 done
 
 wants() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
