@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from e2etts.nets.bridge import nucleus
 from e2etts.nets.lm import LMCondition
 from e2etts.nets.packed import PackedLM
 from e2etts.nets.system import System
@@ -25,9 +26,8 @@ def pick(
     drawn again from the whole distribution (arXiv 2406.05370, section 3.3).
     """
     scaled = logits.float() / max(config.temperature, 1e-4)
-    top, ids = scaled.softmax(-1).topk(min(config.top_k, scaled.shape[-1]), dim=-1)
-    top = top * (top.cumsum(-1) - top < config.top_p)
-    choice = ids.gather(1, torch.multinomial(top, 1, generator=generator))
+    top, index = nucleus(scaled, config.top_k, config.top_p)
+    choice = index.gather(1, torch.multinomial(top.softmax(-1), 1, generator=generator))
     if config.repeat_window < 1:
         return choice.squeeze(1)
     window = history[:, -config.repeat_window :]

@@ -94,9 +94,16 @@ def restrict(logits: torch.Tensor, config: BridgeConfig) -> torch.Tensor:
     logits = logits / config.sampling_temperature
     if not config.top_k and config.top_p >= 1:
         return logits
-    given = logits.detach()
-    top = given.topk(min(config.top_k or given.shape[-1], given.shape[-1]), dim=-1).values
-    p = (top - given.logsumexp(-1, keepdim=True)).exp()
-    # A code is kept while those before it have not reached top_p: the first one always is.
-    least = top.masked_fill(p.cumsum(-1) - p >= config.top_p, torch.inf).amin(-1, keepdim=True)
-    return logits.masked_fill(given < least, -torch.inf)
+    top, _ = nucleus(logits.detach(), config.top_k, config.top_p)
+    least = top.masked_fill(top.isneginf(), torch.inf).amin(-1, keepdim=True)
+    return logits.masked_fill(logits.detach() < least, -torch.inf)
+
+
+def nucleus(logits: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``top_k`` (0: all) most likely of (..., V) and of these the fewest that reach ``top_p``
+    (arXiv 1904.09751): their logits (..., K), likeliest first, -inf behind, and their indices."""
+    size = logits.shape[-1]
+    top, index = logits.topk(min(top_k or size, size), dim=-1)
+    p = (top - logits.logsumexp(-1, keepdim=True)).exp()
+    # One is kept while those before it have not reached top_p: the first one always is.
+    return top.masked_fill(p.cumsum(-1) - p >= top_p, -torch.inf), index

@@ -80,8 +80,8 @@ class _PackedBlock:
         q, k = torch.addcmul(qk * cos, qk.roll(qk.shape[-1] // 2, -1), sin).split(
             (self.heads, g), dim=1)
         k, v = cache.append(layer, k, v)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads != g)
-        x = x + self.out(attended.view(rows, -1))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads != g)
+        x = x + self.out(y.view(rows, -1))
         gate, up = self.gate_up(self.norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
 
