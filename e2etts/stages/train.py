@@ -15,7 +15,7 @@ from e2etts.nets.whisper_encoder import WhisperEncoder
 from e2etts.recipe import RecipeConfig, StageConfig, resolved
 from e2etts.stages.start import complete, load_judge, model_config, starting_point
 from e2etts.tasks.build import TASKS, build_task
-from e2etts.tasks.pretrained import start_from_published
+from e2etts.tasks.qwen3_weights import load_qwen3_lm
 from e2etts.tasks.whisper_encoder_weights import load_whisper_encoder
 from e2etts.train.loop import Trainer
 
@@ -35,7 +35,7 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     start = starting_point(recipe, name, root, vocab)
     task = build_task(recipe, name, vocab, start.tensors, load_judge(recipe, name, root, vocab))
     if stage.pretrained_lm:
-        start_from_published(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
+        load_qwen3_lm(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
     if stage.trains_system and "tokenizer" not in start.origin:
         _load_published_encoder(task.system.tokenizer)
     nets = model_config(recipe, name, vocab)

@@ -1,18 +1,17 @@
 """A speech tokenizer's encoder that starts from a published Whisper model (arXiv 2212.04356)."""
 
-import json
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from e2etts.errors import UserError
 from e2etts.hub import published_folder
 from e2etts.nets.whisper_encoder import WhisperEncoder, WhisperEncoderConfig
+from e2etts.tasks.published_weights import (
+    FILES,
+    copy_into,
+    fill_from_published,
+    read_published_json,
+)
 
-FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
-_INDEX = "model.safetensors.index.json"
 # Key of config.json -> key of our encoder. Of the layers, we may use fewer.
 _SIZES = {"d_model": "dim", "encoder_attention_heads": "heads", "encoder_ffn_dim": "hidden_dim",
           "num_mel_bins": "mel_bands", "max_source_positions": "max_positions"}
@@ -31,30 +30,15 @@ def load_whisper_encoder(encoder: WhisperEncoder, source: str, where: str) -> No
     layers = _check_config(folder / "config.json", encoder.config, where)
     upper = [f"encoder.layers.{i}." for i in range(encoder.config.layers, layers)]
     unused = ("decoder.", "proj_out.", *upper, *(["encoder.layer_norm."] if upper else []))
-    wanted = {f"encoder.{name}": tensor for name, tensor in encoder.whisper.state_dict().items()
+    wanted = {f"encoder.{name}": copy_into(tensor, f"encoder.{name}", folder)
+              for name, tensor in encoder.whisper.state_dict().items()
               if not f"encoder.{name}".startswith(unused)}
-    missing, unknown = set(wanted), []
-    for path in _weight_files(folder):
-        try:
-            with safe_open(path, "pt") as file:
-                for key in file.keys():  # noqa: SIM118 (not a mapping)
-                    name = key.removeprefix("model.")
-                    if name in wanted:
-                        _copy(wanted[name], file.get_tensor(key), f"{folder}: {key}")
-                        missing.discard(name)
-                    elif not name.startswith(unused):
-                        unknown.append(key)
-        except SafetensorError as e:
-            raise UserError(f"{path}: broken ({e}); fetch it again") from e
-    for names, what in ((sorted(missing), "lacks"), (unknown, "has, unknown to Whisper,")):
-        if names:
-            raise UserError(f"{folder}: {what} {len(names)} tensors, such as {names[0]}: expected "
-                            "the safetensors of a Whisper model")
+    fill_from_published(folder, "Whisper", wanted, unused, prefix="model.")
 
 
 def _check_config(path: Path, config: WhisperEncoderConfig, where: str) -> int:
     """Number of layers that the published encoder has."""
-    published = _json(path)
+    published = read_published_json(path)
     for key, expected in (("model_type", "whisper"), ("activation_function", "gelu")):
         if published.get(key) != expected:
             raise UserError(f"{path}: {key} {published.get(key)!r}, expected {expected!r}: choose "
@@ -69,29 +53,3 @@ def _check_config(path: Path, config: WhisperEncoderConfig, where: str) -> int:
     if wrong:
         raise UserError(f"{where}: {path} has other sizes: set {' '.join(wrong)}")
     return layers
-
-
-@torch.no_grad()
-def _copy(into: Tensor, tensor: Tensor, name: str) -> None:
-    if tensor.shape != into.shape:
-        raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(into.shape)}: "
-                        "the files do not fit config.json")
-    into.copy_(tensor)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    names = ["model.safetensors"]
-    if (folder / _INDEX).is_file():
-        names = sorted(set(_json(folder / _INDEX).get("weight_map", {}).values()))
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise UserError(f"{folder / name}: no such file of the published model; fetch "
-                            f"{', '.join(FILES)}")
-    return [folder / name for name in names]
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read ({e}); fetch {', '.join(FILES)}") from e

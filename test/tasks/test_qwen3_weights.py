@@ -9,7 +9,7 @@ from tiny import make_system, trunk
 
 from e2etts.errors import UserError
 from e2etts.nets.lm import LM, LMConfig
-from e2etts.tasks.pretrained import start_from_published
+from e2etts.tasks.qwen3_weights import load_qwen3_lm
 
 ROWS = 9 + 3  # the table is padded, as that of Qwen3 is
 
@@ -46,7 +46,7 @@ def test_the_lm_reads_text_as_the_published_model_does(peer, tmp_path, shard_siz
     peer.save_pretrained(tmp_path, max_shard_size=shard_size)
     assert (tmp_path / "model.safetensors").is_file() == (shard_size == "1GB")
     lm, untouched = make_lm(), make_lm()
-    start_from_published(lm, str(tmp_path), "k")
+    load_qwen3_lm(lm, str(tmp_path), "k")
     ids = torch.randint(0, 9, (2, 7))
     with torch.no_grad():
         torch.testing.assert_close(states(lm, ids), peer.model(ids).last_hidden_state, atol=1e-5,
@@ -60,28 +60,28 @@ def test_half_precision_files_fill_full_precision_weights(published):
     tensors = load_file(published / "model.safetensors")
     save_file({k: v.bfloat16() for k, v in tensors.items()}, published / "model.safetensors")
     lm = make_lm()
-    start_from_published(lm, str(published), "k")
+    load_qwen3_lm(lm, str(published), "k")
     assert lm.text.weight.dtype == torch.float32
     assert lm.text.weight.equal(tensors["model.embed_tokens.weight"][:9].bfloat16().float())
 
 
 def test_other_sizes_are_named_as_the_keys_to_set(published):
     with pytest.raises(UserError) as e:
-        start_from_published(make_lm(layers=3, kv_heads=2), str(published), "stages.lm.init")
+        load_qwen3_lm(make_lm(layers=3, kv_heads=2), str(published), "stages.lm.init")
     for words in ("stages.lm.init: ", "trunk.layers=2 (is 3)", "trunk.kv_heads=1 (is 2)"):
         assert words in str(e.value)
     with pytest.raises(UserError, match="rope_base=1000000.0"):
-        start_from_published(make_system().lm, str(published), "k")
+        load_qwen3_lm(make_system().lm, str(published), "k")
 
 
 def test_another_kind_of_model_is_refused(published):
     told = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps({**told, "model_type": "llama"}))
     with pytest.raises(UserError, match="model_type 'llama', expected 'qwen3'"):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
     (published / "config.json").unlink()
     with pytest.raises(UserError, match="config.json: cannot be read"):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -95,19 +95,19 @@ def test_files_that_do_not_fit_are_refused(published, change, message):
     change(tensors)
     save_file(tensors, published / "model.safetensors")
     with pytest.raises(UserError, match=message):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
 
 
 def test_missing_damaged_and_escaping_files_are_refused(published):
     whole = (published / "model.safetensors").read_bytes()
     (published / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="model.safetensors: broken"):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
     (published / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no such file of the published model"):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
     (published.parent / "out.safetensors").write_bytes(whole)
     (published / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "../out.safetensors"}}))
     with pytest.raises(UserError, match="no such file of the published model"):
-        start_from_published(make_lm(), str(published), "k")
+        load_qwen3_lm(make_lm(), str(published), "k")
