@@ -45,6 +45,9 @@ class Stepper:
         self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
         self.optimizers = {
             phase: make_optimizers(task, ps, config) for phase, ps in self.parameters.items()}
+        # Buffers that are not saved are constants.
+        self.statistics = [b for m in task.modules() for name, b in m.named_buffers(recurse=False)
+                           if b.is_floating_point() and name not in m._non_persistent_buffers_set]
         device = accelerator.device.type
         # Scaled by hand: accelerate's wrapper unscales twice where a phase has two optimisers.
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
@@ -64,7 +67,7 @@ class Stepper:
         ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
                                                self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
-        buffers = [(b, b.clone()) for b in self.task.buffers() if b.is_floating_point()]
+        buffers = [(b, b.clone()) for b in self.statistics]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
         for place, phase in enumerate(self.task.phases):
             loss, norm = self._gradients(phase, batches, info, values)
