@@ -42,7 +42,7 @@ def test_each_first_order_loss_is_finite_and_reaches_the_table(name):
     terms[name].backward()
     used, wanted = used_rows(task), codes_of(BATCH)
     assert used and set(used) <= set(wanted)
-    if name in ("fm", "ctc", "speaker"):
+    if name in ("ctc", "speaker"):  # the FM drops its condition in some rows
         assert used == wanted
 
 
