@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from tiny import wake
 
 from e2etts.bin.main import main
+from e2etts.config import merge
 from e2etts.data.codes import Codes
 from e2etts.data.vocab import Vocab
 from e2etts.recipe import load_recipe
@@ -20,58 +22,53 @@ from e2etts.stages.start import model_config
 from e2etts.tasks.build import build_system, build_vocoder
 from e2etts.train.checkpoint import save_checkpoint
 
+CONF = Path(__file__).resolve().parents[2] / "egs/mini/conf"
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
-TRAIN = {"max_steps": 2, "batch_seconds": 6, "log_every": 1, "workers": 0,
-         "health": {"sampled_utts": 2}}
+TRAIN = {"max_steps": 2, "max_minutes": None, "batch_seconds": 6, "warmup_steps": 1, "log_every": 1,
+         "workers": 0, "health": {"sampled_utts": 2}}
 LEVELS, V = [4, 3, 3], 36
-MADE = {
-    "corpus": {"tests": ["test"], "enrol": "enrol"},
+SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "espeak-*", "flite-awb"])  # not here
+DEFAULT = {  # the default of egs/mini in small
+    "base": str(CONF / "default.yaml"),
+    "corpus": {"tests": ["test"], "sentences": [], "enrol": "enrol"},
     "audio": {"mel_bands": 8}, "text": {"phonemes": False},
-    "model": {"tokenizer": {"encoder": TRUNK, "levels": LEVELS, "q_dim": 8},
-              "lm": {"trunk": TRUNK, "text_input": "aligned"},
+    "model": {"tokenizer": {"encoder": TRUNK, "levels": LEVELS, "q_dim": 8}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
     "vocoder": {"dim": 16, "layers": 1},
-    "stages": {
-        "vocoder": {"task": "vocoder", "weights": {"mel": 1.0}, "train": TRAIN},
-        "tokenizer": {"task": "first_order", "trainable": ["tokenizer", "fm", "rm"],
-                      "weights": {"fm": 1.0, "ctc": 1.0}, "train": TRAIN}},
+    "stages": {stage: {"train": TRAIN, "data": {"speaker_weights": SPEAKERS}}
+               for stage in ("tokenizer", "lm", "fm", "rm", "joint")},
     "synthesis": {"candidates": 2, "prompt_clips": 2, "sampling": {"max_ratio": 1.0},
-                  "solver": {"steps": 1}}}
-FIRST = {"task": "first_order", "train": TRAIN}
-READ = {  # as egs/mini/conf/codes.yaml over egs/mini/conf/default.yaml
-    "base": "made.yaml",
-    "model": {"tokenizer": {"kind": "codes", "encoder": None, "codebook_size": V}},
-    "stages": {
-        "tokenizer": None,
-        "lm": {**FIRST, "init": {"tokenizer": "fm", "rm": "rm"}, "trainable": ["lm"],
-               "weights": {"lm": 1.0, "advance": 1.0}},
-        "fm": {**FIRST, "trainable": ["tokenizer", "fm", "speaker"],
-               "weights": {"fm": 1.0, "coarse": 1.0}},
-        "rm": {**FIRST, "init": "fm", "trainable": ["rm"],
-               "weights": {"ctc": 1.0, "speaker": 0.1}},
-        "joint": {"task": "second_order", "trainable": ["lm"], "train": TRAIN,
-                  "init": {"tokenizer": "fm", "lm": "lm", "fm": "fm", "rm": "rm"},
-                  "weights": {"ce": 1.0, "advance": 1.0, "kl": 0.1, "fm": 1.0, "ctc": 1.0}}}}
+                  "solver": {"steps": 1}, "lm_speakers": {"en": "voice-0"}}}
+
+
+def codes_recipe() -> dict:
+    """conf/codes.yaml of egs/mini over the small default."""
+    small = {"base": "default.yaml", "model": {"tokenizer": {
+                 "codebook_size": V, "levels": LEVELS, "q_dim": 8}},
+             "stages": {stage: {"train": TRAIN} for stage in ("lm", "fm", "rm", "joint")}}
+    return merge(yaml.safe_load((CONF / "codes.yaml").read_text()), small)
+
+
 SETS = {"train": 8, "dev": 3, "test": 3, "enrol": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A recipe folder with dump/, and of the recipe made.yaml a tokenizer and a vocoder."""
+    """A recipe folder with dump/, and of the recipe default.yaml a tokenizer and a vocoder."""
     folder = tmp_path_factory.mktemp("recipe")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed, (name, utts) in enumerate(SETS.items()):
             make_set(folder, name, utts, seed=seed)
-        for name, config in (("made", MADE), ("read", READ)):
+        for name, config in (("default", DEFAULT), ("codes", codes_recipe())):
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         assert run("prepare") == 0
-        recipe, vocab = load_recipe("made.yaml"), Vocab.load("dump")
+        recipe, vocab = load_recipe("default.yaml"), Vocab.load("dump")
         torch.manual_seed(0)
         nets = {"tokenizer": wake(build_system(recipe, vocab), std=0.3),
                 "vocoder": build_vocoder(recipe.vocoder, recipe.audio)}
         for stage, net in nets.items():
-            save_checkpoint(folder / "exp/made" / stage / "best", net.state_dict(),
+            save_checkpoint(folder / "exp/default" / stage / "best", net.state_dict(),
                             {"config": model_config(recipe, stage, vocab)})
     return folder
 
@@ -82,7 +79,7 @@ def here(folder, monkeypatch):
     return folder
 
 
-def run(verb: str, *more: str, name: str = "made") -> int:
+def run(verb: str, *more: str, name: str = "default") -> int:
     return main([verb, *more, "--config", f"{name}.yaml"])
 
 
@@ -108,7 +105,7 @@ def test_tokens_of_every_set_are_those_of_the_tokenizer(here, capsys):
                                                        for u, n in frames.items()}
     assert used > 3
     # By the folder, and for a recipe whose tokens come from files: the same.
-    assert run("tokens", "--system", "exp/made/tokenizer", name="read") == 0
+    assert run("tokens", "--system", "exp/default/tokenizer", name="codes") == 0
     for utt, row in rows(here, "test").items():
         assert np.array_equal(row, rows(here, "test", "mine")[utt])
 
@@ -126,30 +123,30 @@ def test_what_does_not_fit_is_refused(here, capsys, arguments, message):
 
 
 def test_a_recipe_on_tokens_from_files_wants_their_mels_only(here, capsys):
-    source = ("--system", "exp/made/tokenizer", "--name", "other")
+    source = ("--system", "exp/default/tokenizer", "--name", "other")
     others = ("model.tokenizer.codebook_size=7", "model.tokenizer.levels=null")
-    assert run("tokens", *source, *others, name="read") == 0
+    assert run("tokens", *source, *others, name="codes") == 0
     vocab = json.loads((here / "dump/vocab.json").read_text())
     shutil.copytree(here / "dump", here / "scaled")
     (here / "scaled/vocab.json").write_text(json.dumps({**vocab, "mel_mean": 0.0}))
     capsys.readouterr()
-    assert run("tokens", *source, "corpus.dump_dir=scaled", name="read") == 2
+    assert run("tokens", *source, "corpus.dump_dir=scaled", name="codes") == 2
     assert "mel of another configuration (stored != wanted): sizes.mel_mean" in (
         capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """The recipe read.yaml trained: exp/read."""
+    """The recipe codes.yaml trained: exp/codes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run("tokens", "--system", "exp/made/tokenizer", name="read") == 0
-        shutil.copytree("exp/made/vocoder", "exp/read/vocoder")
-        order = load_recipe("read.yaml").training_order()
+        assert run("tokens", "--system", "exp/default/tokenizer", name="codes") == 0
+        shutil.copytree("exp/default/vocoder", "exp/codes/vocoder")
+        order = load_recipe("codes.yaml").training_order()
         assert order == ["vocoder", "fm", "rm", "lm", "joint"]
         for stage in order[1:]:
-            assert run("train", stage, name="read") == 0
-    return folder / "exp/read"
+            assert run("train", stage, name="codes") == 0
+    return folder / "exp/codes"
 
 
 def test_every_stage_trains_its_parts_on_the_tokens(trained):
@@ -171,7 +168,7 @@ def test_every_stage_trains_its_parts_on_the_tokens(trained):
 
 
 def test_the_system_is_heard_with_prompts_from_files(here, trained, capsys):
-    assert run("synthesize", name="read") == 0
+    assert run("synthesize", name="codes") == 0
     found = {p.parent.relative_to(trained / "wavs").as_posix():
              [json.loads(x) for x in p.read_text().splitlines()]
              for p in (trained / "wavs").rglob("manifest.jsonl")}
@@ -183,16 +180,16 @@ def test_the_system_is_heard_with_prompts_from_files(here, trained, capsys):
         assert samples == 640 * len(tokens[row["utt"]])
     used = json.loads((trained / "tokens.json").read_text())
     assert used["tokens"] == sum(map(len, rows(here, "train").values()))
-    assert run("probe", "rm", name="read") == 0
-    assert run("synthesize", "--text", "red", "--out", "a.wav", name="read") == 0
+    assert run("probe", "rm", name="codes") == 0
+    assert run("synthesize", "--text", "red", "--out", "a.wav", name="codes") == 0
     wav = str(next((here / "wav").glob("*.wav")))
     capsys.readouterr()
     assert run("synthesize", "--text", "red", "--out", "b.wav", "--prompt", wav, "--prompt_text",
-               "one", name="read") == 2
+               "one", name="codes") == 2
     assert "it cannot encode a recording; encode it with the tokenizer that made them" in (
         capsys.readouterr().err)
     assert not (here / "b.wav").exists()
-    assert run("tokens", name="read") == 2
+    assert run("tokens", name="codes") == 2
     assert "the tokens of this system come from files" in capsys.readouterr().err
 
 
@@ -205,7 +202,7 @@ def test_training_without_tokens_says_how_to_get_them(here, trained, capsys, cha
     kept = (dump / "codes.scp").read_text()
     change(dump)
     try:
-        assert run("train", "fm", "--tag", "again", name="read") == 2
+        assert run("train", "fm", "--tag", "again", name="codes") == 2
     finally:
         (dump / "codes.scp").write_text(kept)
     assert message in capsys.readouterr().err
