@@ -88,6 +88,8 @@ def build(cls: type[T], tree: dict, where: str = "") -> T:
 
     A field may be a union of sections: the one whose ``kind`` is named is meant, of sections
     without a kind the one whose required keys are given, else the first.
+    Null drops what a base gives: an entry of a mapping of names, as in ``stages: {lm: null}``, or
+    a key that the section has in another kind.
 
     Raises UserError for an unknown key (with its new name, or the nearest right one), a missing
     key, or a value of the wrong type.
@@ -112,14 +114,18 @@ def _checked(kind: Any, tree: Any, where: str) -> Any:
     chosen = _section(sections, tree, where)
     if get_origin(chosen) is dict:
         value = get_args(chosen)[1]
-        return {k: _checked(value, v, f"{where}.{k}".strip(".")) for k, v in tree.items()}
-    known, hints = [f.name for f in fields(chosen)], typing.get_type_hints(chosen)
+        nullable = value is Any or type(None) in _alternatives(value)
+        return {k: _checked(value, v, f"{where}.{k}".strip(".")) for k, v in tree.items()
+                if v is not None or nullable}
+    known, hints = _names(chosen), typing.get_type_hints(chosen)
     out = {}
     for key, value in tree.items():
         if key not in known:
+            if value is None and any(key in _names(s) for s in sections):
+                continue
             raise unknown_key(where, key, known)
         out[key] = _checked(hints[key], value, f"{where}.{key}".strip("."))
-    return build(chosen, tree, where) if len(sections) > 1 else out
+    return build(chosen, out, where) if len(sections) > 1 else out
 
 
 def _section(sections: list[Any], tree: dict, where: str) -> Any:
@@ -170,6 +176,10 @@ def unknown_key(where: str, key: object, known: Iterable[object]) -> UserError:
     near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1, cutoff=0.0)
     nearest = f"{where}.{near[0] if near else 'none'}".strip(".")
     return UserError(f"unknown configuration key '{path}'; nearest known key: '{nearest}'")
+
+
+def _names(section: Any) -> list[str]:
+    return [f.name for f in fields(section)] if is_dataclass(section) else []
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

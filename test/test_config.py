@@ -111,6 +111,39 @@ def test_values_are_converted_to_their_types():
     assert root.stages["lm"].leaf.on is False and root.stages["lm"].leaf.steps is None
 
 
+def test_null_drops_an_entry_of_a_base_and_a_key_of_another_kind():
+    base = {"name": "x", "stages": {"lm": {}, "fm": {"weights": {"a": 1, "b": 2}}},
+            "branch": {"options": {"any": 1}}}
+    root = build(Root, merge(base, parse_overrides([
+        "stages.lm=null", "stages.fm.weights.a=null", "branch.options.any=null"])))
+    assert list(root.stages) == ["fm"] and root.stages["fm"].weights == {"b": 2}
+    assert root.branch.options == {"any": None}  # anything goes there, null too
+
+    @dataclass(frozen=True, kw_only=True)
+    class Words:
+        kind: Literal["words"] = "words"
+        count: int = 3
+
+    @dataclass(frozen=True, kw_only=True)
+    class Letters:
+        kind: Literal["letters"]
+        size: int = 4
+        leaf: Leaf = field(default_factory=Leaf)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Either:
+        of: Words | Letters = field(default_factory=Words)
+
+    base = {"of": {"count": 5}}
+    letters = {"of": {"kind": "letters", "size": 6, "leaf": {"steps": 7}}}
+    with pytest.raises(UserError, match=r"unknown configuration key 'of\.count'"):
+        build(Either, merge(base, letters))
+    got = build(Either, merge(merge(base, letters), {"of": {"count": None}}))
+    assert got.of == Letters(kind="letters", size=6, leaf=Leaf(steps=7))
+    with pytest.raises(UserError, match=r"unknown configuration key 'of\.cuont'"):
+        build(Either, merge(letters, {"of": {"cuont": None}}))
+
+
 def test_exponents_in_a_file_are_numbers_too(tmp_path):
     (tmp_path / "a.yaml").write_text("lr: 1e-3\nlevels: [4, 4]\n")
     assert build(Leaf, read_yaml(tmp_path / "a.yaml")) == Leaf(lr=1e-3, levels=(4, 4))

@@ -1,5 +1,7 @@
 """Tiny systems and batches, small enough to train in a test."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -10,7 +12,8 @@ from e2etts.nets.lm import LMConfig
 from e2etts.nets.reward import RMConfig
 from e2etts.nets.speaker import SpeakerConfig
 from e2etts.nets.system import Sizes, StyleConfig, System, SystemConfig
-from e2etts.nets.tokenizers.fsq import Config as TokenizerConfig
+from e2etts.nets.tokenizers.codes import Config as CodesConfig
+from e2etts.nets.tokenizers.fsq import Config as FSQConfig
 from e2etts.nets.transformer import TransformerConfig
 
 BANDS, TEXT, LANGUAGES, SPEAKERS, EMOTIONS, LEVELS = 6, 9, 2, 3, 2, (4, 3, 3)
@@ -22,14 +25,18 @@ def trunk(**changes) -> TransformerConfig:
                                 "hidden_dim": 24, **changes})
 
 
-def system_config(*, text_stride: float = 0.0, text_input: str = "prefix",
+def system_config(*, kind: str = "fsq", text_stride: float = 0.0, text_input: str = "prefix",
                   speaker_embedding: bool = True,
                   lm_input: str = "q",
                   coarse: bool = True, patch_frames: int = 2, decoder_layers: int = 1,
                   causal: bool = False, flow: FlowConfig | None = None,
                   style: StyleConfig | None = None) -> SystemConfig:
+    tokenizer = FSQConfig(encoder=trunk(), levels=LEVELS, q_dim=Q, causal=causal)
+    if kind == "codes":
+        tokenizer = CodesConfig(kind="codes", codebook_size=math.prod(LEVELS), levels=LEVELS,
+                                q_dim=Q)
     return SystemConfig(
-        tokenizer=TokenizerConfig(encoder=trunk(), levels=LEVELS, q_dim=Q, causal=causal),
+        tokenizer=tokenizer,
         lm=LMConfig(trunk=trunk(), text_stride=text_stride, input=lm_input,
                     speaker_embedding=speaker_embedding, text_input=text_input,
                     text_encoder_layers=1),
@@ -51,11 +58,15 @@ def make_system(seed: int = 0, **changes) -> System:
 
 
 def make_batch(seed: int = 0, frames: tuple[int, ...] = (24, 16, 20),
-               letters: tuple[int, ...] = (4, 6, 3)) -> Batch:
-    """Ragged, with finite garbage in the padding."""
+               letters: tuple[int, ...] = (4, 6, 3), codes: bool = False) -> Batch:
+    """Ragged, with finite garbage in the padding; ``codes``: with tokens from files."""
     g = torch.Generator().manual_seed(seed)
     rows, size = len(frames), max(frames)
     lens = torch.tensor(frames)
+    tokens = None
+    if codes:
+        tokens = torch.arange(rows * (size // 2)).view(rows, -1) % math.prod(LEVELS)
+        tokens[torch.arange(size // 2) >= lens[:, None] // 2] = 999
     return Batch(
         utts=[f"utt{seed}-{i}" for i in range(rows)],
         mel=torch.randn(rows, size, BANDS, generator=g) * 2 - 4, mel_lens=lens,
@@ -63,7 +74,8 @@ def make_batch(seed: int = 0, frames: tuple[int, ...] = (24, 16, 20),
         text_lens=torch.tensor(letters),
         language=torch.randint(0, LANGUAGES, (rows,), generator=g),
         speaker=torch.arange(rows) % SPEAKERS, emotion=torch.arange(rows) % EMOTIONS,
-        reference_mel=torch.randn(rows, size, BANDS, generator=g) * 2 - 4, reference_lens=lens)
+        reference_mel=torch.randn(rows, size, BANDS, generator=g) * 2 - 4, reference_lens=lens,
+        codes=tokens)
 
 
 def wake(module: nn.Module, seed: int = 1, std: float = 0.3) -> nn.Module:

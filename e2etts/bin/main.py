@@ -21,6 +21,7 @@ VERBS = {
     "score-rm": "evaluate the reward model: error rates, emotion and speaker (stage 10)",
     "report": "write report.html: tables, figures and audio samples of any systems (stage 10)",
     "probe": "statistics of a stage's tokens, and recognition by its RM",
+    "tokens": "write the speech tokens of the prepared sets, for systems with tokens from files",
     "compare": "compare systems on the same utterances: differences, intervals, p-values",
     "ablate": "train and compare many systems in one resumable experiment, with tables",
     "curve": "word error rate against training time, from the kept checkpoints of a run",

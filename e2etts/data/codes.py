@@ -6,12 +6,15 @@ from pathlib import Path
 
 import kaldiio
 import numpy as np
+from kaldiio.matio import read_kaldi
 
 from e2etts.data.datadir import is_command, read_table, write_table
 from e2etts.errors import UserError
 
 # Tokenizers pad the end of a recording differently; more than this is another recording or rate.
 TOLERANCE_TOKENS = 2
+# Tables that the prepare stage writes.
+RESERVED = ("mel", "wav")
 
 
 def ark_entry(scp: Path, utt: str, value: str) -> str:
@@ -22,6 +25,18 @@ def ark_entry(scp: Path, utt: str, value: str) -> str:
                         "wrote it again")
     path, _, offset = value.rpartition(":")
     return f"{scp.parent / Path(path).name}:{offset}"
+
+
+def read_ark(entry: str) -> np.ndarray:
+    """The array at ``path:offset``. Raises ValueError for anything but a binary Kaldi matrix or
+    vector: of the other formats that kaldiio reads, one is a pickle, which may run code."""
+    path, _, offset = entry.rpartition(":")
+    with open(path, "rb") as file:
+        file.seek(int(offset))
+        if file.read(2) != b"\0B":
+            raise ValueError("not a binary Kaldi matrix or vector")
+        file.seek(int(offset))
+        return read_kaldi(file)
 
 
 class Codes:
@@ -46,13 +61,14 @@ class Codes:
         """(N,) int64 tokens. Raises UserError for one that is damaged or outside of the
         codebook."""
         try:
-            row = np.asarray(kaldiio.load_mat(self.entries[utt]))
+            row = read_ark(self.entries[utt])
         except Exception as e:  # kaldiio has no error of its own for damaged files
-            raise UserError(f"{self.entries[utt]}: cannot read tokens of '{utt}' ({e}): write "
+            what = " ".join(str(e).split()) or "damaged"
+            raise UserError(f"{self.entries[utt]}: cannot read tokens of '{utt}' ({what}): write "
                             f"{self.scp} again") from e
         if row.ndim != 1 or row.dtype.kind != "i":
             raise UserError(f"{self.entries[utt]}: '{utt}' is no row of integers but "
-                            f"{row.dtype} {row.shape}")
+                            f"{row.dtype} {row.shape}: write {self.scp} again")
         if len(row) == 0 or row.min() < 0 or row.max() >= self.codebook_size:
             raise UserError(f"{self.entries[utt]}: '{utt}' has no tokens, or tokens outside "
                             f"0..{self.codebook_size - 1}: set model.tokenizer.codebook_size to "
@@ -78,7 +94,10 @@ class Codes:
 def write_codes(folder: Path, name: str, rows: Iterable[tuple[str, np.ndarray]]) -> int:
     """Write token rows (N,) as ``<name>.ark`` and ``<name>.scp``; returns how many.
 
-    Raises UserError when the disk refuses."""
+    Raises UserError for a name that is no file of its own, and when the disk refuses."""
+    if not name or "/" in name or name in RESERVED:
+        raise UserError(f"'{name}' cannot be the name of tokens: choose one without '/', other "
+                        f"than {', '.join(RESERVED)}")
     ark, scp = folder / f"{name}.ark", folder / f"{name}.scp"
     part = ark.with_name(f"{ark.name}.part")
     offsets: dict[str, str] = {}
@@ -89,7 +108,8 @@ def write_codes(folder: Path, name: str, rows: Iterable[tuple[str, np.ndarray]])
                 kaldiio.save_ark(file, {utt: row.astype(np.int32)})
         part.replace(ark)
     except OSError as e:
-        part.unlink(missing_ok=True)
         raise UserError(f"{ark}: cannot write: {e.strerror or e}") from e
+    finally:
+        part.unlink(missing_ok=True)
     write_table(scp, offsets)
     return len(offsets)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import kaldiio
 import numpy as np
 import soundfile
 import torch
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 
 from e2etts.audio import AudioConfig, log_mel
 from e2etts.data.batch import MEL_PADDING, Item
-from e2etts.data.codes import Codes, ark_entry
+from e2etts.data.codes import Codes, ark_entry, read_ark
 from e2etts.data.datadir import read_table
 from e2etts.data.noise import Noise, NoiseConfig
 from e2etts.data.sampler import Element, Plan, speaker_repeats
@@ -104,8 +103,11 @@ class MelDataset(Dataset):
         reference = self._reference(element, random)
         first = element.utts[0]
         language, speaker, emotion = self.labels[first]
-        if self.crop_frames is not None and self.frames[first] > self.crop_frames:
-            start = int(random.integers(self.frames[first] - self.crop_frames + 1))
+        if self.crop_frames is not None and self.used_frames[first] > self.crop_frames:
+            # Where tokens come from files, a crop begins with one of them.
+            step = self.audio.frames_per_token if self.codes else 1
+            choices = (self.used_frames[first] - self.crop_frames) // step + 1
+            start = step * int(random.integers(choices))
             parts = [(first, start, start + self.crop_frames)]
         else:
             parts = [(i, 0, int(self.used_frames[i])) for i in element.utts]
@@ -113,7 +115,8 @@ class MelDataset(Dataset):
         mel = _stretch(mel, 0, len(mel) + -len(mel) % self.audio.frames_per_token)
         codes = None
         if self.codes is not None:
-            rows = [self.codes.row(self.utts[i]) for i in element.utts]
+            per = self.audio.frames_per_token
+            rows = [self.codes.row(self.utts[i])[a // per : b // per] for i, a, b in parts]
             codes = torch.from_numpy(np.concatenate(rows))
         wav = self._wav(parts, len(mel)) if self.with_wav or self.noise else None
         return Item(
@@ -140,7 +143,7 @@ class MelDataset(Dataset):
 
     def _mel(self, i: int) -> np.ndarray:
         try:
-            mel = kaldiio.load_mat(self.mels[i])
+            mel = read_ark(self.mels[i])
         except Exception as e:  # kaldiio has no error of its own for damaged files
             what = " ".join(str(e).split()) or "damaged"
             raise UserError(f"{self.mels[i]}: cannot read '{self.utts[i]}' ({what}): delete "

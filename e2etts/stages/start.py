@@ -27,6 +27,7 @@ _TOKENS = ("model.tokenizer.q_dim", "sizes.frames_per_token")
 _SPEAKER = ("model.speaker.embedding_dim",)
 _TEXT = ("text", "sizes.text_vocab")
 NEEDS = {
+    "mel": _MEL,
     "tokenizer": (*_MEL, *_TOKENS, "model.tokenizer"),
     "speaker": (*_MEL, "model.speaker"),
     "lm": (*_TOKENS, *_SPEAKER, *_TEXT, "model.lm", "model.style", "model.tokenizer",
@@ -48,6 +49,11 @@ def model_config(recipe: RecipeConfig, stage: str, vocab: Vocab) -> dict[str, An
     """Everything that describes the nets of a checkpoint of ``stage``: stored in its meta.json."""
     if not recipe.stage(stage).trains_system:
         return {"audio": to_dict(recipe.audio), "vocoder": to_dict(recipe.vocoder)}
+    return system_config(recipe, vocab)
+
+
+def system_config(recipe: RecipeConfig, vocab: Vocab) -> dict[str, Any]:
+    """``model_config`` of the stages that train parts of the system."""
     return {"audio": to_dict(recipe.audio), "text": to_dict(recipe.text),
             "model": to_dict(recipe.model), "sizes": to_dict(system_sizes(recipe, vocab))}
 

@@ -1,4 +1,5 @@
 import math
+import pickle
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -195,3 +196,14 @@ def test_damaged_ark_is_one_line_from_a_worker_too(dump, tmp_path, workers):
     with pytest.raises(UserError, match=r"mel\.ark:\d+: cannot read 'voice-") as e:
         list(islice(stream((0, 0)), 10))
     assert "Traceback" not in str(e.value) and "\n" not in str(e.value)
+
+
+def test_pickles_in_mel_arks_are_never_loaded(dump, tmp_path):
+    shutil.copytree(dump, tmp_path / "dump")
+    data = dataset(tmp_path / "dump")
+    (tmp_path / "dump/train/mel.ark").write_bytes(
+        b"a PKL" + pickle.dumps(np.zeros((int(data.frames[0]), AUDIO.mel_bands))))
+    (tmp_path / "dump/train/mel.scp").write_text(
+        "".join(f"{utt} mel.ark:2\n" for utt in data.utts))
+    with pytest.raises(UserError, match="not a binary Kaldi matrix or vector"):
+        dataset(tmp_path / "dump")[Element((0,), 0)]

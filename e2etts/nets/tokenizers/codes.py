@@ -63,7 +63,7 @@ class CodesTokenizer(SpeechTokenizer):
             raise ValueError("tokens of kind 'codes' come from files, and this batch has none")
         lens = mel_lens // self.frames_per_token
         index = codes * length_mask(lens, codes.shape[1])  # what pads it may be no code
-        return Tokens(self.embed(index), index, lens)
+        return Tokens(self.table(index), index, lens)
 
     def embed(self, index: torch.Tensor) -> torch.Tensor:
         if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.codebook_size):
