@@ -20,7 +20,7 @@ Cursor = tuple[int, int]  # (epoch, batches of it already used)
 class Element:
     """One row of a batch: utterances (indices into the dataset) of one speaker, in this order.
 
-    seed drives what is drawn for it (voice reference, crop).
+    seed drives what is drawn for it (speaker reference, crop).
     """
 
     utts: tuple[int, ...]

@@ -63,7 +63,7 @@ def entropy_bits(shares: Tensor) -> Tensor:
 @torch.no_grad()
 def lm_metrics(logits: Tensor, targets: Tensor, end: int) -> dict[str, Tensor]:
     """logits: (B, T + 1, V + 1), targets as of ``lm_targets``. Accuracy, entropy in nats, and the
-    probability of the end token where the recording ends and, on average, where it goes on."""
+    probability of the end token where the recording ends and, on average, where it continues."""
     valid = targets >= 0
     log_p, wanted = logits[valid].float().log_softmax(-1), targets[valid]
     ends, p_end = wanted == end, log_p[:, end].exp()

@@ -39,10 +39,10 @@ class SecondOrderOptions:
     samples: q_hats of each utterance in a step; losses are their mean.
     history: what the sampled tokens continue. "teacher-forced": the recording's tokens (arXiv
     2505.17589), in one pass. "free-running": the LM's own. A roll-out is decoded without gradient
-    as ``sampling`` says and read again with it, and is itself what the RM judges; the FM cannot,
-    because it is not aligned with the recording's mel. In training roll-outs are left out that do
-    not end, or that repeat for more than ``longest_repeat`` tokens what is up to MAX_PERIOD tokens
-    before: a reward of these was harmful (arXiv 2509.18569).
+    by ``sampling``, re-scored with it, and evaluated by the RM; not by the FM, because it is not
+    aligned with the recording's mel. In training, roll-outs are discarded that do not end, or that
+    repeat for more than ``longest_repeat`` tokens what is up to MAX_PERIOD tokens before: a reward
+    of these was harmful (arXiv 2509.18569).
     """
 
     bridge: BridgeConfig = field(default_factory=BridgeConfig)

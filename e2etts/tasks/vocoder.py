@@ -119,7 +119,7 @@ class VocoderTask(Task):
             self.discriminator(wav), self.discriminator(fake))})
 
     def _crop(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(C, T, M) mel and (C, T * hop) samples; one shorter than T goes on in silence."""
+        """(C, T, M) mel and (C, T * hop) samples; one shorter than T is padded with silence."""
         frames, hop, crops = self.options.crop_frames, self.audio.hop_samples, self.options.crops
         lens = batch.mel_lens
         row = torch.arange(len(lens), device=lens.device)

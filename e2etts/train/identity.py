@@ -1,4 +1,4 @@
-"""Which run a folder holds: what decides its result, and what may change when it goes on."""
+"""Which run a folder holds: what decides its result, and what may change when it resumes."""
 
 import json
 from typing import Any

@@ -147,7 +147,7 @@ class Trainer:
             self.window_started += time.perf_counter() - pause
 
     def _trouble(self, outcome: Outcome, batches: list[Batch]) -> str | None:
-        """What is wrong when training cannot just go on. A refused step is counted and logged."""
+        """Reason why training cannot simply continue. A refused step is counted and logged."""
         if outcome.refused is None:
             self.skipped_in_a_row = 0
             return self.recovery.jump(outcome)
@@ -212,8 +212,8 @@ class Trainer:
         self._check_wires(values, dev=True)
 
     def _measure_start(self) -> None:
-        """What the model says before this stage has changed it: later samples are held against
-        it. Not where the LM joins later: it has not learned to speak."""
+        """Metrics of samples before this stage changes the model, for comparison with later ones.
+        Not where the LM joins later: it has not learned to generate speech."""
         if not self.task.has_lm(self.stepper.disabled):
             return
         values = self.evaluator.samples()
@@ -230,7 +230,7 @@ class Trainer:
                 "metrics": metrics})
 
     def _save(self) -> None:
-        """Everything needed to go on as if never interrupted, and the averaged weights."""
+        """Everything needed to resume as if never interrupted, and the averaged weights."""
         if self.accelerator.is_main_process:
             state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
                      **{k: getattr(self, k) for k in _COUNTERS},
