@@ -49,10 +49,11 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(tree: dict, other: dict) -> dict:
-    """``tree`` overridden by ``other``: mappings are merged, other values replaced."""
+    """``tree`` overridden by ``other``: mappings are merged, other values and empty mappings
+    replace what was there."""
     out = dict(tree)
     for key, value in other.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        both = isinstance(value, dict) and value and isinstance(out.get(key), dict)
         out[key] = merge(out[key], value) if both else value
     return out
 

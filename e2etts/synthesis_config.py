@@ -8,12 +8,12 @@ from e2etts.nets.flow import SolverConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; values of arXiv
-    2412.10117). A pick that makes up ``repeat_share`` of the last ``repeat_window`` tokens is
-    drawn again from the whole distribution (repeat_window 0: never). min_ratio, max_ratio: bounds
-    of the length, in speech tokens per text token. max_tokens_per_text_token: of an LM with
-    aligned text_input, after which it advances to the next text token, and from the last to the
-    end."""
+    """Repetition-aware nucleus sampling (arXiv 2406.05370, section 3.3; top_p and top_k as
+    in the code of CosyVoice 2, arXiv 2412.10117). A pick that makes up ``repeat_share`` of the last
+    ``repeat_window`` tokens is drawn again from the whole distribution (repeat_window 0: never).
+    min_ratio, max_ratio: bounds of the length, in speech tokens per text token.
+    max_tokens_per_text_token: of an LM with aligned text_input, after which it advances to the next
+    text token, and from the last to the end."""
 
     temperature: float = 1.0
     top_p: float = 0.8

@@ -88,6 +88,12 @@ def test_override_values(text, value):
     assert got == {"a": {"b": value}} and type(got["a"]["b"]) is type(value)
 
 
+def test_an_empty_mapping_empties():
+    tree = {"synthesis": {"lm_speakers": {"en": "flite-slt"}, "batch": 2}}
+    assert merge(tree, parse_overrides(["synthesis.lm_speakers={}"])) == {
+        "synthesis": {"lm_speakers": {}, "batch": 2}}
+
+
 def test_overrides_are_merged_and_the_last_one_wins():
     assert parse_overrides(["a.b=1", "a.c=2", "d=3", "a.b=4"]) == {"a": {"b": 4, "c": 2}, "d": 3}
     assert parse_overrides([]) == {}

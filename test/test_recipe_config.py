@@ -49,6 +49,9 @@ def test_every_configuration_of_the_recipes_is_sound(path):
         options = TASKS[stage.task].Options
         build(options, stage.options, f"stages.{name}.options")
         assert any(stage.weights.values())
+        if stage.task == "second_order" and "fm" in stage.trainable:
+            # An FM that learns from samples alone forgets the tokens of recordings.
+            assert stage.weight("fm_q") > 0, name
     audio, model = recipe.audio, recipe.model
     with torch.device("meta"):  # sizes that do not fit each other are refused
         Vocoder(recipe.vocoder, sample_rate_hz=audio.sample_rate_hz,
