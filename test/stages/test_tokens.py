@@ -218,8 +218,9 @@ def test_noise_is_refused_as_tokens_from_files_do_not_change_with_it(here, overr
 
 
 def test_made_batches_have_tokens(here):
-    batches, _ = made_batches(load_recipe("codes.yaml"), "lm", 2)
+    size = ["stages.lm.train.batch_seconds=30"]
+    batches, _ = made_batches(load_recipe("codes.yaml", size), "lm", 2)
     for batch in batches:
         assert batch.codes.shape == (len(batch.utts), batch.mel.shape[1] // 2)
-        assert 0 <= int(batch.codes.min()) and int(batch.codes.max()) == V - 1
-    assert made_batches(load_recipe("default.yaml"), "lm", 1)[0][0].codes is None
+        assert int(batch.codes.min()) >= 0 and int(batch.codes.max()) == V - 1
+    assert made_batches(load_recipe("default.yaml", size), "lm", 1)[0][0].codes is None
