@@ -169,6 +169,8 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     for name in recipe.stages:
         _check_stage(recipe, name)
         _check_alignment(recipe, name)
+    if recipe.codes and recipe.score.rm_snr_db:
+        raise UserError("score.rm_snr_db: tokens from files do not change with noise: leave it out")
     return recipe
 
 

@@ -48,10 +48,14 @@ def _batch(recipe: RecipeConfig, frames: list[int], seed: int) -> Batch:
     lens, rows, bands = torch.tensor(frames), len(frames), audio.mel_bands
     text_lens = (lens / audio.frame_rate_hz * TEXT_TOKENS_A_SECOND).long().clamp_min(1)
     reference = int(3 * audio.frame_rate_hz)
+    codes = None
+    if recipe.codes:
+        codes = torch.arange(max(frames) // audio.frames_per_token).expand(rows, -1)
+        codes = codes % recipe.codes[1]
     return Batch(
         utts=[str(i) for i in range(rows)], mel_lens=lens, text_lens=text_lens,
         mel=torch.randn(rows, max(frames), bands, generator=g) * 2 - 5,
         text=torch.randint(0, TEXT, (rows, int(text_lens.max())), generator=g),
         language=torch.arange(rows) % LANGUAGES, speaker=torch.arange(rows) % SPEAKERS,
         emotion=torch.full((rows,), -1), reference_lens=torch.full((rows,), reference),
-        reference_mel=torch.randn(rows, reference, bands, generator=g) * 2 - 5)
+        reference_mel=torch.randn(rows, reference, bands, generator=g) * 2 - 5, codes=codes)

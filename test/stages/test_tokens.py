@@ -13,10 +13,12 @@ from made_corpus import make_set
 from safetensors.torch import load_file
 from tiny import wake
 
+from e2etts.bench.batches import made_batches
 from e2etts.bin.main import main
 from e2etts.config import merge
 from e2etts.data.codes import Codes
 from e2etts.data.vocab import Vocab
+from e2etts.errors import UserError
 from e2etts.recipe import load_recipe
 from e2etts.stages.start import model_config
 from e2etts.tasks.build import build_system, build_vocoder
@@ -206,3 +208,19 @@ def test_training_without_tokens_says_how_to_get_them(here, trained, capsys, cha
     finally:
         (dump / "codes.scp").write_text(kept)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["score.rm_snr_db=[10]",
+                                      "stages.rm.data.noise={snr_db: [5, 9]}"])
+def test_noise_is_refused_as_tokens_from_files_do_not_change_with_it(here, override):
+    with pytest.raises(UserError, match=f"{override.partition('=')[0]}: tokens from files do not"):
+        load_recipe("codes.yaml", [override])
+
+
+def test_made_batches_have_tokens(here):
+    size = ["stages.lm.train.batch_seconds=30"]
+    batches, _ = made_batches(load_recipe("codes.yaml", size), "lm", 2)
+    for batch in batches:
+        assert batch.codes.shape == (len(batch.utts), batch.mel.shape[1] // 2)
+        assert int(batch.codes.min()) >= 0 and int(batch.codes.max()) == V - 1
+    assert made_batches(load_recipe("default.yaml", size), "lm", 1)[0][0].codes is None
