@@ -1,6 +1,5 @@
 """Training of one stage: its data, its task, what it starts from, and the loop."""
 
-import json
 from pathlib import Path
 
 import yaml
@@ -9,7 +8,7 @@ from e2etts.config import to_dict, with_defaults
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches, training_stream
 from e2etts.data.vocab import Vocab
-from e2etts.files import write_text
+from e2etts.files import files_sha256, read_json, write_text
 from e2etts.nets.tokenizer import SpeechTokenizer
 from e2etts.nets.whisper_encoder import WhisperEncoder
 from e2etts.recipe import RecipeConfig, StageConfig, resolved
@@ -42,7 +41,8 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     identity = {
         "stage": {k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},
         "model": nets, "start": start.origin,
-        "prepared": {which: _stamp(dump / which) for which in sets}}
+        "prepared": {which: _stamp(dump / which, recipe.codes and recipe.codes[0])
+                     for which in sets}}
     trainer = Trainer(
         task, config, folder=folder, weights=stage.weights, seed=recipe.seed, title=name,
         frame_rate_hz=recipe.audio.frame_rate_hz, identity=identity, complete=_complete,
@@ -70,6 +70,9 @@ def _complete(identity: dict) -> dict:
             "model": complete(identity["model"])}
 
 
-def _stamp(folder: Path) -> str | None:
-    path = folder / "stamp.json"
-    return json.loads(path.read_text())["stamp"] if path.is_file() else None
+def _stamp(folder: Path, codes: str | None) -> str | None:
+    """What tells one prepared set from another, its tokens included where these are read."""
+    stamp = (read_json(folder / "stamp.json") or {}).get("stamp")
+    if codes is not None:
+        stamp = f"{stamp} {files_sha256([folder / f'{codes}.{end}' for end in ('scp', 'ark')])}"
+    return stamp
