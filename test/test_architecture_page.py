@@ -154,14 +154,15 @@ def test_what_is_made_later_is_in_the_readme():
 def test_the_python_of_the_readme_synthesizes(tmp_path, monkeypatch):
     """In a recipe folder with a tiny system instead of the mini recipe's."""
     monkeypatch.chdir(tmp_path)
+    train = {"train": {"max_steps": 1}}
     trunk = {"dim": 16, "layers": 1, "heads": 2, "hidden_dim": 32}
     config = {
         "corpus": {}, "audio": {"mel_bands": 8}, "text": {"phonemes": False},
         "model": {"tokenizer": {"encoder": trunk, "q_dim": 8}, "lm": {"trunk": trunk},
                   "fm": {"trunk": trunk, "encoder_layers": 1}, "rm": {"trunk": trunk}},
         "vocoder": {"dim": 16, "layers": 1},
-        "stages": {"joint": {"task": "first_order", "weights": {"lm": 1.0}},
-                   "vocoder": {"task": "vocoder", "weights": {"mel": 1.0}}},
+        "stages": {"joint": {"task": "first_order", "weights": {"lm": 1.0}, **train},
+                   "vocoder": {"task": "vocoder", "weights": {"mel": 1.0}, **train}},
         "synthesis": {"candidates": 1, "sampling": {"max_ratio": 1.0}, "solver": {"steps": 1}}}
     Path("conf").mkdir()
     Path("conf/default.yaml").write_text(yaml.safe_dump(config))
