@@ -15,7 +15,7 @@ from e2etts.nets.flow import SolverConfig
 from e2etts.nets.system import PARTS, StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
-from e2etts.tasks import first_order, health, second_order
+from e2etts.tasks import first_order, metrics, second_order
 from e2etts.text import TextConfig, TextTokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")
@@ -67,7 +67,7 @@ def test_synthesis(text_input, monkeypatch):
 
 @pytest.mark.parametrize("second", [False, True])
 def test_training(second, monkeypatch):
-    monkeypatch.setattr(health, "sample_tokens", health.sample_tokens.__wrapped__)
+    monkeypatch.setattr(metrics, "sample_tokens", metrics.sample_tokens.__wrapped__)
     system = wake(make_system(text_input="aligned", style=StyleConfig()), std=0.1)
     batch = make_batch()
     if second:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from e2etts.audio import AudioConfig
 from e2etts.config import build, merge, parse_overrides, read_yaml
-from e2etts.data.datadir import DataDir, Source
+from e2etts.data.datadir import AudioSpan, DataDir
 from e2etts.data.download import Archive, fetch_archive, unpack, unpacked
 from e2etts.data.recordings import header, read_mono, write_wav
 from e2etts.data.summary import Published, Size, compare_sizes
@@ -229,7 +229,7 @@ def by_speaker(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
 def _ready(recording: Recording, folder: Path, sample_rate_hz: int,
            trim_below_peak_db: float | None) -> tuple[Recording, float, str]:
     """(recording with converted audio, seconds of the original, reason if it is unreadable)."""
-    source = Source(recording.wav)
+    source = AudioSpan(recording.wav)
     try:
         about = header(source)
         fits = about[:2] == (sample_rate_hz, 1) and trim_below_peak_db is None
@@ -241,7 +241,7 @@ def _ready(recording: Recording, folder: Path, sample_rate_hz: int,
             if trim_below_peak_db is not None:
                 wav = trim_edges(wav, sample_rate_hz, trim_below_peak_db)
             write_wav(path, wav, sample_rate_hz)
-        ready = replace(recording, wav=str(path), seconds=header(Source(str(path))).seconds)
+        ready = replace(recording, wav=str(path), seconds=header(AudioSpan(str(path))).seconds)
         return ready, about.seconds, ""
     except UserError as e:
         return recording, 0.0, f"unreadable audio: {e}"

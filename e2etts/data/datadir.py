@@ -72,7 +72,7 @@ TABLES = {"text": "text", "utt2lang": "utt2lang", "utt2spk": "utt2spk", "wav.scp
 REQUIRED = ("text", "utt2lang", "utt2spk")
 
 
-class Source(NamedTuple):
+class AudioSpan(NamedTuple):
     """Location of the audio of an utterance: a file or a segment of it (end None: to its end)."""
 
     path: str
@@ -100,12 +100,12 @@ class DataDir:
     def utts(self) -> list[str]:
         return sorted(self.text)
 
-    def source(self, utt: str) -> Source:
+    def source(self, utt: str) -> AudioSpan:
         """Location of the audio of ``utt``."""
         if not self.segments:
-            return Source(self.wav[utt])
+            return AudioSpan(self.wav[utt])
         recording, start, end = parse_segment(self.segments[utt])
-        return Source(self.wav[recording], start, end)
+        return AudioSpan(self.wav[recording], start, end)
 
     @classmethod
     def load(cls, path: str | Path, need_wav: bool = False) -> "DataDir":

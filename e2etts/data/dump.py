@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from e2etts.audio import AudioConfig, load_wav, log_mel
 from e2etts.config import fingerprint, to_dict
-from e2etts.data.datadir import DataDir, Source, read_table, write_table
+from e2etts.data.datadir import AudioSpan, DataDir, read_table, write_table
 from e2etts.data.recordings import cut
 from e2etts.data.texts import spoken_texts
 from e2etts.data.vocab import Vocab
@@ -246,7 +246,7 @@ def space_between(model: TextTokenizer, first: str, second: str) -> list[int]:
     return between if a + between + b == both else []
 
 
-def _mel(job: tuple[str, Source], audio: AudioConfig,
+def _mel(job: tuple[str, AudioSpan], audio: AudioConfig,
          cut_to: Path | None) -> tuple[str, np.ndarray]:
     utt, source = job
     if cut_to is None:

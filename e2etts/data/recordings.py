@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from e2etts.data.datadir import DataDir, Source
+from e2etts.data.datadir import AudioSpan, DataDir
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 from e2etts.files import write_bytes
@@ -32,7 +32,7 @@ class Header(NamedTuple):
         return self.samples / self.rate_hz
 
 
-def header(source: Source) -> Header:
+def header(source: AudioSpan) -> Header:
     """Rate, channels and length, without decoding. Raises UserError, as ``read`` does."""
     try:
         info = soundfile.info(source.path)
@@ -42,7 +42,7 @@ def header(source: Source) -> Header:
     return Header(info.samplerate, info.channels, stop - start)
 
 
-def read(source: Source) -> tuple[np.ndarray, int]:
+def read(source: AudioSpan) -> tuple[np.ndarray, int]:
     """(samples, channels) float32 and the sample rate.
 
     Raises UserError when the file is missing or unreadable, or a segment lies outside of it.
@@ -56,7 +56,7 @@ def read(source: Source) -> tuple[np.ndarray, int]:
         raise _unreadable(source, e) from e
 
 
-def read_mono(source: Source, sample_rate_hz: int) -> np.ndarray:
+def read_mono(source: AudioSpan, sample_rate_hz: int) -> np.ndarray:
     """One channel of float32 samples at ``sample_rate_hz``, mixed down and resampled."""
     return mono_at(*read(source), sample_rate_hz)
 
@@ -70,7 +70,7 @@ def mono_at(wav: np.ndarray, rate_hz: int, sample_rate_hz: int) -> np.ndarray:
     return torchaudio.functional.resample(mono, rate_hz, sample_rate_hz).numpy()
 
 
-def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:
+def cut(source: AudioSpan, path: Path, sample_rate_hz: int) -> np.ndarray:
     """Return the samples of a segment and write them to ``path``; like ``load_wav``, it neither
     resamples nor mixes down."""
     wav, rate = read(source)
@@ -81,7 +81,7 @@ def cut(source: Source, path: Path, sample_rate_hz: int) -> np.ndarray:
     return wav[:, 0].copy()
 
 
-def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
+def _stretch(source: AudioSpan, rate: int, frames: int) -> tuple[int, int]:
     start = round(source.start_seconds * rate)
     stop = frames if source.end_seconds is None else round(source.end_seconds * rate)
     if start > frames or stop - frames > _OVERSHOOT_SECONDS * rate:
@@ -90,7 +90,7 @@ def _stretch(source: Source, rate: int, frames: int) -> tuple[int, int]:
     return start, min(stop, frames)
 
 
-def _unreadable(source: Source, error: Exception) -> UserError:
+def _unreadable(source: AudioSpan, error: Exception) -> UserError:
     if not Path(source.path).exists():
         return UserError(f"{source.path}: no such file")
     return UserError(f"{source.path}: unreadable audio: {' '.join(str(error).split())}")
@@ -119,11 +119,11 @@ def converted(data: DataDir, folder: str | Path, sample_rate_hz: int,
     return replace(left, wav=paths, segments={}), wrong
 
 
-def _convert(job: tuple[str, Source], folder: Path, sample_rate_hz: int) -> tuple[str, str]:
+def _convert(job: tuple[str, AudioSpan], folder: Path, sample_rate_hz: int) -> tuple[str, str]:
     utt, source = job
     path = folder / f"{utt}.wav"
     try:
-        if source == Source(source.path) and header(source)[:2] == (sample_rate_hz, 1):
+        if source == AudioSpan(source.path) and header(source)[:2] == (sample_rate_hz, 1):
             return source.path, ""
         wav = read_mono(source, sample_rate_hz)
     except UserError as e:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from e2etts.data.datadir import DataDir, Source
+from e2etts.data.datadir import AudioSpan, DataDir
 from e2etts.data.edit import text_key
 from e2etts.data.recordings import header
 from e2etts.data.workers import in_order
@@ -63,7 +63,7 @@ def _headers(data: DataDir, workers: int) -> tuple[dict[str, float], Counter, in
     return seconds, formats, unreadable
 
 
-def _try_header(source: Source):
+def _try_header(source: AudioSpan):
     try:
         return header(source)
     except UserError:

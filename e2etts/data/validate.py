@@ -14,8 +14,8 @@ from tqdm import tqdm
 from e2etts.data.datadir import (
     REQUIRED,
     TABLES,
+    AudioSpan,
     DataDir,
-    Source,
     is_command,
     parse_segment,
     write_text,
@@ -185,25 +185,25 @@ def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, wor
                  for utt in lines if utt in faults for reason in faults[utt]]
 
 
-def _source(value: str, wavs: dict[str, str], segmented: bool) -> Source:
+def _source(value: str, wavs: dict[str, str], segmented: bool) -> AudioSpan:
     """Raises ValueError for an unusable entry."""
-    source = Source(value)
+    source = AudioSpan(value)
     if segmented:
         recording, start, end = parse_segment(value)
         if not wavs.get(recording):
             raise ValueError(f"recording '{recording}' is not in wav.scp")
-        source = Source(wavs[recording], start, end)
+        source = AudioSpan(wavs[recording], start, end)
     if is_command(source.path):
         raise ValueError("a command, not a path; commands are never run")
     return source
 
 
-def _faults_of(job: tuple[str, Source, str], limits: Limits) -> tuple[str, list[str]]:
+def _faults_of(job: tuple[str, AudioSpan, str], limits: Limits) -> tuple[str, list[str]]:
     utt, source, text = job
     return utt, audio_faults(source, text, limits)
 
 
-def audio_faults(source: Source, text: str, limits: Limits) -> list[str]:
+def audio_faults(source: AudioSpan, text: str, limits: Limits) -> list[str]:
     """Reasons why the audio of one utterance is unusable; empty if it is valid."""
     path = source.path
     try:

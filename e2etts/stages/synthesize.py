@@ -16,7 +16,7 @@ from e2etts.files import write_text
 from e2etts.infer.pipeline import Speech, Synthesizer
 from e2etts.recipe import RecipeConfig
 from e2etts.stages.voices import Voices, recording_tokens
-from e2etts.tasks.health import entropy_bits
+from e2etts.tasks.metrics import entropy_bits
 
 COUNTED_UTTS = 1000  # at most, for codebook usage
 

@@ -15,7 +15,7 @@ from e2etts.nets.lm import LMOutput, advance_targets, lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokens
-from e2etts.tasks.health import lm_metrics, sample_metrics, token_metrics, with_usage
+from e2etts.tasks.metrics import lm_metrics, sample_metrics, token_metrics, with_usage
 from e2etts.tasks.system_task import SystemTask
 from e2etts.train.task import EVALUATION, Losses, StepInfo
 
@@ -71,7 +71,7 @@ class FirstOrderTask(SystemTask):
 
     def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
         """Named losses of one batch; metrics: of the tokens and, where measured, of the LM, see
-        ``tasks.health``."""
+        ``tasks.metrics``."""
         system, options, on = self.system, self.options, self.losses - info.disabled
         tokenizer_learns = "tokenizer" in system.trainable
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
@@ -109,7 +109,7 @@ class FirstOrderTask(SystemTask):
         return "lm" in self.losses - disabled and "lm" in self.system.trainable
 
     def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
-        """See ``tasks.health.sample_metrics``."""
+        """See ``tasks.metrics.sample_metrics``."""
         return sample_metrics(self.system, batch, utts, None)
 
     def summarise(self, means: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

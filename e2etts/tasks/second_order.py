@@ -22,7 +22,7 @@ from e2etts.nets.sequence import length_mask, masked_mean
 from e2etts.nets.system import System
 from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.first_order import advance_loss, check_losses
-from e2etts.tasks.health import lm_metrics, sample_metrics
+from e2etts.tasks.metrics import lm_metrics, sample_metrics
 from e2etts.tasks.system_task import SystemTask
 from e2etts.train.task import EVALUATION, Losses, StepInfo
 
@@ -135,7 +135,7 @@ class SecondOrderTask(SystemTask):
     def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
         """Named losses of one batch; metrics: with the recording's history the share of positions
         whose sample is its own token, with free-running the share of roll-outs that are kept; of
-        the LM, where measured, see ``tasks.health``. Where no roll-out is kept, the losses of
+        the LM, where measured, see ``tasks.metrics``. Where no roll-out is kept, the losses of
         samples are left out."""
         system, on = self.system, self.losses - info.disabled
         recorded = self._recordings(batch)
@@ -162,7 +162,7 @@ class SecondOrderTask(SystemTask):
         return Losses({k: v for k, v in terms.items() if k in on}, metrics, embeddings)
 
     def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
-        """See ``tasks.health.sample_metrics``."""
+        """See ``tasks.metrics.sample_metrics``."""
         return sample_metrics(self.system, batch, utts, self.judge)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from made_corpus import AUDIO, run_prepare
 
 from e2etts.audio import log_mel
-from e2etts.data.datadir import DataDir, Source, read_table
+from e2etts.data.datadir import AudioSpan, DataDir, read_table
 from e2etts.data.dataset import MelDataset
 from e2etts.data.recordings import converted, header, read
 from e2etts.data.sampler import Element
@@ -46,8 +46,8 @@ def test_a_segment_is_its_samples(segmented):
 
 def test_a_segment_may_end_at_most_half_a_second_past_the_audio(segmented):
     path = str(segmented / "r1.wav")
-    assert header(Source(path, 3.0, 4.4)).seconds == 1.0
-    for source in (Source(path, 3.0, 4.6), Source(path, 5.0, None)):
+    assert header(AudioSpan(path, 3.0, 4.4)).seconds == 1.0
+    for source in (AudioSpan(path, 3.0, 4.6), AudioSpan(path, 5.0, None)):
         with pytest.raises(UserError, match="its 4.00 s do not hold the segment"):
             header(source)
 

@@ -7,9 +7,9 @@ from tiny import LEVELS, make_batch, make_system, wake
 from e2etts.nets.lm import lm_targets
 from e2etts.nets.tokenizer import Tokens
 from e2etts.nets.tokenizers.fsq import Config
-from e2etts.tasks import health
+from e2etts.tasks import metrics
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
-from e2etts.tasks.health import ctc_error, lm_metrics, token_metrics, with_usage
+from e2etts.tasks.metrics import ctc_error, lm_metrics, token_metrics, with_usage
 from e2etts.tasks.second_order import SecondOrderOptions, SecondOrderTask
 from e2etts.train.logging import Means
 from e2etts.train.task import StepInfo
@@ -133,7 +133,7 @@ def test_samples_are_held_against_recordings_and_heard_by_both_listeners(monkeyp
     system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"ce", "ctc"}).eval()
     generated = [torch.tensor([1, 2, 3]), torch.tensor([], dtype=torch.long)]
-    monkeypatch.setattr(health, "sample_tokens",
+    monkeypatch.setattr(metrics, "sample_tokens",
                         lambda system, given, *a: generated[: len(given.text)])
     got = task.sample_metrics(batch, 2)
     assert float(got["length_ratio"]) == pytest.approx((3 + 1) / (12 + 8))
