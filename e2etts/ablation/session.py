@@ -101,15 +101,18 @@ class Session:
     def _train(self, run: SystemRun, unit: StageRun) -> None:
         self.say(f"ablate: {run.name}: train {unit.name}")
         try:
-            self._command(run, "train", unit.stage, f"seed={unit.seed}", may_stop=True)
+            self._command(run, f"stages/{unit.name}", "train", unit.stage, f"seed={unit.seed}",
+                          *self.store.sources(run, unit), may_stop=True)
         except UserError:
             self.failed_units.add(unit.name)
             raise
 
     def _measure(self, run: SystemRun, folder: Path) -> None:
         self.say(f"ablate: {run.name}: synthesize and score")
-        self._once(run, folder, "synthesize", "--system", run.speaks)
-        self._once(run, folder, "probe", run.speaks)
+        units = {unit.stage: str(self.store.unit(unit)) for unit in run.units}
+        self._once(run, folder, "synthesize", "--system", units[run.speaks],
+                   "--vocoder", units["vocoder"])
+        self._once(run, folder, "probe", units[run.speaks])
         # Recordings, and equal clips of several systems, are scored once.
         shared, own = (place / "score_cache.json" for place in (self.store.root, folder))
         if shared.is_file() and not own.is_file():
@@ -117,7 +120,7 @@ class Session:
         self._once(run, folder, "score")
         shutil.copyfile(own, shared.with_suffix(".part"))
         shared.with_suffix(".part").replace(shared)
-        record, facts = read_record(run, folder)
+        record, facts = read_record(run, self.store)
         if not self.results.same_judge(facts):
             (folder / "score.done").unlink()
             raise UserError(f"scored by another recogniser ({facts['recognizer']}) than the runs "
@@ -129,15 +132,16 @@ class Session:
         """Run a command unless the run's folder, which other settings empty, notes its end."""
         done = folder / f"{verb}.done"
         if not done.exists():
-            self._command(run, verb, *arguments)
+            self._command(run, f"runs/{run.name}", verb, *arguments)
             done.touch()
 
-    def _command(self, run: SystemRun, verb: str, *arguments: str, may_stop: bool = False) -> None:
+    def _command(self, run: SystemRun, place: str, *command: str, may_stop: bool = False) -> None:
+        """Run a command whose results go to the folder ``place`` of the experiment."""
         left = None if self.end is None else self.end - time.monotonic()
         if left is not None and left <= 0:
             raise TimeIsUp
-        words = [verb, *arguments, "--config", str(self.store.run(run) / "config.yaml"),
-                 "--tag", f"{self.store.tag}/runs/{run.name}"]
+        words = [*command, "--config", str(self.store.run(run) / "config.yaml"),
+                 "--tag", f"{self.store.tag}/{place}"]
         status = self.call(words, left if may_stop else None)
         if status == INTERRUPTED:
             if self.end is not None and time.monotonic() >= self.end:

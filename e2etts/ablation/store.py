@@ -20,13 +20,14 @@ KINDS = ("copy", "tts")
 
 
 class Store:
-    """The experiment's folder below exp/: stages/<unit> and runs/<run>, whose stages are links."""
+    """The experiment's folder below exp/: stages/<unit>/<stage>, where a unit is trained, and
+    runs/<run>, with the speech and scores of a run."""
 
     def __init__(self, tag: str):
         self.tag, self.root = tag, Path("exp") / tag
 
     def unit(self, unit: StageRun) -> Path:
-        return self.root / "stages" / unit.name
+        return self.root / "stages" / unit.name / unit.stage
 
     def run(self, run: SystemRun) -> Path:
         return self.root / "runs" / run.name
@@ -34,18 +35,21 @@ class Store:
     def finished(self, unit: StageRun) -> bool:
         return (self.unit(unit) / "summary.json").is_file()
 
+    def sources(self, run: SystemRun, unit: StageRun) -> list[str]:
+        """Overrides by which a unit starts from the folders of the run's other units."""
+        init, folders = unit.config.init, {u.stage: self.unit(u) for u in run.units}
+        named = {f"init.{part}": source for part, source in init.items()} \
+            if isinstance(init, dict) else {"init": init}
+        return [f"stages.{unit.stage}.{key}={folders[source]}"
+                for key, source in (*named.items(), ("judge", unit.config.judge))
+                if source in folders]
+
     def open(self, run: SystemRun) -> Path:
-        """The run's folder, with its configuration and links to its stages; speech that was
-        synthesized with other settings is removed."""
+        """The run's folder, with its configuration; speech that was synthesized with other
+        settings is removed."""
         folder, key = self.run(run), self.run(run) / "key"
         if folder.exists() and (not key.is_file() or key.read_text() != run.key):
             shutil.rmtree(folder)
-        for unit in run.units:
-            target, link = self.unit(unit), folder / unit.stage
-            target.mkdir(parents=True, exist_ok=True)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                link.symlink_to(Path("../../stages") / unit.name)
         write_text(folder / "config.yaml", yaml.safe_dump(resolved(run.recipe), sort_keys=False,
                                                           allow_unicode=True))
         write_text(key, run.key)
@@ -91,13 +95,12 @@ class Results:
                               f' "runs": {{\n{lines}\n }}}}\n')
 
 
-def read_record(run: SystemRun, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_record(run: SystemRun, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     """(record, facts) of a run that has been trained, synthesized, probed and scored."""
-    results = read_json(folder / "results.json")
-    probe = read_json(folder / run.speaks / "probe.json")
+    folder = store.run(run)
+    results, probe = (read_json(folder / name) for name in ("results.json", "probe.json"))
     scores = _columns(folder / "scores.jsonl")
-    summaries = {u.stage: read_json(folder / u.stage / "summary.json")
-                 for u in run.units}
+    summaries = {u.stage: read_json(store.unit(u) / "summary.json") for u in run.units}
     units = [{"stage": u.stage, "key": u.key, **{k: summaries[u.stage][k] for k in (
         "seconds", "audio_seconds", "steps", "skipped_steps")}, "events": [
             *("recovered: " + r["reason"] for r in summaries[u.stage]["recoveries"]),

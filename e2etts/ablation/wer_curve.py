@@ -11,33 +11,35 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
 from e2etts.infer.pipeline import Synthesizer
-from e2etts.recipe import RecipeConfig
+from e2etts.recipe import RecipeConfig, StageConfig, load_recipe
 from e2etts.score.results import score_experiment
+from e2etts.stages.start import checkpoint_folder
 from e2etts.stages.synthesize import SetSynthesizer
 
 SPOKEN = {"lm", "fm"}  # parts whose training changes speech from text
 
 
-def wer_curve(recipe: RecipeConfig, root: Path, last: str,
+def wer_curve(recipe: RecipeConfig, root: Path, last: str, vocoder: str,
               only: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Points of the curve, see ``kept_checkpoints`` and ``measure_checkpoint``, each of which is
-    written to ``root/curve.json``."""
+    written to ``root/curve.json``; vocoder: its source."""
     recipe = replace(recipe, synthesis=replace(recipe.synthesis, prompt_clips=0),
                      score=replace(recipe.score, metrics=("wer",)))
-    points = []
+    points, vocoder_folder = [], checkpoint_folder(vocoder, recipe, root, "vocoder")
     for seconds, checkpoint in kept_checkpoints(recipe, root, last, only):
-        points.append({"seconds": seconds, **measure_checkpoint(recipe, root, checkpoint)})
+        points.append({"seconds": seconds, **measure_checkpoint(recipe, root, checkpoint,
+                                                                vocoder_folder)})
         write_text(root / "curve.json", json.dumps(points, indent=1) + "\n")
         yield points[-1]
 
 
 def kept_checkpoints(recipe: RecipeConfig, root: Path, last: str,
-                only: list[str] | None = None) -> list[tuple[float, Path]]:
+                     only: list[str] | None = None) -> list[tuple[float, Path]]:
     """(seconds of training, folder) of the kept checkpoints and the end of each stage that leads
     to ``last``. Raises UserError where a stage is not finished, or nothing was kept."""
     found, before = [], 0.0
-    for name in recipe.stages_to(last, judges=False):
-        folder, stage = root / name, recipe.stage(name)
+    for folder, stage in _trained_before(recipe, root, last).items():
+        name = folder.name
         summary = read_json(folder / "summary.json")
         if summary is None:
             raise UserError(f"{folder}/summary.json: absent: train stage '{name}' to its end first")
@@ -51,9 +53,28 @@ def kept_checkpoints(recipe: RecipeConfig, root: Path, last: str,
     return found
 
 
-def measure_checkpoint(recipe: RecipeConfig, root: Path, checkpoint: Path) -> dict[str, Any]:
+def _trained_before(recipe: RecipeConfig, root: Path, last: str) -> dict[Path, StageConfig]:
+    """The folder of stage ``last`` after those of all that it starts from, of this run and of the
+    runs whose stages are named by their folders."""
+    found: dict[Path, StageConfig] = {}
+    for name in recipe.stages_to(last, judges=False):
+        for source in dict.fromkeys(recipe.stage(name).sources.values()):
+            folder = Path(source)
+            folder = folder.parent if folder.name == "best" else folder
+            if source not in recipe.stages and (folder / "config.yaml").is_file() \
+                    and (folder / "summary.json").is_file():
+                other = load_recipe(folder / "config.yaml")
+                found |= _trained_before(other, folder.parent, folder.name)
+        found[root / name] = recipe.stage(name)
+    return found
+
+
+def measure_checkpoint(recipe: RecipeConfig, root: Path, checkpoint: Path,
+                       vocoder: Path) -> dict[str, Any]:
     """WER by system and set of one checkpoint, measured once."""
-    folder = root / "curve" / str(checkpoint.relative_to(root)).replace("/", "-")
+    stage = checkpoint.parent if checkpoint.name == "best" else checkpoint.parents[1]
+    name = str(checkpoint.relative_to(stage.parent))
+    folder = root / "curve" / name.replace("/", "-")
     sets = [*recipe.corpus.tests, *recipe.corpus.sentences]
     stamp = fingerprint({
         "checkpoint": json.loads((checkpoint / "meta.json").read_text())["fingerprint"],
@@ -62,11 +83,11 @@ def measure_checkpoint(recipe: RecipeConfig, root: Path, checkpoint: Path) -> di
     done = read_json(folder / "point.json")
     if done is None or done["stamp"] != stamp:
         shutil.rmtree(folder, ignore_errors=True)
-        synthesizer = Synthesizer.load(checkpoint, root / "vocoder" / "best",
-                                       recipe.corpus.dump_dir, recipe.synthesis)
+        synthesizer = Synthesizer.load(checkpoint, vocoder, recipe.corpus.dump_dir,
+                                       recipe.synthesis)
         SetSynthesizer(recipe, synthesizer, folder / "wavs").every_set()
         scored = score_experiment(folder, recipe.score, recipe.seed, "e2etts curve")["systems"]
-        done = {"stamp": stamp, "checkpoint": str(checkpoint.relative_to(root)), **{
+        done = {"stamp": stamp, "checkpoint": name, **{
             system: {s: {k: scored[system][s][k] for k in ("wer", "wer_ci", "n")}
                      for s in sets if s in scored[system]} for system in ("copy", "tts")}}
         write_text(folder / "point.json", json.dumps(done) + "\n")

@@ -2,11 +2,13 @@
 
 Encodes the prepared recordings: those of the training set for token statistics, those of dev and
 test sets for the RM (label error rate of its CTC head with greedy decoding, and accuracy of its
-speaker head). Writes exp/TAG/STAGE/probe.json.
+speaker head). Writes exp/TAG/STAGE/probe.json of a stage of this run, exp/TAG/probe.json of the
+folder of a stage, checkpoint or pack.
 
 examples:
   e2etts probe tokenizer
   e2etts probe joint --config conf/default.yaml
+  e2etts probe packs/theirs --tag theirs
 """
 
 import argparse
@@ -17,7 +19,9 @@ from e2etts.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", help="stage whose tokenizer and RM are measured")
+    parser.add_argument("source", metavar="SOURCE",
+                        help="stage of this run, or folder of a stage, checkpoint or pack, whose "
+                             "tokenizer and RM are measured")
     add_checkpoint_argument(parser)
     add_recipe_arguments(parser)
 
@@ -25,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from e2etts.recipe import load_recipe
     from e2etts.stages.probe import probe_checkpoint
+    from e2etts.stages.start import checkpoint_folder
 
-    folder = experiment_folder(args) / args.stage
-    found = probe_checkpoint(load_recipe(args.config, args.overrides), folder / args.checkpoint)
+    recipe, root = load_recipe(args.config, args.overrides), experiment_folder(args)
+    found = probe_checkpoint(recipe, checkpoint_folder(args.source, recipe, root,
+                                                       which=args.checkpoint))
+    folder = root / args.source if args.source in recipe.stages else root
     write_text(folder / "probe.json", json.dumps(found) + "\n")
     tokens = found["tokens"]
     print(f"{tokens['tokens']} tokens: entropy {tokens['entropy_bits']:.3f} bits, mutual "

@@ -1,11 +1,13 @@
 """Synthesize test sets and sentences: copy synthesis, text-to-speech, voice prompts (stage 9).
 
 Reads exp/TAG/joint/best, exp/TAG/vocoder/best, dump/; writes exp/TAG/wavs/SYSTEM/SET/ (wavs and
-manifest.jsonl) and exp/TAG/tokens.json (codebook usage).
+manifest.jsonl) and exp/TAG/tokens.json (codebook usage). A SOURCE is a stage of this run, or the
+folder of a stage, checkpoint or pack.
 
 examples:
   e2etts synthesize                          synthesize every set with the joint system
   e2etts synthesize --system tokenizer       use the system of an earlier stage
+  e2etts synthesize --tag newlm --vocoder exp/default/vocoder
   e2etts synthesize --text "Hello there." --out hello.wav
   e2etts synthesize --text "Hello there." --style whisper --out whisper.wav
   e2etts synthesize --text "Hello." --prompt me.wav --prompt_text "Words of me.wav." --out me2.wav
@@ -18,8 +20,10 @@ from e2etts.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--system", default="joint", metavar="STAGE",
-                        help="stage whose system is used (default: %(default)s)")
+    parser.add_argument("--system", default="joint", metavar="SOURCE",
+                        help="of tokenizer, LM, FM and RM (default: %(default)s)")
+    parser.add_argument("--vocoder", default="vocoder", metavar="SOURCE",
+                        help="of the vocoder (default: %(default)s)")
     add_checkpoint_argument(parser)
     parser.add_argument("--wavs", default="wavs", metavar="NAME",
                         help="folder below exp/TAG to write to (default: %(default)s)")
@@ -39,11 +43,13 @@ def run(args: argparse.Namespace) -> None:
     check(args)
     from e2etts.infer.pipeline import Synthesizer
     from e2etts.recipe import load_recipe
+    from e2etts.stages.start import checkpoint_folder
     from e2etts.stages.synthesize import SetSynthesizer, count_tokens, speak_text
 
     recipe, root = load_recipe(args.config, args.overrides), experiment_folder(args)
     synthesizer = Synthesizer.load(
-        root / args.system / args.checkpoint, root / "vocoder" / args.checkpoint,
+        checkpoint_folder(args.system, recipe, root, which=args.checkpoint),
+        checkpoint_folder(args.vocoder, recipe, root, "vocoder", args.checkpoint),
         recipe.corpus.dump_dir, recipe.synthesis)
     if args.text is not None:
         seconds = speak_text(recipe, synthesizer, args.text, args.out, lang=args.lang,

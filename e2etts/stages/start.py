@@ -87,13 +87,15 @@ def _at(tree: dict[str, Any], key: str) -> Any:
     return tree
 
 
-def checkpoint_folder(source: str, recipe: RecipeConfig, root: Path, part: str = "") -> Path:
+def checkpoint_folder(source: str, recipe: RecipeConfig, root: Path, part: str = "",
+                      which: str = "best") -> Path:
     """The checkpoint folder that a source names: the best weights of a stage of this run
-    (``root`` / stage), or a folder (of a checkpoint, of a stage, or a pack).
+    (``root`` / stage; or the last ones, by ``which``), or a folder (of a checkpoint, of a stage,
+    or a pack).
 
     Raises UserError for a folder without a checkpoint."""
     if source in recipe.stages:
-        return root / source / "best"
+        return root / source / which
     packed = "vocoder" if part == "vocoder" else "joint"
     for folder in (Path(source), Path(source) / "best", Path(source) / packed):
         if (folder / "model.safetensors").is_file():

@@ -58,6 +58,7 @@ class Stand:
         if status:
             return status
         folder = Path("exp") / words[words.index("--tag") + 1]
+        folder.mkdir(parents=True, exist_ok=True)
         assert load_recipe_of(words)["corpus"]["tests"] == ["test_en"]
         getattr(self, words[0])(folder, words)
         return 0
@@ -65,9 +66,11 @@ class Stand:
     def train(self, folder: Path, words: list[str]) -> None:
         stage = folder / words[1]
         init = load_recipe_of(words)["stages"][words[1]]["init"]
-        assert init is None or (folder / init / "summary.json").is_file()
+        sources = [word.partition(".init=")[2] for word in words if ".init=" in word]
+        assert len(sources) == (init is not None)
+        assert all((Path(source) / "summary.json").is_file() for source in sources)
         for name in ("best", "last", "state"):
-            (stage / name).mkdir()
+            (stage / name).mkdir(parents=True)
         (stage / "summary.json").write_text(json.dumps(
             {"seconds": 10.0, "audio_seconds": 600.0, "steps": 100, "skipped_steps": 0,
              "recoveries": [], "warnings": [{"step": 9, "what": "length",
@@ -75,10 +78,11 @@ class Stand:
              if words[1:3] == ["lm", "seed=1"] else []}))
 
     def synthesize(self, folder: Path, words: list[str]) -> None:
-        assert (folder / "vocoder" / "best").is_dir()
+        for option in ("--system", "--vocoder"):
+            assert (Path(words[words.index(option) + 1]) / "best").is_dir()
 
     def probe(self, folder: Path, words: list[str]) -> None:
-        write_probe(folder / words[1], entropy=8.0 + 0.1 * (words[1] == "joint"))
+        write_probe(folder, entropy=8.0 + 0.1 * (Path(words[1]).name == "joint"))
 
     def score(self, folder: Path, words: list[str]) -> None:
         (folder / "score_cache.json").write_text("{}")

@@ -10,6 +10,8 @@ from made_corpus import make_set
 from made_up import ToyMeter
 
 from e2etts.ablation import session
+from e2etts.ablation.experiment import load_experiment
+from e2etts.ablation.store import Store
 from e2etts.ablation.wer_curve import kept_checkpoints
 from e2etts.bin import ablate
 from e2etts.bin.main import main
@@ -40,7 +42,7 @@ RECIPE = {
         "joint": {"task": "second_order", "init": "tokenizer", "trainable": ["lm"],
                   "weights": {"ce": 1.0, "ctc": 1.0}, "train": TRAIN}},
     "synthesis": {"candidates": 1, "prompt_clips": 0, "references": 2,
-                  "sampling": {"max_ratio": 1.0}, "flow": {"steps": 1}},
+                  "sampling": {"max_ratio": 1.0}, "solver": {"steps": 1}},
     "score": {"metrics": ["wer"], "workers": 1}}
 ABLATION = {
     "recipe": "recipe.yaml", "seeds": [3],
@@ -74,9 +76,16 @@ def recipe(tmp_path_factory):
         commands.clear()
         assert main(["ablate", "--config", "ablation.yaml"]) == 0
         assert not commands
-        run = "exp/ablation/runs/stage3-seed3"
-        assert main(["curve", "--config", f"{run}/config.yaml", "--tag", run[4:]]) == 0
+        assert main(["curve", *curve_arguments()]) == 0
     return folder
+
+
+def curve_arguments() -> list[str]:
+    """Of stage3: of the folder of its last stage."""
+    run = load_experiment("ablation.yaml").runs[-1]
+    store, joint = Store("ablation"), run.units[-1]
+    return ["--config", str(store.unit(joint) / "config.yaml"),
+            "--tag", f"ablation/stages/{joint.name}", "--vocoder", str(store.unit(run.units[0]))]
 
 
 def test_the_tables_come_from_what_was_trained_and_spoken(recipe):
@@ -103,16 +112,14 @@ def test_a_run_is_an_experiment_for_every_other_command(recipe, monkeypatch, cap
 
 def test_curve_has_a_point_for_every_kept_checkpoint_and_stage(recipe, monkeypatch, capsys):
     monkeypatch.chdir(recipe)
-    run = recipe / "exp/ablation/runs/stage3-seed3"
+    run = recipe / "exp" / curve_arguments()[3]
     points = json.loads((run / "curve.json").read_text())
     names = [p["checkpoint"] for p in points]
     assert names[0] == "tokenizer/kept/3" and names[-2:] == ["tokenizer/best", "joint/best"]
     seconds = [p["seconds"] for p in points]
     assert seconds == sorted(seconds) and seconds[-1] > seconds[-2]
     assert points[0]["tts"]["test_en"]["n"] == 3 and (run / "curve.svg").is_file()
-    arguments = ["curve", "--config", str(run / "config.yaml"), "--tag",
-                 "ablation/runs/stage3-seed3"]
-    assert main([*arguments, "--stage", "joint"]) == 2
+    assert main(["curve", *curve_arguments(), "--stage", "joint"]) == 2
     assert "keep_every" in capsys.readouterr().err
 
 

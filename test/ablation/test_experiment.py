@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from made_experiment import ABLATION, RECIPE, make_experiment, make_folder
 
-from e2etts.ablation.experiment import chain, exposure, load_experiment, recipe_path
+from e2etts.ablation.experiment import exposure, load_experiment, recipe_path
 from e2etts.config import build, merge
 from e2etts.errors import UserError
 from e2etts.tasks.build import TASKS
@@ -93,8 +93,8 @@ def test_a_part_counts_from_when_a_loss_teaches_it(here, override, changed):
 
 def test_a_judge_is_trained_before_its_stage_and_counts_for_no_part(here):
     recipe = copy.deepcopy(RECIPE)
-    recipe["stages"]["judge"] = {**recipe["stages"]["lm"], "trainable": ["rm"], "fresh": ["rm"],
-                                 "weights": {"ctc": 1.0}}
+    recipe["stages"]["judge"] = {**recipe["stages"]["lm"], "init": {"tokenizer": "lm"},
+                                 "trainable": ["rm"], "weights": {"ctc": 1.0}}
     recipe["stages"]["joint"]["judge"] = "judge"
     experiment = load_experiment(make_folder(here, recipe=recipe))
     three = keys(experiment, "stage3")
@@ -125,7 +125,7 @@ def test_slips_are_named(here):
     refused("leads back to", {}, circle)
     assert recipe_path(make_folder(here)).name == "recipe.yaml"
     experiment = make_experiment(here)
-    assert chain(experiment.runs[0].recipe, "joint") == ["tokenizer", "lm", "joint"]
+    assert experiment.runs[0].recipe.stages_to("joint") == ["tokenizer", "lm", "joint"]
 
 
 def test_runs_are_chosen_by_name_in_the_requested_order(here):

@@ -72,8 +72,8 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     assert row(page, "## 5", "stage3")[1:4] == ["2", "1000", "8.100"]
     assert row(page, "## 5", "stage3 - cascade")[3] == "+0.100, p < 0.001"
     assert row(page, "## Systems", "`stage3`") == ["`stage3`", "and by samples", "2", "30.0 s"]
-    assert row(page, "Hours of audio", "`stage3`")[1:4] == [
-        "0.17 h", "0.50 h, 1.00 M", "0.17 h, 0.50 M"]
+    assert row(page, "Hours of audio", "`stage3`")[1:5] == [
+        "0.17 h", "0.17 h", "0.50 h, 1.00 M", "0.17 h, 0.50 M"]  # tokenizer, speaker, LM, FM
     assert "| 6 of 6 measured |" in page and "| seeds | 0, 1 |" in page
     assert "toy ear; similarity: resemblyzer; DNSMOS" in page and "one seed," not in page
 
@@ -143,7 +143,7 @@ def test_audio_of_a_stage_that_minutes_limit_is_known_when_it_has_run(measured, 
             results.runs[run.name] |= {"key": run.key}
     page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert row(page, "Hours of audio", "`stage3`")[1] == "? h"
-    assert row(page, "Hours of audio", "`stage2`")[2] == "0.33 h, 1.00 M"
+    assert row(page, "Hours of audio", "`stage2`")[3] == "0.33 h, 1.00 M"
 
 
 def test_utterances_without_a_score_are_left_out_on_both_sides(measured):

@@ -12,9 +12,9 @@ from e2etts.tasks.build import build_task
 from e2etts.train.config import weight_at
 
 TINY = ["audio.mel_bands=6", "model.tokenizer.levels=[4,3,3]", "model.tokenizer.q_dim=10",
-        "model.speaker={speaker_dim: 8, dim: 12}",
-        *(f"model.{part}.trunk={{dim: 16, layers: 1, heads: 2, hidden_dim: 16}}"
-          for part in ("tokenizer", "lm", "fm", "rm"))]
+        "model.speaker={embedding_dim: 8, dim: 12}",
+        *(f"model.{net}={{dim: 16, layers: 1, heads: 2, hidden_dim: 16}}"
+          for net in ("tokenizer.encoder", "lm.trunk", "fm.trunk", "rm.trunk"))]
 PLAN = load_experiment(Path(__file__).resolve().parents[2] / "egs/mini/conf/ablation.yaml", TINY)
 STAGES = {f"{run.system}-{unit.stage}": (run, unit) for run in PLAN.runs if run.seed == 0
           for unit in run.units if unit.stage != "vocoder"}

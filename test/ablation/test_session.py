@@ -37,7 +37,7 @@ def test_everything_is_done_once_and_published_as_it_comes(here):
     experiment, published = make_experiment(here), []
     stand = Stand(experiment)
     session(experiment, stand, published).go()
-    trained = [tuple(c[1:]) for c in stand.calls if c[0] == "train"]
+    trained = [tuple(c[1:3]) for c in stand.calls if c[0] == "train"]
     assert len(trained) == len(experiment.units)
     assert trained.count(("vocoder", "seed=5")) == 1 and trained.count(("joint", "seed=1")) == 1
     assert published == [1, 2, 3, 4, 5, 6]
@@ -46,9 +46,14 @@ def test_everything_is_done_once_and_published_as_it_comes(here):
     assert record["train_seconds"] == 30.0 and len(record["units"]) == 4
     assert record["scores"]["tts"]["test_en"]["edits"] == [1, 1]
     assert stored["facts"]["recordings"]["test_en"]["words"] == [10, 10]
-    link = here / "exp/abl/runs/stage3-seed0/lm"
-    assert link.resolve() == (here / "exp/abl/runs/stage2-seed0/lm").resolve()
-    assert {p.name for p in link.iterdir()} == {"best", "summary.json", "probe.json"}
+    two, three = (next(r for r in experiment.runs if r.name == f"{name}-seed0")
+                  for name in ("stage2", "stage3"))
+    lm = Store("abl").unit(two.units[2])
+    assert lm == Store("abl").unit(three.units[2]) and lm.name == "lm"
+    assert {p.name for p in lm.iterdir()} == {"best", "summary.json"}
+    assert f"stages.joint.init={lm}" in Store("abl").sources(three, three.units[3])
+    assert (here / "exp/abl/runs/stage2-seed0/probe.json").is_file()
+    assert not [p for p in (here / "exp").rglob("*") if p.is_symlink()]
     again = Stand(experiment)
     session(experiment, again).go()
     assert again.calls == []
@@ -58,7 +63,7 @@ def test_a_part_of_the_runs_leaves_what_the_whole_would_not_do_again(here):
     experiment = make_experiment(here, seeds=[0, 1])
     part = Stand(experiment)
     session(experiment.only(["stage2-seed1"]), part).go()
-    assert [c[1:] for c in part.calls if c[0] == "train"] == [
+    assert [c[1:3] for c in part.calls if c[0] == "train"] == [
         ["vocoder", "seed=5"], ["tokenizer", "seed=1"], ["lm", "seed=1"]]
     whole = Stand(experiment)
     session(experiment, whole).go()
@@ -113,7 +118,7 @@ def test_results_alone_are_enough_to_resume(here):
     more = load_experiment(make_folder(here, {**ABLATION, "seeds": [0, 1, 2]}))
     stand = Stand(more)
     session(more, stand).go()
-    assert {c[-1] for c in stand.calls if c[0] == "train"} == {"seed=2", "seed=5"}
+    assert {c[2] for c in stand.calls if c[0] == "train"} == {"seed=2", "seed=5"}
 
 
 def test_time_ends_training_at_a_checkpoint_and_nothing_else(here, monkeypatch):
@@ -150,7 +155,7 @@ def test_what_fails_does_not_stop_the_others(here):
 
 def test_runs_scored_by_another_recogniser_are_not_mixed(here):
     experiment = make_experiment(here, seeds=[0])
-    stand = Stand(experiment, lambda words: 130 if words[1:2] == ["joint"] else 0)
+    stand = Stand(experiment, lambda words: 130 if words[:2] == ["train", "joint"] else 0)
     with pytest.raises(KeyboardInterrupt):
         session(experiment, stand).go()
     deaf = Stand(experiment)
