@@ -12,7 +12,9 @@ from pathlib import Path
 
 import published
 import pytest
-from recipe_copy import copied
+from recipe_copy import ROOT, copied
+
+from e2etts.stages.packs import archive_pack
 
 PRELOADED = Path(__file__).with_name("preloaded.py")
 INSTALL = """#!/bin/sh
@@ -30,7 +32,7 @@ model:
   lm: {trunk: *trunk, text_encoder_layers: 1}
   fm: {trunk: *trunk, encoder_layers: 1}
   rm: {trunk: *trunk}
-  speaker: {speaker_dim: 8, dim: 16, dilations: [1]}
+  speaker: {embedding_dim: 8, dim: 16, dilations: [1]}
 vocoder: {dim: 16, layers: 1}
 stages:
   vocoder:
@@ -42,7 +44,7 @@ stages:
   rm: {train: *tiny}
   joint: {train: *tiny}
 synthesis:
-  {candidates: 1, prompt_clips: 1, references: 2, sampling: {max_ratio: 0.5}, flow: {steps: 1}}
+  {candidates: 1, prompt_clips: 1, references: 2, sampling: {max_ratio: 0.5}, solver: {steps: 1}}
 score: {metrics: [], workers: 1}
 """
 
@@ -59,6 +61,21 @@ def programs():
         yield address
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def finished(programs, tmp_path_factory):
+    """Function: name of a recipe -> its folder after all stages."""
+    recipes = {}
+
+    def folder(name: str) -> Path:
+        if name not in recipes:
+            above = tmp_path_factory.mktemp(name)
+            recipes[name] = tiny_copy(name, above,
+                                      f'"{sys.executable}" -S -E "{PRELOADED}" "{programs}" {{}}')
+            run(recipes[name], "--corpus_dir", str(above / "corpus"), *OVERRIDES.get(name, []))
+        return recipes[name]
+    return folder
 
 
 def write_program(path: Path, text: str) -> None:
@@ -79,6 +96,11 @@ RECIPES = [pytest.param(name, marks=[] if name == "libritts" else pytest.mark.ni
            for name in ("libritts", "ljspeech", "vctk", "aishell3", "esd", "emilia")]
 
 
+def archive_of(pack: Path) -> bytes:
+    archive_pack(pack, pack.parent / "pack.tar.gz")
+    return (pack.parent / "pack.tar.gz").read_bytes()
+
+
 def tiny_copy(name: str, folder: Path, program: str) -> Path:
     """A copy of a recipe with its corpus and a tiny configuration; ``program``: shell words that
     run python ("python") and the command ("e2etts")."""
@@ -94,10 +116,8 @@ def tiny_copy(name: str, folder: Path, program: str) -> Path:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_all_stages_then_stage_5_alone(name, programs, tmp_path):
-    recipe = tiny_copy(name, tmp_path,
-                       f'"{sys.executable}" -S -E "{PRELOADED}" "{programs}" {{}}')
-    run(recipe, "--corpus_dir", str(tmp_path / "corpus"), *OVERRIDES.get(name, []))
+def test_all_stages_then_stage_5_alone(name, finished):
+    recipe = finished(name)
     log = json.loads((recipe / "exp/tiny/stages.json").read_text())
     assert [entry["stage"] for entry in log] == list(range(1, 12))
     assert (recipe / "exp/tiny/pack/SHA256SUMS").is_file()
@@ -105,6 +125,25 @@ def test_all_stages_then_stage_5_alone(name, programs, tmp_path):
     assert re.findall(r"^stage (\d+) \w+: reads", again, re.M) == [str(n) for n in range(5, 12)]
     more = run(recipe, "--stage", "5", "--stop_stage", "5", "stages.lm.train.max_steps=3")
     assert "step 3" in more and "step 3" not in again
+
+
+def test_the_commands_of_the_page_on_stages_run(finished):
+    """docs/stages.md says "default" where this says "tiny"."""
+    recipe = finished("libritts")
+    page = (ROOT / "docs/stages.md").read_text().replace("default", "tiny")
+    blocks = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S))
+    (recipe / "theirs.tar.gz").write_bytes(archive_of(recipe / "exp/tiny/pack"))
+    path = f"{recipe.parents[1]}/tools/venv/bin:{os.environ['PATH']}"
+    script = blocks.replace("./run.sh", "./run.sh --config conf/tiny.yaml") \
+        .replace("e2etts synthesize", "e2etts synthesize --config conf/tiny.yaml")
+    done = subprocess.run(["bash", "-eu", "-c", script], cwd=recipe, text=True,
+                          env={**os.environ, "PATH": path}, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    printed = re.search(r"^```text\n(.*?)^```", page, re.M | re.S)[1]
+    assert printed in done.stdout
+    for made in ("newlm/pack", "newfm/fm/best", "theirs/joint/best", "theirs/wavs/tts"):
+        assert (recipe / "exp" / made).is_dir(), made
 
 
 @pytest.mark.nightly

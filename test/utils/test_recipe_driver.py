@@ -234,6 +234,40 @@ def test_stage_without_the_stage_it_starts_from(recipe):
         "run with stages.fm.init=exp/OTHER/lm\n")
 
 
+def test_stage_5_alone_on_the_tokenizer_of_another_run(recipe):
+    assert run(recipe, *TOY, "--stop_stage", "4", "--tag", "other").returncode == 0
+    (recipe / "facts.sh").unlink()
+    new = [*TOY, "--tag", "newlm", "--stage", "5", "--stop_stage", "5"]
+    done = run(recipe, *new, "stages.lm.init=exp/other/tokenizer")
+    assert done.returncode == 0, done.stderr
+    assert ("stage 5 lm: reads dump/vocab.json exp/other/tokenizer -> writes exp/newlm/lm/\n"
+            in done.stdout)
+    assert calls(recipe)[4:] == ["e2etts train lm --config conf/toy.yaml --tag newlm "
+                                 "stages.lm.init=exp/other/tokenizer"]
+    done = run(recipe, *new, "stages.lm.init={tokenizer: exp/other/tokenizer, rm: fm}")
+    assert done.stderr == (
+        "e2etts: error: stages.lm.init: leads back to 'lm'\n")
+    done = run(recipe, *new, "stages.lm.init=exp/none/tokenizer")
+    assert done.returncode == 2 and "'exp/none/tokenizer' is neither a stage" in done.stderr
+    assert len(calls(recipe)) == 5
+
+
+def test_training_stages_follow_what_they_start_from(recipe):
+    configure(recipe, "toy", CONFIG.replace("lm: {task: first_order, init: tokenizer",
+                                            "lm: {task: first_order, init: fm")
+              .replace("init: lm", "init: {tokenizer: tokenizer, rm: tokenizer}")
+              .replace("init: fm, weights: {ctc", "init: tokenizer, weights: {ctc")
+              .replace("init: rm", "init: {tokenizer: tokenizer, lm: lm, fm: fm, rm: rm}"))
+    done = run(recipe, *TOY)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^stage (\d+) \w+: reads", done.stdout, re.M) == [
+        "1", "2", "3", "4", "6", "5", "7", "8", "9", "10", "11"]
+    trained = [call.split()[2] for call in calls(recipe) if call.startswith("e2etts train")]
+    assert trained == ["vocoder", "tokenizer", "fm", "lm", "rm", "joint"]
+    reads = [f"exp/toy/{stage}/best" for stage in ("tokenizer", "lm", "fm", "rm")]
+    assert f"stage 8 joint: reads dump/vocab.json {' '.join(reads)} ->" in done.stdout
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--stgae", "3"], "unknown argument '--stgae'"),
     (["lm"], "unknown argument 'lm'"),
