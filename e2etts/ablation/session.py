@@ -96,6 +96,7 @@ class Session:
             # Later stages start from best/; the state is six times its size.
             for name in ("state", "last"):
                 shutil.rmtree(self.store.unit(unit) / name, ignore_errors=True)
+        self.store.gather(run)
         self._measure(run, folder)
 
     def _train(self, run: SystemRun, unit: StageRun) -> None:

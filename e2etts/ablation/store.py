@@ -55,6 +55,15 @@ class Store:
         write_text(key, run.key)
         return folder
 
+    def gather(self, run: SystemRun) -> None:
+        """Copy summaries and logs of the run's units into its folder, for score and report."""
+        for unit in run.units:
+            folder = self.run(run) / unit.stage
+            folder.mkdir(exist_ok=True)
+            for name in ("summary.json", "log.jsonl"):
+                if (self.unit(unit) / name).is_file():
+                    shutil.copyfile(self.unit(unit) / name, folder / name)
+
 
 class Results:
     """``ablation.json``: records of runs by name, of recordings by set, and the recogniser."""

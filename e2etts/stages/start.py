@@ -37,6 +37,9 @@ NEEDS = {
     "vocoder": ("audio", "vocoder")}
 
 
+_NAMES = {"tokenizer": "tokenizer", "speaker": "speaker encoder"}
+
+
 @dataclass
 class Start:
     """tensors: of the parts that sources give. origin: part -> where from, fingerprint and step."""
@@ -132,17 +135,20 @@ def starting_point(recipe: RecipeConfig, name: str, root: Path, vocab: Vocab) ->
 def _require_joint(recipe: RecipeConfig, part: str, tensors: Tensors, others: Tensors,
                    where: str) -> None:
     """Raise UserError where ``part`` of ``tensors`` was trained with another tokenizer or speaker
-    encoder than that of ``others``."""
+    encoder than that of ``others``, or ``others`` lack it."""
     lm = recipe.model.lm
     used = {"lm": (*(["tokenizer"] if lm.input == "q" else []),
                    *(["speaker"] if lm.speaker_embedding else [])),
             "fm": ("tokenizer", "speaker"), "rm": ("tokenizer",)}.get(part, ())
     for other in used:
         mine = {k: v for k, v in others.items() if k.startswith(f"{other}.")}
+        if not mine:
+            raise UserError(f"{where}: its {part} was trained with a {_NAMES[other]}, of which "
+                            f"init has no source: name one of '{other}' as well")
         if any(k not in tensors or not torch.equal(v, tensors[k]) for k, v in mine.items()):
-            raise UserError(f"{where}: its {part} was trained with another {other} than the one "
-                            "this stage starts from: train it on that one, or take both from one "
-                            "run")
+            raise UserError(f"{where}: its {part} was trained with another {_NAMES[other]} than "
+                            "the one this stage starts from: train it on that one, or take both "
+                            "from one run")
 
 
 def load_judge(recipe: RecipeConfig, name: str, root: Path, vocab: Vocab) -> Tensors | None:

@@ -113,7 +113,9 @@ def test_the_speaker_encoder_comes_with_the_tokenizer_unless_named(runs):
     ({"tokenizer": "tokenizer", "lm": "exp/b/tokenizer"}, "its lm was trained with another tok"),
     ({"tokenizer": "tokenizer", "rm": "exp/b/tokenizer"}, "its rm was trained with another tok"),
     ({"tokenizer": "tokenizer", "speaker": "exp/b/tokenizer", "fm": "tokenizer"},
-     "its fm was trained with another speaker")])
+     "its fm was trained with another speaker"),
+    ({"lm": "exp/b/tokenizer"}, "its lm was trained with a tokenizer, of which init has no source"),
+    ({"rm": "exp/b/tokenizer"}, "name one of 'tokenizer' as well")])
 def test_parts_trained_on_other_tokens_or_speaker_embeddings_are_refused(runs, parts, message):
     with pytest.raises(UserError, match=message):
         start(recipe_of(lm={"init": parts}))
