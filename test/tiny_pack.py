@@ -1,4 +1,4 @@
-"""A trained system on disk, random and tiny."""
+"""Trained systems on disk, random and tiny."""
 
 from pathlib import Path
 
@@ -10,6 +10,9 @@ from e2etts.config import to_dict
 from e2etts.data.vocab import Vocab
 from e2etts.nets.system import System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
+from e2etts.recipe import RecipeConfig
+from e2etts.stages.start import model_config
+from e2etts.tasks.build import build_system, build_vocoder
 from e2etts.text import TextConfig, TextTokenizer
 from e2etts.train.checkpoint import save_checkpoint
 
@@ -23,10 +26,21 @@ def write_pack(folder: Path) -> None:
     size = sizes(text_vocab=len(tokenizer))
     net = wake(System(system_config(), size), std=0.3)
     voice = Vocoder(vocoder, sample_rate_hz=16000, hop_samples=320, mel_bands=BANDS)
-    told = {"config": {"audio": to_dict(audio), "model": to_dict(system_config()),
+    meta = {"config": {"audio": to_dict(audio), "model": to_dict(system_config()),
                        "text": to_dict(text), "sizes": vars(size), "vocoder": to_dict(vocoder)}}
-    save_checkpoint(folder / "joint", net.state_dict(), told)
-    save_checkpoint(folder / "vocoder", voice.state_dict(), told)
+    save_checkpoint(folder / "joint", net.state_dict(), meta)
+    save_checkpoint(folder / "vocoder", voice.state_dict(), meta)
     tokenizer.save(folder / "text.model")
     Vocab(speakers=["a", "b", "c"], languages=["en", "fr"], emotions=["sad", "glad"],
           mel_mean=-4.0, mel_std=2.0, text_size=len(tokenizer), space=[3]).save(folder)
+
+
+def save_random_stages(exp: Path, recipe: RecipeConfig, vocab: Vocab, stage: str,
+                       std: float) -> None:
+    """Checkpoints of ``stage`` and of the vocoder, as if they had been trained."""
+    torch.manual_seed(0)
+    nets = {stage: wake(build_system(recipe, vocab), std=std),
+            "vocoder": build_vocoder(recipe.vocoder, recipe.audio)}
+    for name, net in nets.items():
+        save_checkpoint(exp / name / "best", net.state_dict(),
+                        {"config": model_config(recipe, name, vocab)})

@@ -27,16 +27,21 @@ def ark_entry(scp: Path, utt: str, value: str) -> str:
     return f"{scp.parent / Path(path).name}:{offset}"
 
 
-def read_ark(entry: str) -> np.ndarray:
-    """The array at ``path:offset``. Raises ValueError for anything but a binary Kaldi matrix or
-    vector: of the other formats that kaldiio reads, one is a pickle, which may run code."""
+def read_ark(entry: str, content: str, remedy: str) -> np.ndarray:
+    """The array at ``path:offset``. Raises UserError with its content and the remedy for a damaged
+    file and for anything but a binary Kaldi matrix or vector: of the other formats that kaldiio
+    reads, one is a pickle, which may run code."""
     path, _, offset = entry.rpartition(":")
-    with open(path, "rb") as file:
-        file.seek(int(offset))
-        if file.read(2) != b"\0B":
-            raise ValueError("not a binary Kaldi matrix or vector")
-        file.seek(int(offset))
-        return read_kaldi(file)
+    try:
+        with open(path, "rb") as file:
+            file.seek(int(offset))
+            if file.read(2) != b"\0B":
+                raise ValueError("not a binary Kaldi matrix or vector")
+            file.seek(int(offset))
+            return read_kaldi(file)
+    except Exception as e:  # kaldiio has no error of its own for damaged files
+        reason = " ".join(str(e).split()) or "damaged"
+        raise UserError(f"{entry}: cannot read {content} ({reason}): {remedy}") from e
 
 
 class Codes:
@@ -60,12 +65,7 @@ class Codes:
     def row(self, utt: str) -> np.ndarray:
         """(N,) int64 tokens. Raises UserError for one that is damaged or outside of the
         codebook."""
-        try:
-            row = read_ark(self.entries[utt])
-        except Exception as e:  # kaldiio has no error of its own for damaged files
-            what = " ".join(str(e).split()) or "damaged"
-            raise UserError(f"{self.entries[utt]}: cannot read tokens of '{utt}' ({what}): write "
-                            f"{self.scp} again") from e
+        row = read_ark(self.entries[utt], f"tokens of '{utt}'", f"write {self.scp} again")
         if row.ndim != 1 or row.dtype.kind != "i":
             raise UserError(f"{self.entries[utt]}: '{utt}' is no row of integers but "
                             f"{row.dtype} {row.shape}: write {self.scp} again")

@@ -142,12 +142,8 @@ class MelDataset(Dataset):
             round_to=self.audio.frames_per_token)
 
     def _mel(self, i: int) -> np.ndarray:
-        try:
-            mel = read_ark(self.mels[i])
-        except Exception as e:  # kaldiio has no error of its own for damaged files
-            what = " ".join(str(e).split()) or "damaged"
-            raise UserError(f"{self.mels[i]}: cannot read '{self.utts[i]}' ({what}): delete "
-                            f"{self.folder} and run the prepare stage again") from e
+        mel = read_ark(self.mels[i], f"'{self.utts[i]}'",
+                       f"delete {self.folder} and run the prepare stage again")
         if mel.shape != (self.frames[i], self.audio.mel_bands):
             raise UserError(f"{self.mels[i]}: '{self.utts[i]}' has shape {mel.shape}, expected "
                             f"{(int(self.frames[i]), self.audio.mel_bands)}: run the prepare "

@@ -117,7 +117,7 @@ def test_prompted_positions_are_told_and_do_not_count(patch, monkeypatch, no_cha
     assert torch.equal(seen["weight"], ~mask) and torch.equal(seen["lens"], lens)
     prompt = seen["condition"].frames[..., 16 : 16 + patch * BANDS]
     torch.testing.assert_close(prompt, seen["target"] * mask.unsqueeze(-1))
-    # What the prompt covers is not asked of the coarse mel either.
+    # The coarse mel has no loss either where the prompt is.
     mel = batch["mel"].clone()
     for b in range(3):
         mel[b, batch["mel_lens"][b]:] = 50

@@ -91,7 +91,7 @@ def test_gradient_reaches_the_styles_of_the_batch_and_no_others():
 
 
 def test_the_reference_of_the_second_order_is_asked_for_the_same_style():
-    """At the start LM and reference are one: any difference would be one of what they are told."""
+    """At the start LM and reference are one: any difference would be one of their inputs."""
     system = wake(make_system(style=StyleConfig(dropout=0.5)))
     system.train_only(["lm"])
     task = SecondOrderTask(system, SecondOrderOptions(), {"kl"}).train()

@@ -4,18 +4,14 @@ import json
 
 import pytest
 import soundfile
-import torch
 import yaml
 from made_corpus import make_set
-from tiny import wake
+from tiny_pack import save_random_stages
 
 from e2etts.bin.main import main
 from e2etts.data.datadir import DataDir
 from e2etts.data.vocab import Vocab
 from e2etts.recipe import load_recipe
-from e2etts.stages.start import model_config
-from e2etts.tasks.build import build_system, build_vocoder
-from e2etts.train.checkpoint import save_checkpoint
 
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "hidden_dim": 32}
 STAGE = {"train": {"max_steps": 1}}
@@ -43,13 +39,8 @@ def trained(tmp_path_factory):
         make_set(folder, "sentences", 2, seed=3, wav=False)
         (folder / "conf.yaml").write_text(yaml.safe_dump(CONFIG))
         assert run("prepare") == 0
-        recipe, vocab = load_recipe("conf.yaml"), Vocab.load("dump")
-        torch.manual_seed(0)
-        nets = {"joint": wake(build_system(recipe, vocab), std=0.1),
-                "vocoder": build_vocoder(recipe.vocoder, recipe.audio)}
-        for stage, net in nets.items():
-            save_checkpoint(folder / "exp/t" / stage / "best", net.state_dict(),
-                            {"config": model_config(recipe, stage, vocab)})
+        save_random_stages(folder / "exp/t", load_recipe("conf.yaml"), Vocab.load("dump"),
+                           "joint", std=0.1)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""``e2etts tokens``, and a system trained and heard on the tokens that it writes."""
+"""``e2etts tokens``, and training and synthesis with the tokens that it writes."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import torch
 import yaml
 from made_corpus import make_set
 from safetensors.torch import load_file
-from tiny import wake
+from tiny_pack import save_random_stages
 
 from e2etts.bench.batches import made_batches
 from e2etts.bin.main import main
@@ -20,9 +20,6 @@ from e2etts.data.codes import Codes
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.recipe import load_recipe
-from e2etts.stages.start import model_config
-from e2etts.tasks.build import build_system, build_vocoder
-from e2etts.train.checkpoint import save_checkpoint
 
 CONF = Path(__file__).resolve().parents[2] / "egs/mini/conf"
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
@@ -65,13 +62,8 @@ def folder(tmp_path_factory):
         for name, config in (("default", DEFAULT), ("codes", codes_recipe())):
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         assert run("prepare") == 0
-        recipe, vocab = load_recipe("default.yaml"), Vocab.load("dump")
-        torch.manual_seed(0)
-        nets = {"tokenizer": wake(build_system(recipe, vocab), std=0.3),
-                "vocoder": build_vocoder(recipe.vocoder, recipe.audio)}
-        for stage, net in nets.items():
-            save_checkpoint(folder / "exp/default" / stage / "best", net.state_dict(),
-                            {"config": model_config(recipe, stage, vocab)})
+        save_random_stages(folder / "exp/default", load_recipe("default.yaml"),
+                           Vocab.load("dump"), "tokenizer", std=0.3)
     return folder
 
 

@@ -110,7 +110,7 @@ def test_embeddings_are_what_every_reader_reads():
 
 
 def certain_rm(rm, readings: list[list[int]]):
-    """An RM whose CTC head hears ``readings``, one label a frame."""
+    """An RM whose CTC head recognises ``readings``, one label a frame."""
     logits = torch.full((len(readings), len(readings[0]), rm.blank + 1), -9.0)
     logits.scatter_(2, torch.tensor(readings).unsqueeze(-1), 9.0)
     rm.encode = lambda q, lens: q
@@ -124,7 +124,7 @@ def test_errors_of_a_greedy_reading():
     certain_rm(rm, [[1, 1, blank, 1, 2, 2], [3, blank, 4, 4, 5, 5]])
     q, lens = torch.zeros(2, 3, 1), torch.tensor([3, 2])
     text, text_lens = torch.tensor([[1, 1, 2], [3, 5, 0]]), torch.tensor([3, 2])
-    # Row 0 is right; row 1 ends before its last two frames and hears 3 4 for 3 5.
+    # Row 0 is right; row 1 ends before its last two frames and has 3 4 for 3 5.
     assert float(ctc_error(rm, q, lens, text, text_lens)) == pytest.approx(1 / 5)
 
 

@@ -208,7 +208,7 @@ def test_reward_teaches_logits_of_speech_at_spoken_places_only():
 
 
 def free(text_input, losses, count=2, **changes):
-    """Free-running; greedy decoding, so that what the LM says can be told from its logits."""
+    """Free-running; greedy decoding, so that the samples of the LM follow from its logits."""
     sampling = SamplingConfig(temperature=0.0, repeat_window=0, top_k=1, min_ratio=1.0)
     kept = {"ce", "advance"} if text_input == "aligned" else {"ce"}
     return make(losses | kept, ["lm"], text_input=text_input, **changes, options={
@@ -218,8 +218,8 @@ def free(text_input, losses, count=2, **changes):
 @pytest.mark.parametrize(("text_input", "lm_input"), [
     ("prefix", "q"), ("aligned", "q"), ("prefix", "table"), ("aligned", "table")])
 def test_free_running_reads_its_own_roll_outs_again(text_input, lm_input, monkeypatch):
-    """At every place the LM says of its roll-out what it said when it made it, and the RM judges
-    this very roll-out."""
+    """The logits of the roll-out, read again, are those it was sampled from, and the RM judges this
+    very roll-out."""
     task, batch = free(text_input, {"ctc", "speaker"}, lm_input=lm_input).eval(), make_batch()
     system, seen = task.system, {}
     judge = system.rm.losses
