@@ -15,7 +15,7 @@ from e2etts.config import build, fingerprint, merge, parse_overrides, read_yaml,
 from e2etts.errors import UserError
 from e2etts.nets.system import PARTS
 from e2etts.recipe import RecipeConfig, StageConfig, recipe_from
-from e2etts.tasks.first_order import READERS
+from e2etts.tasks.first_order import HAT, READERS
 from e2etts.train.config import weight_at
 
 _FREE = ("log_every", "save_every", "keep_every", "workers")  # of train: change no result
@@ -26,17 +26,20 @@ _NO_SCORE = ("recognizer", "workers", "report_clips", "bootstrap_samples", "seed
 @dataclass(frozen=True, kw_only=True)
 class SystemSpec:
     """about: one line for the tables. speaks: the stage whose system is evaluated, and by its
-    ``init`` determines all that are trained. overrides: differences from the recipe."""
+    ``init`` determines all that are trained. overrides: differences from the recipe. seeds: default
+    those of the experiment."""
 
     about: str
     speaks: str
+    seeds: tuple[int, ...] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
     """recipe: the configuration that all systems are based on, beside this file. shared: overrides
-    of every system. comparisons: pairs of systems; the first is end-to-end against without.
+    of every system. comparisons: pairs of systems; the first ``leading`` are the question of the
+    experiment. P-values of each group, the leading ones and the others, are corrected for its size.
     speeds_from: results.json of a scored run, by its path from the recipe's folder, for estimates
     of time before any are measured."""
 
@@ -45,17 +48,32 @@ class AblationConfig:
     shared: dict[str, Any] = field(default_factory=dict)
     systems: dict[str, SystemSpec]
     comparisons: tuple[tuple[str, str], ...]
+    leading: int = 1
     speeds_from: str | None = None
 
     def __post_init__(self):
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds must be different numbers, at least one")
-        if not self.comparisons:
-            raise ValueError("comparisons must name at least one pair of systems")
+        for name in (None, *self.systems):
+            seeds = self.seeds if name is None else self.seeds_of(name)
+            if not seeds or len(set(seeds)) < len(seeds):
+                raise ValueError(f"{f'systems.{name}.' if name else ''}seeds must be different "
+                                 "numbers, at least one")
+        if not 1 <= self.leading <= len(self.comparisons):
+            raise ValueError("comparisons must name at least one pair of systems, and as many as "
+                             "leading")
         unknown = [s for pair in self.comparisons for s in pair if s not in self.systems]
         if unknown:
             raise ValueError(f"comparisons: no system '{unknown[0]}'; systems: "
                              f"{', '.join(self.systems)}")
+
+
+    def seeds_of(self, system: str) -> tuple[int, ...]:
+        return self.seeds if self.systems[system].seeds is None else self.systems[system].seeds
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """Those of all systems, in the order in which they are run."""
+        return tuple(dict.fromkeys(
+            seed for some in (self.seeds, *map(self.seeds_of, self.systems)) for seed in some))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +161,8 @@ def load_experiment(path: str | Path, overrides: list[str] | None = None) -> Exp
             if getattr(recipes[name].corpus, key) != getattr(first.corpus, key):
                 raise UserError(f"{path}: system '{name}': corpus.{key} are not those of the other "
                                 "systems, with which it is compared: set them in shared")
-    runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.seeds
-                 for name, spec in config.systems.items())
+    runs = tuple(_run(name, seed, recipes[name], spec.speaks) for seed in config.every_seed
+                 for name, spec in config.systems.items() if seed in config.seeds_of(name))
     return Experiment(config, runs)
 
 
@@ -172,7 +190,8 @@ def exposure(recipe: RecipeConfig, speaks: str,
 
 def _teaches(stage: StageConfig, loss: str, part: str) -> bool:
     """Whether a loss of the stage reaches a part that is trainable there."""
-    if part == "tokenizer" or (part == "lm" and stage.task == "second_order"):
+    samples = stage.task == "second_order" or loss.endswith(HAT)
+    if part == "tokenizer" or (part == "lm" and samples):
         return True
     return loss.removesuffix("_q") in READERS["fm" if part == "speaker" else part]
 

@@ -21,12 +21,13 @@ def draw_figures(experiment: Experiment, results: Results, folder: Path) -> list
     """Write every figure below ``folder`` and return their paths; none without a measured run."""
     runs = records(experiment, results)
     folder, recipe = folder / "figures", experiment.runs[0].recipe
-    sets, wanted = (*recipe.corpus.tests, *recipe.corpus.sentences), len(experiment.config.seeds)
+    sets = (*recipe.corpus.tests, *recipe.corpus.sentences)
+    seeds = {name: len(experiment.config.seeds_of(name)) for name in runs}
     out = []
     if any(cell(some, spoken("tts", sets), METRICS["wer"]) for some in runs.values()):
-        out += [_save(_wer_against_time(runs, sets, wanted),
+        out += [_save(_wer_against_time(runs, sets, seeds),
                       folder / "wer_against_training_time.svg"),
-                _save(_bars(runs, sets, wanted), folder / "wer_by_system.svg")]
+                _save(_bars(runs, sets, seeds), folder / "wer_by_system.svg")]
     if any(runs.values()):
         out.append(_save(_usage(experiment, results), folder / "token_usage.svg"))
     return out
@@ -74,7 +75,7 @@ def _half_widths(e: Estimate) -> list[list[float]] | None:
 
 
 def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...],
-                      wanted: int) -> Figure:
+                      seeds: dict[str, int]) -> Figure:
     """One mark a system, with its interval, and a small one for each run, at their median time."""
     figure, axes = _axes(6.4, "seconds of training (median of seeds)", "text-to-speech WER, %")
     highest = 0.0
@@ -84,7 +85,7 @@ def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...],
             continue
         seconds = training_seconds(some)
         axes.errorbar([seconds], [100 * e.value], yerr=_half_widths(e), fmt="o",
-                      color=color, capsize=3, label=_name(name, some, wanted))
+                      color=color, capsize=3, label=_name(name, some, seeds[name]))
         for record in some:
             one = 100 * cell([record], spoken("tts", sets), METRICS["wer"]).value
             highest = max(highest, one)
@@ -94,7 +95,7 @@ def _wer_against_time(runs: dict[str, list[Record]], sets: tuple[str, ...],
     return figure
 
 
-def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> Figure:
+def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], seeds: dict[str, int]) -> Figure:
     """WER of every system on every set; a gap for a system that has not run."""
     figure, axes = _axes(max(6.4, 1.1 * len(runs)), "", "text-to-speech WER, %")
     width, highest = 0.8 / len(sets), 0.0
@@ -110,7 +111,7 @@ def _bars(runs: dict[str, list[Record]], sets: tuple[str, ...], wanted: int) -> 
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.2 - width / 2, len(runs) - width / 2)
     axes.set_xticks(np.arange(len(runs)) + width * (len(sets) - 1) / 2,
-                    [_name(name, some, wanted) for name, some in runs.items()], rotation=25,
+                    [_name(name, some, seeds[name]) for name, some in runs.items()], rotation=25,
                     ha="right", fontsize="small")
     _frame(axes, runs, highest)
     axes.legend(fontsize="small", **_BESIDE)

@@ -28,11 +28,12 @@ from e2etts.files import write_text
 from e2etts.nets.system import PARTS
 from e2etts.report.formats import ABSENT, clock
 from e2etts.report.results_markdown import recogniser_name
-from e2etts.score.compare import Estimate
+from e2etts.score.compare import Estimate, holm
 from e2etts.tables import table
 
 Show = Callable[[float], str]
 Runs = dict[str, list[Record]]
+Pairs = tuple[tuple[str, str], ...]
 
 
 def _percent(value: float) -> str:
@@ -70,8 +71,12 @@ def written(e: Estimate | None, show: Show, sign: bool = False, most: float = ma
         low = e.low if sign else max(0.0, e.low)
         out += f" [{mark(low)}, {mark(min(most, e.high))}]"
     if sign and e.p is not None:
-        out += f", p {'< 0.001' if e.p < 0.001 else f'= {e.p:.3f}'}"
+        out += f", p {_p(e.p)}"
     return out
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def write_ablation(experiment: Experiment, results: Results, folder: Path, command: str) -> None:
@@ -84,31 +89,34 @@ def ablation_markdown(experiment: Experiment, results: Results, command: str,
                       figures: list[Path]) -> str:
     """The whole ABLATION.md. command: the one that writes it again."""
     runs, recipe = records(experiment, results), experiment.runs[0].recipe
+    config = experiment.config
     tests, sets = recipe.corpus.tests, (*recipe.corpus.tests, *recipe.corpus.sentences)
-    pairs, wanted = experiment.config.comparisons, len(experiment.config.seeds)
+    pairs, leading = config.comparisons, config.comparisons[: config.leading]
+    seeds = {name: len(config.seeds_of(name)) for name in config.systems}
     lines = ["# Ablation", "", "Written by `e2etts ablate` from `ablation.json`; do not edit. The "
              "same command resumes, or only writes this page when all is measured:",
              "", f"    {command}", "", *_facts(experiment, results, runs, spoken("tts", sets)),
-             *_systems(experiment, runs), "",
-             "## 1 Text-to-speech", ""]
-    for name in sets:
-        lines += [f"On `{name}`:", "", *_speech(runs, wanted, spoken("tts", (name,)),
-                                                _recordings(results, name)), ""]
+             *_systems(experiment, runs, seeds), ""]
     every = f"on {', '.join(f'`{s}`' for s in sets)} together"
-    lines += ["## 2 Without end-to-end training", "", f"Text-to-speech {every}:", "",
-              *_without(pairs[0], runs, wanted, spoken("tts", sets)), ""]
-    if pairs[1:]:
+    lines += ["## 1 Main comparisons", "", f"Text-to-speech {every}:", "",
+              *_leading(leading, runs, seeds, spoken("tts", sets)), ""]
+    lines += ["## 2 Text-to-speech", ""]
+    for name in sets:
+        lines += [f"On `{name}`:", "", *_speech(runs, seeds, spoken("tts", (name,)),
+                                                _recordings(results, name)), ""]
+    if pairs[config.leading:]:
         lines += [f"Every other comparison, text-to-speech {every}:", "",
-                  *_speech_differences(pairs[1:], runs, wanted, spoken("tts", sets)), ""]
+                  *_speech_differences(pairs[config.leading:], runs, seeds, spoken("tts", sets)),
+                  ""]
     lines += [f"Every run by its seed, text-to-speech {every}, WER, % (DNSMOS):", "",
               *_each_run(experiment, runs, spoken("tts", sets)), ""]
     lines += ["## 3 Copy synthesis", "",
               f"Tokens of the recordings of {', '.join(f'`{s}`' for s in tests)} through FM and "
-              "vocoder:", "", *_speech(runs, wanted, spoken("copy", tests), None), "",
-              *_speech_differences(pairs, runs, wanted, spoken("copy", tests)), "",
-              "## 4 What the RM reads in recordings", "",
-              *_recognition(experiment, runs, tests), "",
-              "## 5 Tokens", "", *_tokens(experiment, runs), ""]
+              "vocoder:", "", *_speech(runs, seeds, spoken("copy", tests), None), "",
+              *_speech_differences(pairs, runs, seeds, spoken("copy", tests)), "",
+              "## 4 What the RM recognises in recordings", "",
+              *_recognition(pairs, runs, seeds, tests), "",
+              "## 5 Tokens", "", *_tokens(pairs, runs, seeds), ""]
     lines += ["## Figures", ""] if figures else []
     for figure in figures:
         lines += [f"![{figure.stem.replace('_', ' ')}]({figure.parent.name}/{figure.name})", ""]
@@ -119,13 +127,15 @@ def _facts(experiment: Experiment, results: Results, runs: Runs, speech: Take) -
     done = [r for some in runs.values() for r in some]
     commits = sorted({"+".join([name[:12], *dirty]) for name, *dirty in
                       (r["commit"].split("+") for r in done)})
-    wanted = ", ".join(map(str, experiment.config.seeds))
+    config = experiment.config
+    wanted = ", ".join(map(str, config.every_seed))
     seeds = ", ".join(map(str, sorted({r["seed"] for r in done}))) or "none"
     machines = sorted({r.get("hardware", results.facts["hardware"]) for r in done})
-    a, b = experiment.config.comparisons[0]
-    answer = difference(runs[a], runs[b], speech, METRICS["wer"])
+    answers = [[f"text-to-speech WER, {a} - {b}, points", written(
+        difference(runs[a], runs[b], speech, METRICS["wer"]), _percent, True)]
+        for a, b in config.comparisons[: config.leading]]
     out = table(["", ""], [
-        [f"text-to-speech WER, {a} - {b}, points", written(answer, _percent, True)],
+        *answers,
         ["runs (a system at a seed)", f"{len(done)} of {len(experiment.runs)} measured"],
         ["seeds", seeds if seeds == wanted else f"{seeds} so far; planned {wanted}"],
         ["judges, none of which took part in training", _judges(experiment, results)],
@@ -133,8 +143,9 @@ def _facts(experiment: Experiment, results: Results, runs: Runs, speech: Take) -
         ["commits", ", ".join(commits) or ABSENT]], left=2)
     out += ["", "Each cell: mean over a system's measured seeds and its 95 % interval: utterances "
             "are resampled, and seeds spread (`e2etts/score/compare.py`). Differences are of the "
-            "same utterances and seeds, \"equal\" where none of these differs; p-values are not "
-            f"corrected for there being {len(experiment.config.comparisons)} comparisons."]
+            "same utterances and seeds, \"equal\" where none of these differs. The last column of "
+            "tables of differences is the p-value of WER, corrected for the number of differences "
+            "in that table (Holm); other p-values are not corrected."]
     if any(len(some) == 1 for some in runs.values()):
         out += ["", "**Where there is one seed, intervals and p-values are of the utterances "
                 "alone**: they state nothing about training with another seed."]
@@ -156,11 +167,11 @@ def _judges(experiment: Experiment, results: Results) -> str:
     return "; ".join(v for k, v in names.items() if k in score.metrics and k not in absent)
 
 
-def _systems(experiment: Experiment, runs: Runs) -> list[str]:
+def _systems(experiment: Experiment, runs: Runs, seeds: dict[str, int]) -> list[str]:
     rows, spent = [], []
     for name, spec in experiment.config.systems.items():
         recipe, some = next(r.recipe for r in experiment.runs if r.system == name), runs[name]
-        rows.append([f"`{name}`", spec.about, _seeds(some, len(experiment.config.seeds)),
+        rows.append([f"`{name}`", spec.about, _seeds(some, seeds[name]),
                      clock(training_seconds(some))])
         used = {u["stage"]: u["audio_seconds"] for r in some for u in r["units"]}
         seconds, sizes = exposure(recipe, spec.speaks, used), some[0]["parameters"] if some else {}
@@ -183,14 +194,14 @@ Cells = Callable[[list[Record]], list[str]]
 Differences = Callable[[list[Record], list[Record]], list[str]]
 
 
-def _rows(runs: Runs, wanted: int, cells: Cells) -> list[list[str]]:
-    return [[name, _seeds(some, wanted), *cells(some)] for name, some in runs.items()]
+def _rows(runs: Runs, seeds: dict[str, int], cells: Cells) -> list[list[str]]:
+    return [[name, _seeds(some, seeds[name]), *cells(some)] for name, some in runs.items()]
 
 
-def _difference_rows(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
-                     cells: Differences) -> list[list[str]]:
-    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], wanted, "none in common"),
-             *cells(runs[a], runs[b])] for a, b in pairs]
+def _difference_rows(pairs: Pairs, runs: Runs, seeds: dict[str, int], cells: Differences
+                     ) -> list[list[str]]:
+    return [[f"{a} - {b}", _seeds(same_seeds(runs[a], runs[b])[0], min(seeds[a], seeds[b]),
+                                  "none in common"), *cells(runs[a], runs[b])] for a, b in pairs]
 
 
 def _spoken_cells(take: Take) -> tuple[Cells, Differences]:
@@ -201,12 +212,12 @@ def _spoken_cells(take: Take) -> tuple[Cells, Differences]:
                           for m, (_, show) in SHOWN.items()])
 
 
-def _speech_head(what: str) -> list[str]:
-    return [what, "seeds", *(title for title, _ in SHOWN.values())]
+def _speech_head(what: str, *more: str) -> list[str]:
+    return [what, "seeds", *(title for title, _ in SHOWN.values()), *more]
 
 
-def _speech(runs: Runs, wanted: int, take: Take, topline: list[str] | None) -> list[str]:
-    rows = _rows(runs, wanted, _spoken_cells(take)[0])
+def _speech(runs: Runs, seeds: dict[str, int], take: Take, topline: list[str] | None) -> list[str]:
+    rows = _rows(runs, seeds, _spoken_cells(take)[0])
     if topline:
         rows.insert(0, ["recordings", "", *topline])
     return table(_speech_head("system"), rows)
@@ -217,17 +228,20 @@ def _recordings(results: Results, name: str) -> list[str] | None:
     return _spoken_cells(lambda _: columns)[0]([{}]) if columns else None
 
 
-def _without(pair: tuple[str, str], runs: Runs, wanted: int, take: Take) -> list[str]:
-    cells, differences = _spoken_cells(take)
-    rows = _rows({name: runs[name] for name in pair}, wanted, cells)
-    return table(_speech_head("system"),
-                 rows + _difference_rows((pair,), runs, wanted, differences))
+def _leading(pairs: Pairs, runs: Runs, seeds: dict[str, int], take: Take) -> list[str]:
+    """The systems of the main comparisons, and their differences."""
+    some = {name: runs[name] for pair in pairs for name in pair}
+    return [*table(_speech_head("system"), _rows(some, seeds, _spoken_cells(take)[0])), "",
+            *_speech_differences(pairs, runs, seeds, take)]
 
 
-def _speech_differences(pairs: tuple[tuple[str, str], ...], runs: Runs, wanted: int,
-                        take: Take) -> list[str]:
-    return table(_speech_head("difference"),
-                 _difference_rows(pairs, runs, wanted, _spoken_cells(take)[1]))
+def _speech_differences(pairs: Pairs, runs: Runs, seeds: dict[str, int], take: Take) -> list[str]:
+    rows = _difference_rows(pairs, runs, seeds, _spoken_cells(take)[1])
+    found = [difference(runs[a], runs[b], take, METRICS["wer"]) for a, b in pairs]
+    corrected = holm([e and e.p for e in found])
+    return table(_speech_head("difference", "WER, p corrected"), [
+        [*row, ABSENT if p is None else _p(p).removeprefix("= ")]
+        for row, p in zip(rows, corrected, strict=True)])
 
 
 def _each_run(experiment: Experiment, runs: Runs, take: Take) -> list[str]:
@@ -236,19 +250,20 @@ def _each_run(experiment: Experiment, runs: Runs, take: Take) -> list[str]:
         e = cell([record], take, METRICS[metric])
         return ABSENT if e is None else SHOWN[metric][1](e.value)
 
-    rows = []
+    rows, seeds = [], experiment.config.every_seed
     for name, some in runs.items():
         by_seed = {r["seed"]: f"{shown(r, 'wer')} ({shown(r, 'dnsmos')})" for r in some}
-        rows.append([name, *(by_seed.get(seed, ABSENT) for seed in experiment.config.seeds)])
-    return table(["system", *(f"seed {seed}" for seed in experiment.config.seeds)], rows)
+        rows.append([name, *(by_seed.get(seed, ABSENT) for seed in seeds)])
+    return table(["system", *(f"seed {seed}" for seed in seeds)], rows)
 
 
-def _recognition(experiment: Experiment, runs: Runs, tests: tuple[str, ...]) -> list[str]:
-    take, wanted = recognised(tests), len(experiment.config.seeds)
-    rows = _rows(runs, wanted, lambda some: [
+def _recognition(pairs: Pairs, runs: Runs, seeds: dict[str, int], tests: tuple[str, ...]
+                 ) -> list[str]:
+    take = recognised(tests)
+    rows = _rows(runs, seeds, lambda some: [
         written(cell(some, take, RECOGNITION[m]), _percent,
                 most=1.0 if m == "speaker" else math.inf) for m in HEADS])
-    rows += _difference_rows(experiment.config.comparisons, runs, wanted, lambda a, b: [
+    rows += _difference_rows(pairs, runs, seeds, lambda a, b: [
         written(difference(a, b, take, RECOGNITION[m]), _percent, True) for m in HEADS])
     return ["Labels are the text tokens of the recipe (characters, phonemes or pieces), read "
             "greedily from the CTC head, in recordings of "
@@ -256,12 +271,11 @@ def _recognition(experiment: Experiment, runs: Runs, tests: tuple[str, ...]) -> 
             *table(["system", "seeds", *HEADS.values()], rows)]
 
 
-def _tokens(experiment: Experiment, runs: Runs) -> list[str]:
-    wanted = len(experiment.config.seeds)
-    rows = _rows(runs, wanted, lambda some: [
+def _tokens(pairs: Pairs, runs: Runs, seeds: dict[str, int]) -> list[str]:
+    rows = _rows(runs, seeds, lambda some: [
         f"{some[0]['tokens']['tokens']}" if some else ABSENT,
         *(written(token_cell(some, k), show) for k, (_, show) in STATISTICS.items())])
-    rows += _difference_rows(experiment.config.comparisons, runs, wanted, lambda a, b: [
+    rows += _difference_rows(pairs, runs, seeds, lambda a, b: [
         "", *(written(token_difference(a, b, k), show, True)
               for k, (_, show) in STATISTICS.items())])
     return ["Tokens of the training recordings, in bits. I is the plug-in estimate from pairs "

@@ -94,6 +94,17 @@ def _student(value: float, by_utts: float, by_runs: float, runs: int, utts: int)
                     float(2 * t.sf(abs(value) / error, freedom)), runs, utts)
 
 
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values corrected for their number by the step-down method of Holm (1979): at any level, the
+    chance of one or more false rejections is at most that level. None stays None and counts not."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    out, highest = list(p_values), 0.0
+    for rank, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        out[i] = highest
+    return out
+
+
 def read_rows(path: str | Path, system: str | None = None) -> Rows:
     """Rows of ``system`` in a score file (see ``read_scores``); without it, of the only one, or
     of tts. Rows that name no system are of any.

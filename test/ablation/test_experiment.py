@@ -113,6 +113,7 @@ def test_slips_are_named(here):
 
     refused("no system 'stage4'; systems: cascade", {"comparisons": [["stage4", "cascade"]]})
     refused("comparisons must name", {"comparisons": []})
+    refused("as many as leading", {"leading": 3})
     refused("seeds must be different", {"seeds": [1, 1]})
     refused("system 'stage2': unknown configuration key 'stages.lm.trian'",
             {"systems": {"stage2": {"overrides": {"stages": {"lm": {"trian": {}}}}}}})
@@ -126,6 +127,18 @@ def test_slips_are_named(here):
     assert recipe_path(make_folder(here)).name == "recipe.yaml"
     experiment = make_experiment(here)
     assert experiment.runs[0].recipe.stages_to("joint") == ["tokenizer", "lm", "joint"]
+
+
+def test_a_system_may_have_seeds_of_its_own(here):
+    changes = {"systems": {"stage2": {"seeds": [1]}, "stage3": {"seeds": [0, 1, 2]}}}
+    experiment = load_experiment(make_folder(here, merge(copy.deepcopy(ABLATION), changes)))
+    assert [run.name for run in experiment.runs] == [
+        "cascade-seed0", "stage3-seed0", "cascade-seed1", "stage2-seed1", "stage3-seed1",
+        "stage3-seed2"]
+    assert experiment.config.every_seed == (0, 1, 2)
+    changes["systems"]["stage2"]["seeds"] = [1, 1]
+    with pytest.raises(UserError, match=r"systems\.stage2\.seeds must be different"):
+        load_experiment(make_folder(here, merge(copy.deepcopy(ABLATION), changes)))
 
 
 def test_runs_are_chosen_by_name_in_the_requested_order(here):

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -19,7 +20,7 @@ from e2etts.ablation.markdown import ablation_markdown, written
 from e2etts.ablation.session import Session
 from e2etts.ablation.store import Results, Store
 from e2etts.errors import UserError
-from e2etts.score.compare import Estimate
+from e2etts.score.compare import Estimate, holm
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,14 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
     experiment, results = measured
     page = ablation_markdown(experiment, results, "e2etts ablate", [])
     assert re.findall(r"^## (.+)$", page, re.M) == [
-        "Systems", "1 Text-to-speech", "2 Without end-to-end training",
-        "3 Copy synthesis", "4 What the RM reads in recordings", "5 Tokens"]
+        "Systems", "1 Main comparisons", "2 Text-to-speech", "3 Copy synthesis",
+        "4 What the RM recognises in recordings", "5 Tokens"]
     # Seeds 0 and 1: (3 + 0) / 20 and (3 + 1) / 20 words wrong.
-    cascade, stage3 = (row(page, "## 1", s) for s in ("cascade", "stage3"))
+    cascade, stage3 = (row(page, "## 2", s) for s in ("cascade", "stage3"))
     assert cascade[1] == "2" and cascade[2].startswith("17.5 [")
     assert stage3[2].startswith("7.5 [") and stage3[3].startswith("1.9 [")  # 3 of 2 x 80 characters
-    assert row(page, "## 1", "recordings")[2] != "–"
-    difference = row(page, "## 2", "stage3 - cascade")
+    assert row(page, "## 2", "recordings")[2] != "–"
+    difference = row(page, "## 1", "stage3 - cascade")
     assert difference[2].startswith("-10.0 [") and "p = " in difference[2]
     assert row(page, "# Abl", "text-to-speech WER, stage3 - cascade, points")[1] == difference[2]
     assert row(page, "## 2", "stage3 - stage2")[2].startswith("-5.0 [")
@@ -76,6 +77,20 @@ def test_five_tables_hold_the_numbers_of_the_records(measured):
         "0.17 h", "0.17 h", "0.50 h, 1.00 M", "0.17 h, 0.50 M"]  # tokenizer, speaker, LM, FM
     assert "| 6 of 6 measured |" in page and "| seeds | 0, 1 |" in page
     assert "toy ear; similarity: resemblyzer; DNSMOS" in page and "one seed," not in page
+
+
+def test_p_values_are_corrected_for_the_differences_of_their_table(measured):
+    experiment, results = measured
+    page = ablation_markdown(experiment, results, "e2etts ablate", [])
+    alone = row(page, "## 1", "stage3 - cascade")
+    assert alone[2].endswith(f"p = {alone[-1]}") or alone[-1] == "< 0.001"  # one: as it is
+    two = dataclasses.replace(experiment.config, leading=2)
+    page = ablation_markdown(dataclasses.replace(experiment, config=two), results, "x", [])
+    plain = [float(row(page, "## 1", f"stage3 - {other}")[2].rpartition(" ")[2])
+             for other in ("cascade", "stage2")]
+    found = [float(row(page, "## 1", f"stage3 - {other}")[-1]) for other in ("cascade", "stage2")]
+    assert found == pytest.approx(holm(plain), abs=2e-3) and max(found) > max(plain) - 1e-3
+    assert "stage3 - stage2, points" in page and "Every other comparison" not in page
 
 
 def test_a_change_of_the_program_and_clips_without_a_score_are_listed(measured):
@@ -116,7 +131,7 @@ def test_tables_of_a_part_of_the_runs(measured):
     assert "3 of 6 measured" in page and "**Where there is one seed" in page
     for heading in ("## 1", "## 2", "## 3"):
         assert row(page, heading, "cascade")[1:] == ["not run"] + ["–"] * 4
-    assert row(page, "## 2", "stage3 - cascade")[1:] == ["none in common"] + ["–"] * 4
+    assert row(page, "## 1", "stage3 - cascade")[1:] == ["none in common"] + ["–"] * 5
     assert row(page, "Every run", "cascade")[1:] == ["–", "–"]
     assert row(page, "Every run", "stage3")[2] == "–"
     assert row(page, "## 4", "cascade")[1:] == ["not run", "–", "–"]
@@ -202,7 +217,8 @@ def test_the_curve_names_the_stages_and_can_hold_a_rate_of_nothing(tmp_path):
 def drawn(experiment, results):
     """The three figures, as matplotlib has them."""
     runs, sets = records(experiment, results), ("test_en", "sentences_en")
-    made = (figures._wer_against_time(runs, sets, 2), figures._bars(runs, sets, 2),
+    seeds = dict.fromkeys(runs, 2)
+    made = (figures._wer_against_time(runs, sets, seeds), figures._bars(runs, sets, seeds),
             figures._usage(experiment, results))
     return [figure.axes[0] for figure in made]
 
@@ -228,7 +244,7 @@ def test_a_run_whose_machine_was_halted_does_not_move_the_time_of_its_system(mea
     runs = records(experiment, results)
     runs["cascade"] = [runs["cascade"][0] | {"train_seconds": s} for s in (100.0, 9000.0, 104.0)]
     assert training_seconds(runs["cascade"]) == 104.0 and training_seconds([]) is None
-    axes = figures._wer_against_time(runs, ("test_en",), 3).axes[0]
+    axes = figures._wer_against_time(runs, ("test_en",), dict.fromkeys(runs, 3)).axes[0]
     at = {x for line in axes.get_lines() for x in line.get_xdata()}
     assert 104.0 in at and max(at) < 9000
 

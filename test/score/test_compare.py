@@ -7,7 +7,15 @@ from scipy.stats import t, ttest_rel
 
 from e2etts.bin.main import main
 from e2etts.errors import UserError
-from e2etts.score.compare import Counts, common, counts_of, estimate, metrics_of, read_rows
+from e2etts.score.compare import (
+    Counts,
+    common,
+    counts_of,
+    estimate,
+    holm,
+    metrics_of,
+    read_rows,
+)
 
 
 def mean_counts(values) -> Counts:
@@ -143,6 +151,13 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     a.write_text("{}\n")
     with pytest.raises(UserError, match=r"a\.jsonl:1: not a score"):
         read_rows(a)
+
+
+def test_corrected_p_values_by_hand():
+    """Holm's own steps: 3 x 0.01, then 2 x 0.02, and 0.03, which may not fall below it."""
+    a, b, absent, c = holm([0.03, 0.01, None, 0.02])
+    assert [a, b, c] == pytest.approx([0.04, 0.03, 0.04]) and absent is None
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == [] and holm([0.04]) == [0.04]
 
 
 def test_any_number_of_a_score_file_is_a_metric():
