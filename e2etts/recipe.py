@@ -193,7 +193,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
     if stage.judge is not None and stage.task != "second_order":
         raise UserError(f"stages.{name}.judge: only second_order has samples to judge: "
                         "leave it out")
-    generated = [w for w in ("lm", "ce", "fm", "coarse", "fm_q", "coarse_q") if stage.weight(w)]
+    generated = [w for w in stage.weights if stage.weight(w) and w not in ("ctc", "attention",
+                                                                           "speaker", "emotion")]
     if stage.data.noise and generated:
         raise UserError(f"stages.{name}.data.noise: LM and FM would learn to generate noise, which "
                         f"is for stages that train the RM: set weights.{generated[0]} to 0")

@@ -61,9 +61,10 @@ class Batch:
         """The same batch with every tensor on ``device``."""
         return self._changed(lambda x: x.to(device, non_blocking=True))
 
-    def select(self, rows: slice) -> "Batch":
-        """The utterances ``rows``, padded as before."""
-        return replace(self._changed(lambda x: x[rows]), utts=self.utts[rows])
+    def select(self, rows: slice | Tensor) -> "Batch":
+        """The utterances ``rows``, a slice or indices (R,), padded as before."""
+        utts = self.utts[rows] if isinstance(rows, slice) else [self.utts[i] for i in rows.tolist()]
+        return replace(self._changed(lambda x: x[rows]), utts=utts)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}

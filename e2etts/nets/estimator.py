@@ -23,6 +23,10 @@ class Condition(NamedTuple):
         """All conditions zeroed together where keep (B,) is False."""
         return Condition(self.frames * keep[:, None, None], self.speaker * keep[:, None])
 
+    def select(self, rows: torch.Tensor) -> "Condition":
+        """Rows (R,)."""
+        return Condition(self.frames[rows], self.speaker[rows])
+
     def with_and_without(self) -> "Condition":
         """2 B rows: these, then as many with all conditions zeroed."""
         return Condition(*(torch.cat([x, torch.zeros_like(x)]) for x in self))

@@ -86,10 +86,12 @@ class FM(nn.Module):
     def losses(
         self, q: torch.Tensor, mel: torch.Tensor, mel_lens: torch.Tensor, speaker: torch.Tensor,
         style: torch.Tensor | None = None, *, wanted: Collection[str] = ("fm", "coarse"),
+        flow_rows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """{"fm": flow loss, "coarse": L1 of the coarse mel} of mel (B, F, M), normalised, given
         q (B, T, Q), speaker (B, X) and style (B,) ids, 0 or None for none. What is not wanted is
-        not run: the flow is more than half of this net."""
+        not run: the flow is more than half of this net. flow_rows: (R,) rows of which the flow loss
+        is the mean (default: all)."""
         speaker = self._in_style(speaker, style)
         target = stack_frames(mel, self.config.patch_frames)
         lens = mel_lens // self.config.patch_frames
@@ -101,9 +103,13 @@ class FM(nn.Module):
         condition, coarse = self._encode(q, speaker, prompt, prompt_mask, lens)
         losses = {}
         if "fm" in wanted:
-            keep = torch.rand(len(mel), device=mel.device) >= self.config.flow.cfg_dropout
-            losses["fm"] = flow_loss(self.estimator, self.config.flow, target,
-                                     condition.dropped(keep), lens, ~prompt_mask)
+            given, data, n, counts = condition, target, lens, ~prompt_mask
+            if flow_rows is not None:
+                given = condition.select(flow_rows)
+                data, n, counts = (x[flow_rows] for x in (data, n, counts))
+            keep = torch.rand(len(data), device=mel.device) >= self.config.flow.cfg_dropout
+            losses["fm"] = flow_loss(self.estimator, self.config.flow, data, given.dropped(keep),
+                                     n, counts)
         if coarse is not None and "coarse" in wanted:
             valid = length_mask(lens, target.shape[1]) & ~prompt_mask
             losses["coarse"] = masked_mean((coarse.float() - target).abs(), valid)

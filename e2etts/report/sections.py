@@ -40,9 +40,20 @@ def set_order(results: dict[str, Any]) -> list[str]:
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
-    """Metrics beyond the numbers of every set, style control, and the RM alone, where measured."""
-    return [s for s in (*_further(results), _styles(results), _rm(results.get("rm", {})))
-            if s.rows]
+    """Metrics beyond the numbers of every set, style control, the RM alone, and which losses
+    shape the tokens, where measured."""
+    return [s for s in (*_further(results), _styles(results), _rm(results.get("rm", {})),
+                        _q_shares(results.get("training", {}))) if s.rows]
+
+
+def _q_shares(training: dict[str, dict]) -> Section:
+    shares = {stage: s["q_shares"] for stage, s in training.items() if s.get("q_shares")}
+    losses = list(dict.fromkeys(name for found in shares.values() for name in found))
+    return Section("What shapes the tokens", [
+        "Share of each loss, in %, in the sum over the stage's steps of learning rate times norm "
+        "of the gradient at q; of stage joint, at the LM's samples of q."],
+        ["stage", *losses], [[stage, *(percent(found.get(name)) for name in losses)]
+                             for stage, found in shares.items()])
 
 
 def further_rows(results: dict) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:

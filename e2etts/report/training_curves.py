@@ -32,6 +32,8 @@ HEALTH = (
           "share"),
     Chart("Size before quantisation", r"pre_quant_rms", "root mean square"),
     Chart("Gradient at q, by weighted loss", r"q_grad_(.+)", "log10 of the norm", log=True),
+    Chart("Share in the gradient at q, since each loss joined", r"q_share_(.+)", "share"),
+    Chart("Weights that follow from a share", r"weight_(.+)", "log10 of the weight", log=True),
     Chart("Entropy of the LM", r"lm_entropy", "nats"),
     Chart("End token", r"(?:early_)?end_probability", "probability"),
     Chart("Length of the LM's samples", r"length_ratio", "tokens by those of recordings"),

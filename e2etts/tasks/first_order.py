@@ -3,15 +3,21 @@
 One task serves four stages: with every part trainable it is the joint step of arXiv 2606.09234
 (L1 = 0.1 L_LM + L_RM + L_FM); with the tokenizer frozen and one reader trainable it is that
 reader's own stage.
+
+Legend: B batch, T tokens, R rows of the batch that the LM reads.
 """
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from torch import nn
 
 from e2etts.data.batch import Batch
-from e2etts.nets.lm import LMOutput, advance_targets, lm_loss, lm_targets
+from e2etts.nets.bridge import BridgeConfig, bridge
+from e2etts.nets.lm import LMCondition, LMOutput, advance_targets, lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
 from e2etts.nets.tokenizer import Tokens
@@ -24,6 +30,7 @@ READERS = {
     "fm": ("fm", "coarse"),
     "rm": ("ctc", "attention", "speaker", "emotion"),
 }
+HAT = "_hat"  # behind the name of a loss that reads q_hat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,12 @@ class FirstOrderOptions:
     reads; "targets", the values before rounding, as if the target were the distribution of
     ``FSQ.soft_mean`` at ``target_temperature`` (levels squared): it makes tokens likely, at worst
     all the same. The LM itself always learns from the indices. No way changes the loss's value.
+    lm_rows, flow_rows: share of a training batch's rows that the LM and the flow (loss "fm") read,
+    at least one; their losses are means over these. They are the most expensive readers.
+    bridge: how the LM's distribution becomes the q_hat of losses named ..._hat: prediction
+    reconstruction (arXiv 2605.00503). FM and RM read what the LM predicts at every position, and
+    the gradient goes to the LM and, through the q that it reads and the code table, to the
+    tokenizer; FM and RM themselves learn from q alone.
     fm_grad: "inputs", the q that the FM reads.
     rm_noise: of the q that the RM reads in training, in standard deviations of q. A reward that
     has seen nothing between the codes has an arbitrary gradient there, and the second order
@@ -44,10 +57,15 @@ class FirstOrderOptions:
     target_temperature: float = 0.25
     fm_grad: Literal["inputs", "none"] = "inputs"
     rm_noise: float = 0.0
+    lm_rows: float = 1.0
+    flow_rows: float = 1.0
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
 
     def __post_init__(self):
         if self.target_temperature <= 0 or self.rm_noise < 0:
             raise ValueError("target_temperature must be more than 0, rm_noise at least 0")
+        if not 0 < min(self.lm_rows, self.flow_rows) <= max(self.lm_rows, self.flow_rows) <= 1:
+            raise ValueError("lm_rows and flow_rows must be more than 0 and at most 1")
 
 
 class FirstOrderTask(SystemTask):
@@ -58,7 +76,12 @@ class FirstOrderTask(SystemTask):
     def __init__(self, system: System, options: FirstOrderOptions, losses: set[str]):
         """Raises ValueError for a loss that this task or this system does not have."""
         super().__init__()
-        check_losses(system, losses, {name for names in READERS.values() for name in names})
+        known = {name for names in READERS.values() for name in names}
+        hats = {f"{name}{HAT}" for name in (*READERS["fm"], *READERS["rm"])}
+        check_losses(system, losses, known | hats)
+        if losses & hats and "lm" not in losses:
+            raise ValueError(f"weights: {min(losses & hats)} reads what the LM predicts: give lm a "
+                             "weight")
         if "tokenizer" in system.trainable and "lm" in losses:
             if system.lm.table is not None and options.lm_grad.startswith("inputs"):
                 raise ValueError("options.lm_grad: an LM that reads a table of its own "
@@ -80,21 +103,18 @@ class FirstOrderTask(SystemTask):
         # Detached: the speaker encoder must not become a carrier of what would help the LM.
         given = system.lm_condition(batch, speaker.detach())
         terms, metrics = {}, token_metrics(tokens, system.tokenizer)
-        if on & set(READERS["lm"]):
-            q = tokens.q if options.lm_grad.startswith("inputs") else tokens.q.detach()
-            position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
-            out = system.lm(given, system.lm.reads(q, tokens.index), tokens.lens, position)
-            targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
-            terms["lm"] = lm_loss(out.logits, targets)
-            if "targets" in options.lm_grad and tokenizer_learns and torch.is_grad_enabled():
-                terms["lm"] = terms["lm"] + self._target_gradient(out.logits, tokens)
-            terms |= advance_loss(out, position, tokens.lens, batch.text_lens)
-            if info.measure:
-                metrics |= lm_metrics(out.logits, targets, system.lm.end)
+        hats = {name for name in on if name.endswith(HAT)}
+        if hats or on & set(READERS["lm"]):
+            rows = self._rows(batch, options.lm_rows)
+            more, seen = self._lm(*(x if rows is None else x.select(rows)
+                                    for x in (batch, tokens, given)), hats, info)
+            terms |= more
+            metrics |= seen
         if on & set(READERS["fm"]):
             q = tokens.q if options.fm_grad == "inputs" else tokens.q.detach()
             terms |= system.fm.losses(q, system.normalise(batch.mel), batch.mel_lens, speaker,
-                                      given.style, wanted=on)
+                                      given.style, wanted=on,
+                                      flow_rows=self._rows(batch, options.flow_rows))
         if on & set(READERS["rm"]):
             q = tokens.q
             if self.training and options.rm_noise:
@@ -103,6 +123,44 @@ class FirstOrderTask(SystemTask):
                                       batch.speaker, batch.emotion)
         embeddings = (tokens.q,) if tokens.q.requires_grad else ()
         return Losses({k: v for k, v in terms.items() if k in on}, metrics, embeddings)
+
+    def _rows(self, batch: Batch, share: float) -> torch.Tensor | None:
+        """(R,) rows that a reader of a share of them reads in this step; None for all."""
+        if not self.training or share == 1:
+            return None
+        count = max(1, round(share * len(batch.utts)))
+        return torch.randperm(len(batch.utts), device=batch.mel.device)[:count]
+
+    def _lm(self, batch: Batch, tokens: Tokens, given: LMCondition, hats: set[str], info: StepInfo
+            ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Losses of the LM, those of FM and RM on its q_hat, and its metrics."""
+        system, grad = self.system, self.options.lm_grad
+        q = tokens.q if grad.startswith("inputs") else tokens.q.detach()
+        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
+        out = system.lm(given, system.lm.reads(q, tokens.index), tokens.lens, position)
+        targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
+        terms = {"lm": lm_loss(out.logits, targets)}
+        if "targets" in grad and tokens.q.requires_grad:
+            terms["lm"] = terms["lm"] + self._target_gradient(out.logits, tokens)
+        terms |= advance_loss(out, position, tokens.lens, batch.text_lens)
+        metrics = lm_metrics(out.logits, targets, system.lm.end) if info.measure else {}
+        if hats:
+            q_hat = bridge(out.logits[:, :-1, : system.lm.end], system.tokenizer.codebook(),
+                           self.options.bridge, info.progress)
+            with constant(system.fm), constant(system.rm):
+                terms |= self._on_samples(q_hat, batch, tokens.lens, given, hats)
+        return terms, metrics
+
+    def _on_samples(self, q_hat: torch.Tensor, batch: Batch, lens: torch.Tensor,
+                    given: LMCondition, hats: set[str]) -> dict[str, torch.Tensor]:
+        wanted, terms = {name.removesuffix(HAT) for name in hats}, {}
+        if wanted & set(READERS["fm"]):
+            terms |= self.system.fm.losses(q_hat, self.system.normalise(batch.mel), batch.mel_lens,
+                                           given.speaker, given.style, wanted=wanted)
+        if wanted & set(READERS["rm"]):
+            terms |= self.system.rm.losses(q_hat, lens, batch.text, batch.text_lens,
+                                           batch.speaker, batch.emotion)
+        return {f"{name}{HAT}": loss for name, loss in terms.items()}
 
     def has_lm(self, disabled: frozenset[str]) -> bool:
         """Where an LM is in training."""
@@ -125,6 +183,19 @@ class FirstOrderTask(SystemTask):
         surprise = surprise * length_mask(tokens.lens, surprise.shape[1])
         mean = surprise.sum() / (tokens.lens + 1).sum()
         return mean - mean.detach()
+
+
+@contextlib.contextmanager
+def constant(module: nn.Module) -> Iterator[None]:
+    """Within it, what ``module`` computes gives its parameters no gradient, and its input one."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def advance_loss(out: LMOutput, position: torch.Tensor | None, lens: torch.Tensor,
@@ -150,6 +221,7 @@ def check_losses(system: System, losses: set[str], known: set[str]) -> None:
         raise ValueError("weights: an LM with aligned text_input needs the loss "
                          "'advance': give it a weight")
     for name in sorted(losses):
-        if absent.get(name):
-            raise ValueError(f"weights: no loss '{name}' here, because {absent[name]}: set its "
-                             "weight to 0")
+        reason = absent.get(name.removesuffix(HAT))
+        if reason:
+            raise ValueError(f"weights: no loss '{name}' here, because {reason}: set its weight "
+                             "to 0")

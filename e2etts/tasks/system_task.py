@@ -1,6 +1,7 @@
 """What tasks that train parts of the system have in common."""
 
 import torch
+from torch import nn
 
 from e2etts.nets.system import System
 from e2etts.train.task import Task
@@ -10,6 +11,10 @@ class SystemTask(Task):
     """A task around ``system``, of which some parts are trainable."""
 
     system: System
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Those of the system that learn."""
+        return {name: getattr(self.system, name) for name in self.system.trainable}
 
     def state_to_save(self) -> dict[str, torch.Tensor]:
         """The whole system, frozen parts included, and nothing else: a stage can start from one

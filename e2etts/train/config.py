@@ -9,15 +9,22 @@ LIMITS = ("max_steps", "max_minutes", "max_audio_seconds")  # stop criteria
 @dataclass(frozen=True, kw_only=True)
 class LossWeight:
     """A loss weight that is 0 until training progress ``delay``, then rises linearly to ``weight``
-    over ``ramp`` of the stage. While it is 0, the model part of the loss is not run."""
+    over ``ramp`` of the stage. While it is 0, the model part of the loss is not run.
+
+    share: of the gradient at the token embeddings q that this loss is to have in training
+    (``train.balance.Balance``); ``weight`` then counts on the dev set and until it is measured.
+    """
 
     weight: float
     delay: float = 0.0
     ramp: float = 0.0
+    share: float | None = None
 
     def __post_init__(self):
         if not 0 <= self.delay < 1 or self.ramp < 0:
             raise ValueError("delay must be at least 0 and less than 1, ramp at least 0")
+        if self.share is not None and (not 0 < self.share < 1 or self.weight <= 0):
+            raise ValueError("share must be between 0 and 1, and weight more than 0 beside it")
 
 
 def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
@@ -72,6 +79,7 @@ class HealthConfig:
     saturation: maximum share of pre-quantisation values where the bound is flat.
     reward_gap: maximum rise, since the start of the stage, of the judge's error rate on samples of
         the LM minus that of the reward model. Needs the stage's ``judge``.
+    idle_loss: minimum share of a weighted loss in the gradient at q since it joined.
     length: maximum ratio of tokens of the LM's samples to tokens of the recordings; the minimum is
         1 / length.
 
@@ -84,10 +92,11 @@ class HealthConfig:
     collapse: float | None = 0.5
     dead_dimension: float | None = 0.2
     saturation: float | None = 0.3
+    idle_loss: float | None = 0.01
     reward_gap: float | None = 0.1
     length: float | None = 1.5
-    stop_on: tuple[Literal["collapse", "dead_dimension", "saturation", "reward_gap", "length"],
-                   ...] = ()
+    stop_on: tuple[Literal["collapse", "dead_dimension", "saturation", "idle_loss", "reward_gap",
+                           "length"], ...] = ()
     grace_steps: int = 100
     observe_every: int = 100
     sampled_utts: int = 16
@@ -108,6 +117,7 @@ class TrainConfig:
     training stops at 1.
 
     batch_seconds: maximum padded audio of a batch; accumulation: batches per step.
+    lr_scales: part -> multiplier of the learning rate of its parameters, for parts that learn.
     optimizer: "muon" uses Muon for the matrices inside transformers and AdamW for the rest.
     ema_decay, grad_clip: 0 disables. validate_every, save_every, log_every: in steps.
     keep_every: keep the EMA weights of every so many steps in kept/STEP; 0 disables.
@@ -116,6 +126,7 @@ class TrainConfig:
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
+    lr_scales: dict[str, float] = field(default_factory=dict)
     warmup_steps: int = 100
     final_lr_ratio: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -138,6 +149,9 @@ class TrainConfig:
     def __post_init__(self):
         if all(getattr(self, name) is None for name in LIMITS):
             raise ValueError(f"set at least one of {', '.join(LIMITS)}")
+        if any(scale <= 0 for scale in self.lr_scales.values()):
+            raise ValueError("lr_scales must be more than 0: leave a part out of trainable to "
+                             "freeze it")
         positive = ("lr", "batch_seconds", "accumulation", "validate_every", "save_every",
                     "log_every", *LIMITS)
         for name in positive:

@@ -75,16 +75,18 @@ class SpikeDetector:
 
 @dataclass(frozen=True)
 class Wire:
-    """An alarm of ``HealthConfig``. measure: metric from logged values, None if not logged; low:
-    triggers below its limit instead of above; of_samples: concerns samples of the LM on the dev
-    set; the LM may join late, so the grace period begins with its first samples. The others use
-    tokens of the train set: a dev set may have too few for the entropy of a large codebook."""
+    """An alarm of ``HealthConfig``. measure: metric from logged values, None if not logged;
+    subject: which of several things it concerns, for the message; low: triggers below its limit
+    instead of above; of_samples: concerns samples of the LM on the dev set; the LM may join late,
+    so the grace period begins with its first samples. The others use tokens of the train set: a
+    dev set may have too few for the entropy of a large codebook."""
 
     measure: Callable[[dict[str, float]], float | None]
     sign: str
     remedy: str
     low: bool = False
     of_samples: bool = False
+    subject: Callable[[dict[str, float]], str] = lambda values: ""
 
 
 def _excess_length(values: dict[str, float]) -> float | None:
@@ -95,6 +97,13 @@ def _excess_length(values: dict[str, float]) -> float | None:
 def _reward_gap(values: dict[str, float]) -> float | None:
     both = values.get("judge_error"), values.get("rm_error")
     return None if None in both else both[0] - both[1]
+
+
+def _least_share(values: dict[str, float]) -> tuple[float, str] | None:
+    """The smallest share of a loss in the gradient at q, and the loss."""
+    prefix = "q_share_"
+    return min(((v, k.removeprefix(prefix)) for k, v in values.items() if k.startswith(prefix)),
+               default=None)
 
 
 # Remedies for the failure modes described in arXiv 2606.09234 and related work.
@@ -110,6 +119,11 @@ WIRES = {
     "saturation": Wire(
         lambda v: v.get("saturated"), "FSQ saturation: share of values where the bound is flat",
         "lower train.lr, or set model.tokenizer.bound to sigmoid"),
+    "idle_loss": Wire(
+        lambda v: (_least_share(v) or (None,))[0],
+        "a loss hardly moves the tokens: share of the gradient at q",
+        "raise its weight, give it a share (weights.X: {weight: ..., share: 0.05}) or an earlier "
+        "delay, or switch it off", low=True, subject=lambda v: f" of {_least_share(v)[1]}"),
     "reward_gap": Wire(
         _reward_gap, "reward hacking: error rate of the judge on samples minus that of the reward "
         "model, rise since the start",
@@ -160,9 +174,9 @@ class TripWires:
             beyond = value < limit if wire.low else value > limit
             if beyond and name not in self.tripped:
                 side = "below" if wire.low else "above"
-                out.append(Trip(name, value, (
-                    f"{wire.sign} {value:.3g}, {side} train.health.{name} {limit:g}: "
-                    f"{wire.remedy}"), name in self.config.stop_on))
+                what = f"{wire.sign}{wire.subject(values)} {value:.3g}"
+                out.append(Trip(name, value, f"{what}, {side} train.health.{name} {limit:g}: "
+                                f"{wire.remedy}", name in self.config.stop_on))
                 self.tripped.append(name)
             # Hysteresis of a tenth: values near the limit would warn all the time.
             well = value > 1.1 * limit if wire.low else value < 0.9 * limit

@@ -278,6 +278,7 @@ class Trainer:
             "best_loss": self.best_loss if has_best else None,
             "best_step": self.best_step if has_best else None,
             "parameters": sum(p.numel() for p in self.stepper.trainable),
+            "q_shares": self.stepper.balance.shares(),
             "skipped_steps": self.skipped, "recoveries": self.recovery.done,
             "warnings": self.warnings}
         if self.accelerator.is_main_process:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -21,30 +21,37 @@ def learning_rate_ratio(step: int, progress: float, warmup_steps: int, final: fl
 
 
 def make_optimizers(
-    module: nn.Module, parameters: list[nn.Parameter], config: TrainConfig
+    module: nn.Module, parameters: list[nn.Parameter], config: TrainConfig,
+    scales: Mapping[int, float] | None = None,
 ) -> list[torch.optim.Optimizer]:
     """AdamW over ``parameters``; weight decay applies to matrices except embeddings. With "muon",
     Muon (arXiv 2502.16982) optimises the matrices inside transformers; its update is scaled to the
     RMS of AdamW's, so that both use the same learning rate.
+
+    scales: id of a parameter -> multiplier of its learning rate, kept as "scale" of its group.
     """
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     hidden = {id(p) for m in module.modules() if isinstance(m, Transformer)
               for p in m.parameters() if p.ndim == 2}
-    muon, decay, rest = [], [], []
+    kinds: dict[str, dict[float, list[nn.Parameter]]] = {"muon": {}, "decay": {}, "rest": {}}
     for p in parameters:
         if config.optimizer == "muon" and id(p) in hidden:
-            muon.append(p)
+            kind = "muon"
         else:
-            (decay if p.ndim >= 2 and id(p) not in tables else rest).append(p)
-    groups = [{"params": decay, "weight_decay": config.weight_decay},
-              {"params": rest, "weight_decay": 0.0}]
-    groups = [g for g in groups if g["params"]]
+            kind = "decay" if p.ndim >= 2 and id(p) not in tables else "rest"
+        kinds[kind].setdefault((scales or {}).get(id(p), 1.0), []).append(p)
+
+    def groups(kind: str, weight_decay: float) -> list[dict]:
+        return [{"params": ps, "weight_decay": weight_decay, "scale": scale}
+                for scale, ps in kinds[kind].items()]
+
     out: list[torch.optim.Optimizer] = []
-    if muon:
-        out.append(torch.optim.Muon(muon, lr=config.lr, weight_decay=config.weight_decay,
+    if kinds["muon"]:
+        out.append(torch.optim.Muon(groups("muon", config.weight_decay), lr=config.lr,
                                     adjust_lr_fn="match_rms_adamw"))
-    if groups:
-        out.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+    if kinds["decay"] or kinds["rest"]:
+        out.append(torch.optim.AdamW(groups("decay", config.weight_decay) + groups("rest", 0.0),
+                                     lr=config.lr, betas=config.betas, fused=True))
     return out
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from e2etts.data.batch import Batch
 from e2etts.errors import UserError
+from e2etts.train.balance import Balance
 from e2etts.train.config import LossWeight, TrainConfig, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
@@ -44,7 +45,8 @@ class Stepper:
                             "stage's 'trainable'")
         self.trainable = list({id(p): p for ps in self.parameters.values() for p in ps}.values())
         self.optimizers = {
-            phase: make_optimizers(task, ps, config) for phase, ps in self.parameters.items()}
+            phase: make_optimizers(task, ps, config, self._scales())
+            for phase, ps in self.parameters.items()}
         # Buffers that are not saved are constants.
         self.statistics = [b for m in task.modules() for name, b in m.named_buffers(recurse=False)
                            if b.is_floating_point() and name not in m._non_persistent_buffers_set]
@@ -53,6 +55,18 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.model = accelerator.prepare_model(task) if self.ranks.count > 1 else task
         self.ema = Ema(self.trainable, config.ema_decay)
+        self.balance = Balance(weights, title)
+
+    def _scales(self) -> dict[int, float]:
+        """Id of a parameter -> multiplier of its learning rate. Raises UserError for a part that
+        the task does not have."""
+        parts = self.task.parts()
+        unknown = sorted(self.config.lr_scales.keys() - parts.keys())
+        if unknown:
+            raise UserError(f"{self.title}: train.lr_scales: no part '{unknown[0]}'; parts: "
+                            f"{', '.join(parts) or 'none'}")
+        return {id(p): scale for name, scale in self.config.lr_scales.items()
+                for p in parts[name].parameters()}
 
     def step(self, batches: list[Batch], number: int, progress: float, *, lr_scale: float = 1.0,
              observe: bool = False) -> Outcome:
@@ -69,6 +83,9 @@ class Stepper:
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.statistics]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
+        self.weights_used = self.balance.applied(self.weights_now)
+        measures_q = observe or self.balance.due(number, self.weights_now)
+        self.q_norms: dict[str, Tensor] | None = {} if measures_q else None
         for place, phase in enumerate(self.task.phases):
             loss, norm = self._gradients(phase, batches, info, values)
             if loss is None:
@@ -76,7 +93,8 @@ class Stepper:
             finite = self.ranks.all(torch.isfinite(loss) & torch.isfinite(norm))
             for optimizer in self.optimizers[phase]:
                 for group in optimizer.param_groups:
-                    group["lr"] = self.config.lr * ratio
+                    # States of older runs have no scale.
+                    group["lr"] = self.config.lr * ratio * group.get("scale", 1.0)
                 if finite:
                     self.scaler.step(optimizer)
                 optimizer.zero_grad(set_to_none=True)
@@ -88,6 +106,7 @@ class Stepper:
             suffix = "" if place == 0 else f"_{phase}"
             values |= {f"loss{suffix}": loss, f"grad_norm{suffix}": norm}
         self.ema.update()
+        values |= self._balance(self.config.lr * ratio)
         return Outcome(values, {k: v for k, v in values.items() if self.weights_now.get(k)})
 
     def prepare(self, progress: float) -> None:
@@ -111,8 +130,8 @@ class Stepper:
                 loss = self._weighted(losses)
                 if loss is None:
                     return None, None
-                if info.measure and place == 0 and losses.embeddings:
-                    values |= self._gradients_at_q(losses, share)
+                if self.q_norms is not None and place == 0 and losses.embeddings:
+                    self.q_norms = self._gradients_at_q(losses, share)
                 self.scaler.scale(loss * share).backward()
             total = total.to(loss.device) + loss.detach() * share
             means.add({**losses.terms, **losses.metrics})
@@ -128,13 +147,31 @@ class Stepper:
         # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
         out, scale = {}, self.scaler.get_scale() * share
         for name, term in losses.terms.items():
-            if self.weights_now[name] and term.requires_grad:
+            if self.weights_used[name] and term.requires_grad:
                 grads = torch.autograd.grad(
-                    scale * self.weights_now[name] * term.float(), losses.embeddings,
+                    scale * self.weights_used[name] * term.float(), losses.embeddings,
                     retain_graph=True, allow_unused=True, materialize_grads=True)
                 norms = torch.stack([g.float().norm() for g in grads])
-                out[f"q_grad_{name}"] = norms.norm() / scale
+                out[name] = norms.norm() / scale
         return out
+
+    def _balance(self, lr: float) -> dict[str, float]:
+        """Tell the balance of this step; what to log of it. Norms are means over processes, so
+        that all weigh alike."""
+        if self.q_norms is None:
+            self.balance.add(lr, self.weights_used, None)
+            return {}
+        names = sorted(self.weights)
+        zero = torch.zeros((), device=self.accelerator.device)
+        table = torch.stack([torch.stack([self.q_norms.get(k, zero) for k in names]),
+                             torch.stack([zero + (k in self.q_norms) for k in names])])
+        sums, counts = self.ranks.sum(table.double()).tolist()
+        grads = {k: s / n for k, s, n in zip(names, sums, counts, strict=True) if n}
+        # A loss that does not reach q has a gradient of zero there, and no share.
+        self.balance.add(lr, self.weights_used, {k: v for k, v in grads.items() if v > 0})
+        followed = {f"weight_{k}": self.weights_used[k] for k in self.balance.weights
+                    if self.weights_used[k]}
+        return {f"q_grad_{k}": v for k, v in grads.items()} | self.balance.to_log() | followed
 
     def autocast(self) -> torch.autocast:
         """The precision of the forward pass."""
@@ -146,18 +183,20 @@ class Stepper:
         if missing:
             raise UserError(f"{self.title}: no weight for the loss '{missing[0]}': add it to the "
                             "stage's weights (0 switches it off)")
-        now = self.weights_now
+        now = self.weights_used
         used = [now[k] * v.float() for k, v in losses.terms.items() if now[k]]
         return sum(used[1:], used[0]) if used else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizers": {phase: [o.state_dict() for o in optimizers]
                                for phase, optimizers in self.optimizers.items()},
-                "ema": self.ema.state_dict(),
+                "ema": self.ema.state_dict(), "balance": self.balance.state_dict(),
                 "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ema.load_state_dict(state["ema"])
+        if "balance" in state:  # older runs did not measure it
+            self.balance.load_state_dict(state["balance"])
         for phase, optimizers in self.optimizers.items():
             for optimizer, stored in zip(optimizers, state["optimizers"][phase], strict=True):
                 optimizer.load_state_dict(stored)

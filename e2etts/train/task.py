@@ -62,6 +62,10 @@ class Task(nn.Module):
         """Parameters that ``phase`` trains; called once, before the first step."""
         return [p for p in self.parameters() if p.requires_grad]
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Name -> module that ``train.lr_scales`` may give a learning rate of its own."""
+        return {}
+
     def summarise(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """Averaged terms and metrics -> scalars to log; override where a metric is a vector."""
         return means

@@ -58,6 +58,14 @@ def test_losses_of_a_padded_batch_are_those_of_its_items(patch, coarse, no_chanc
         torch.testing.assert_close(got[name], total[name] / count, atol=1e-4, rtol=1e-4)
 
 
+def test_the_flow_loss_of_some_rows_is_that_of_these_and_the_coarse_loss_of_all(no_chance):
+    net, batch, rows = make(), given(), torch.tensor([2, 0])
+    got = net.losses(**batch, flow_rows=rows)
+    torch.testing.assert_close(got["coarse"], net.losses(**batch)["coarse"])
+    few = net.losses(*(batch[k][rows] for k in ("q", "mel", "mel_lens", "speaker")))
+    torch.testing.assert_close(got["fm"], few["fm"])
+
+
 @pytest.mark.parametrize(("patch", "coarse"), KINDS)
 def test_sample_is_a_mel_and_padding_changes_nothing(patch, coarse):
     net, batch = make(patch, coarse), given()

@@ -217,7 +217,7 @@ def test_a_batch_that_is_not_finite_gives_losses_that_are_not_and_no_error():
 
 
 def test_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="ce.*losses: advance, attention, coarse"):
+    with pytest.raises(ValueError, match="ce.*losses: advance, attention, attention_hat, coarse"):
         make({"lm", "ce"})
 
 
