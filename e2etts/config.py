@@ -48,14 +48,27 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(below, tree)
 
 
+class Instead(dict):
+    """A mapping that takes the place of the one it is laid over, as an empty one does."""
+
+
 def merge(tree: dict, other: dict) -> dict:
     """``tree`` overridden by ``other``: mappings are merged, other values and empty mappings
-    replace what was there."""
-    out = dict(tree)
+    replace what was there. What is merged first and laid over a third mapping later gives the same
+    as one after the other."""
+    out = type(tree)(tree)
     for key, value in other.items():
-        both = isinstance(value, dict) and value and isinstance(out.get(key), dict)
-        out[key] = merge(out[key], value) if both else value
+        if key in out and isinstance(value, dict) and not _replaces(value):
+            old = out[key] if isinstance(out[key], dict) else {}
+            value = merge(old, value)
+            out[key] = Instead(value) if _replaces(old) else value
+        else:
+            out[key] = value
     return out
+
+
+def _replaces(mapping: dict) -> bool:
+    return not mapping or isinstance(mapping, Instead)
 
 
 def parse_overrides(overrides: list[str]) -> dict:

@@ -182,6 +182,10 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
         _check_parts(f"stages.{name}.init", stage.init)
     if stage.trains_system:
         _check_parts(f"stages.{name}.trainable", stage.trainable)
+    if not any(stage.weight(loss) for loss in stage.weights):
+        raise UserError(f"stages.{name}.weights: no loss has a weight, so that nothing would be "
+                        "learned: give one a weight, or leave the stage out (stages."
+                        f"{name}: null)")
     for key, sources in (("init", stage.sources.values()), ("judge", (stage.judge,))):
         for source in sources:
             if source is not None and source not in recipe.stages and not Path(source).exists():

@@ -1,6 +1,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from e2etts.config import (
@@ -92,6 +93,33 @@ def test_an_empty_mapping_empties():
     tree = {"synthesis": {"lm_speakers": {"en": "flite-slt"}, "batch": 2}}
     assert merge(tree, parse_overrides(["synthesis.lm_speakers={}"])) == {
         "synthesis": {"lm_speakers": {}, "batch": 2}}
+
+
+def test_a_mapping_that_was_emptied_and_filled_replaces():
+    tree = {"weights": {"lm": 1, "fm": 2}, "init": {"lm": "a"}, "kept": {"a": 1}}
+    assert merge(tree, parse_overrides(["weights={}", "weights.ctc=3", "kept.b=2"])) == {
+        "weights": {"ctc": 3}, "init": {"lm": "a"}, "kept": {"a": 1, "b": 2}}
+    assert merge(tree, parse_overrides(["init=b", "init.rm=c"]))["init"] == {"rm": "c"}
+    assert merge(tree, parse_overrides(["init=null", "init.rm=c"]))["init"] == {"rm": "c"}
+    assert merge(tree, parse_overrides(["init.rm=c", "init={}"]))["init"] == {}
+
+
+def test_laying_over_does_not_depend_on_what_is_merged_first():
+    random = np.random.default_rng(0)
+
+    def drawn(depth: int = 3) -> dict:
+        """Keys of mappings, numbers and nulls; empty mappings are frequent."""
+        return {str(key): drawn(depth - 1) if depth and random.random() < 0.6
+                else [None, int(random.integers(3))][random.integers(2)]
+                for key in random.permutation(3)[: random.integers(4)]}
+
+    replaced = 0
+    for _ in range(2000):
+        a, b, c = drawn(), drawn(), drawn()
+        one_after_the_other = merge(merge(a, b), c)
+        assert merge(a, merge(b, c)) == one_after_the_other
+        replaced += any(b.get(k) == {} and isinstance(c.get(k), dict) and c[k] for k in a)
+    assert replaced > 10  # what the test is about did occur
 
 
 def test_overrides_are_merged_and_the_last_one_wins():

@@ -73,6 +73,26 @@ def test_resolved_writes_every_default_out(small):
     assert list(tree)[0] == "seed"
 
 
+def test_every_mapping_can_be_emptied_by_an_override():
+    """Of the mini recipe: a speaker of the LM, speaker weights, weights of a stage."""
+    path = ROOT / "egs/mini/conf/default.yaml"
+    full = load_recipe(path)
+    assert full.synthesis.lm_speakers and full.stages["lm"].data.speaker_weights
+    recipe = load_recipe(path, [
+        "synthesis.lm_speakers={}", "stages.lm.data.speaker_weights={}",
+        "stages.joint.weights={}", "stages.joint.weights.ce=1", "stages.joint.weights.advance=2"])
+    assert recipe.synthesis.lm_speakers == {} and recipe.stages["lm"].data.speaker_weights == {}
+    assert recipe.stages["fm"].data.speaker_weights == full.stages["fm"].data.speaker_weights
+    assert recipe.stages["joint"].weights == {"ce": 1, "advance": 2}
+    assert recipe.synthesis.candidates == full.synthesis.candidates
+
+
+@pytest.mark.parametrize("override", ["stages.lm.weights={}", "stages.lm.weights.lm=0"])
+def test_a_stage_without_a_loss_is_refused(small, override):
+    with pytest.raises(UserError, match=r"stages\.lm\.weights: no loss has a weight"):
+        load_recipe(small, [override])
+
+
 def test_overrides_reach_every_depth(small):
     recipe = load_recipe(small, ["seed=7", "model.lm.trunk.layers=3", "stages.lm.train.lr=1e-4",
                                  "stages.tokenizer.weights.ctc=0.5", "synthesis.solver.steps=2",
