@@ -1,9 +1,21 @@
 """Settings of synthesis."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from e2etts.nets.flow import SolverConfig
+from e2etts.nets.system import System
+
+# For systems whose checkpoint does not say what was observed: of phonemes, at 25 tokens a second.
+UNKNOWN_RATIOS = (1.0, 2.0)
+
+
+class Limits(NamedTuple):
+    """``SamplingConfig``'s limits in numbers."""
+
+    min_ratio: float
+    max_ratio: float
+    max_tokens_per_text_token: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,16 +25,30 @@ class SamplingConfig:
     ``repeat_window`` tokens is drawn again from the whole distribution (repeat_window 0: never).
     min_ratio, max_ratio: bounds of the length, in speech tokens per text token.
     max_tokens_per_text_token: of an LM with aligned text_input, after which it advances to the next
-    text token, and from the last to the end."""
+    text token, and from the last to the end. Their defaults follow the training data, see
+    ``limits``."""
 
     temperature: float = 1.0
     top_p: float = 0.8
     top_k: int = 25
     repeat_window: int = 10
     repeat_share: float = 0.3
-    min_ratio: float = 0.5
-    max_ratio: float = 4.0
-    max_tokens_per_text_token: int = 20
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+    max_tokens_per_text_token: int | None = None
+
+    def limits(self, system: System) -> Limits:
+        """The limits that are set, and for the others: half of the least and twice the greatest
+        speech tokens per text token of the training data (``Sizes.tokens_per_text_token``), at
+        least as many as the RM's CTC needs to read the text; one text token lasts for at most
+        twice as long as a whole text may at that rate, at least 20 speech tokens (a pause of 0.8 s
+        at 25 per second). Checkpoints without these figures have the limits of UNKNOWN_RATIOS:
+        0.5, 4 and 20."""
+        low, high = system.sizes.tokens_per_text_token or UNKNOWN_RATIOS
+        derived = Limits(max(0.5 * low, 1 / system.config.rm.labels_per_token), 2.0 * high,
+                         max(20, round(4.0 * high)))
+        return Limits(*(number if (own := getattr(self, name)) is None else own
+                        for name, number in derived._asdict().items()))
 
 
 @dataclass(frozen=True, kw_only=True)

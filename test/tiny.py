@@ -52,9 +52,10 @@ def sizes(**changes) -> Sizes:
                     "mel_mean": -4.0, "mel_std": 2.0, **changes})
 
 
-def make_system(seed: int = 0, **changes) -> System:
+def make_system(seed: int = 0, ratios: list[float] | None = None, **changes) -> System:
+    """ratios: speech tokens per text token of the data, low and high."""
     torch.manual_seed(seed)
-    return System(system_config(**changes), sizes())
+    return System(system_config(**changes), sizes(tokens_per_text_token=ratios))
 
 
 def make_batch(seed: int = 0, frames: tuple[int, ...] = (24, 16, 20),

@@ -21,7 +21,7 @@ from e2etts.config import fingerprint, to_dict
 from e2etts.data.datadir import AudioSpan, DataDir, read_table, write_table
 from e2etts.data.recordings import cut
 from e2etts.data.texts import spoken_texts
-from e2etts.data.vocab import Vocab
+from e2etts.data.vocab import Vocab, token_ratios
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 from e2etts.files import files_sha256, replaced_folder, write_text
@@ -143,13 +143,16 @@ class _Builder:
             for kind, file in (("speakers", "utt2spk"), ("languages", "utt2lang"),
                                ("emotions", "utt2emo"))}
         scalars = {k: stamp[k] for k in ("mel_mean", "mel_std")}
+        ratios = token_ratios(folder, self.audio.frames_per_token)
         if self.extends:
+            before = self.vocab_before.tokens_per_text_token or ratios
+            ratios = [min(before[0], ratios[0]), max(before[1], ratios[1])]
             scalars = {k: getattr(self.vocab_before, k) for k in scalars}
             for kind, found in labels.items():
                 old = getattr(self.vocab_before, kind)
                 labels[kind] = old + [label for label in found if label not in old]
         texts = list(read_table(folder / "text_norm").values())
-        return Vocab(**labels, **scalars, text_size=len(model),
+        return Vocab(**labels, **scalars, text_size=len(model), tokens_per_text_token=ratios,
                      space=space_between(model, texts[0], texts[-1]))
 
     def _load(self, name: str, text_model: str, need_wav: bool) -> _Set:

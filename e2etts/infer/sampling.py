@@ -91,15 +91,15 @@ def roll_out(
     text next to each other, without the prompt.
 
     given: condition of R rows, its text beginning with that of the prompt. With aligned text_input
-    a row ends only when all of its text is read. Lengths are held between min_ratio and max_ratio
-    tokens per text token behind the prompt; the end token ends a row.
+    a row ends only when all of its text is read. Lengths behind the prompt are held within
+    ``SamplingConfig.limits``; the end token ends a row.
     packed: the LM's fast step, made of its present weights.
     """
-    lm, end = system.lm, system.lm.end
+    lm, end, limits = system.lm, system.lm.end, config.limits(system)
     text_lens, device = given.text_lens, given.text.device
     remaining = text_lens - (prompt.text_tokens if prompt else 0)
-    shortest = (remaining * config.min_ratio).long().repeat_interleave(candidates)
-    longest = (remaining * config.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
+    shortest = (remaining * limits.min_ratio).long().repeat_interleave(candidates)
+    longest = (remaining * limits.max_ratio).long().clamp_min(4).repeat_interleave(candidates)
     codebook = system.tokenizer.codebook() if lm.table is None else lm.table.weight
     prompt_q = prompt_position = None
     if prompt is not None:
@@ -129,7 +129,7 @@ def roll_out(
         logits[:, end].masked_fill_(early, -torch.inf)
         token = pick(logits, history, config, generator)
         if lm.aligned:
-            token = token.masked_fill((stay >= config.max_tokens_per_text_token) & ~early, end)
+            token = token.masked_fill((stay >= limits.max_tokens_per_text_token) & ~early, end)
         at_end = token == end
         length = torch.where(at_end & ~done, t, length)
         done |= at_end | (t >= longest)
@@ -146,7 +146,7 @@ def roll_out(
         if lm.aligned:
             move = advance(state.out.advance, config, generator)
             stay = stay + 1
-            move = move.clamp_min((stay >= config.max_tokens_per_text_token).long())
+            move = move.clamp_min((stay >= limits.max_tokens_per_text_token).long())
             position = (state.text_position + move).minimum(last)
             stay = stay.masked_fill(position > state.text_position, 0)
         if count > len(done) // 2:

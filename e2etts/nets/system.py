@@ -46,7 +46,8 @@ class SystemConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the data decide: counts of text tokens and labels, and the scale of log-mel."""
+    """What the data decide: counts of text tokens and labels, the scale of log-mel, and how many
+    speech tokens a text token has (low, high; see ``Vocab``), None where that is not known."""
 
     mel_bands: int
     frames_per_token: int
@@ -56,6 +57,7 @@ class Sizes:
     emotions: int
     mel_mean: float
     mel_std: float
+    tokens_per_text_token: list[float] | None = None
 
 
 PARTS = ("tokenizer", "speaker", "lm", "fm", "rm")

@@ -61,6 +61,14 @@ def system_config(recipe: RecipeConfig, vocab: Vocab) -> dict[str, Any]:
             "model": to_dict(recipe.model), "sizes": to_dict(system_sizes(recipe, vocab))}
 
 
+def deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """``model_config`` without what only limits the length of what is generated: it comes from the
+    prepared data, and a run goes on when they are summarised anew."""
+    sizes = dict(config.get("sizes", {}))
+    sizes.pop("tokens_per_text_token", None)
+    return {**config, "sizes": sizes} if sizes else config
+
+
 def complete(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored ``model_config`` with the defaults of options that were added since."""
     return {k: with_defaults(_SECTIONS[k], v) if k in _SECTIONS else v for k, v in stored.items()}

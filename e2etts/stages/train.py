@@ -12,7 +12,7 @@ from e2etts.files import files_sha256, read_json, write_text
 from e2etts.nets.tokenizer import SpeechTokenizer
 from e2etts.nets.whisper_encoder import WhisperEncoder
 from e2etts.recipe import RecipeConfig, StageConfig, resolved
-from e2etts.stages.start import complete, load_judge, model_config, starting_point
+from e2etts.stages.start import complete, deciding, load_judge, model_config, starting_point
 from e2etts.tasks.build import TASKS, build_task
 from e2etts.tasks.qwen3_weights import load_qwen3_lm
 from e2etts.tasks.whisper_encoder_weights import load_whisper_encoder
@@ -40,7 +40,7 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     nets = model_config(recipe, name, vocab)
     identity = {
         "stage": {k: v for k, v in to_dict(stage).items() if k not in ("train", "weights")},
-        "model": nets, "start": start.origin,
+        "model": deciding(nets), "start": start.origin,
         "prepared": {which: _stamp(dump / which, recipe.codes and recipe.codes[0])
                      for which in sets}}
     trainer = Trainer(
@@ -67,7 +67,7 @@ def _load_published_encoder(tokenizer: SpeechTokenizer) -> None:
 def _complete(identity: dict) -> dict:
     """A stored identity with the defaults of options that were added since."""
     return {**identity, "stage": with_defaults(StageConfig, identity["stage"]),
-            "model": complete(identity["model"])}
+            "model": deciding(complete(identity["model"]))}
 
 
 def _stamp(folder: Path, codes: str | None) -> str | None:

@@ -29,7 +29,8 @@ def system_sizes(recipe: RecipeConfig, vocab: Vocab) -> Sizes:
         mel_bands=recipe.audio.mel_bands, frames_per_token=recipe.audio.frames_per_token,
         text_vocab=vocab.text_size, languages=len(vocab.languages),
         speakers=len(vocab.speakers), emotions=len(vocab.emotions),
-        mel_mean=vocab.mel_mean, mel_std=vocab.mel_std)
+        mel_mean=vocab.mel_mean, mel_std=vocab.mel_std,
+        tokens_per_text_token=vocab.tokens_per_text_token)
 
 
 def build_system(recipe: RecipeConfig, vocab: Vocab) -> System:

@@ -48,7 +48,7 @@ class SecondOrderOptions:
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     samples: int = 1
     history: Literal["teacher-forced", "free-running"] = "teacher-forced"
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(min_ratio=1.0))
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     longest_repeat: int = 25
 
     def __post_init__(self):
@@ -113,9 +113,10 @@ class SecondOrderTask(SystemTask):
         if options.bridge.restricted:
             raise ValueError("options.bridge: free-running samples are decoded as options.sampling "
                              "says: leave sampling_temperature, top_k and top_p out")
-        if options.sampling.min_ratio < 1:
+        labels = self.system.rm.config.labels_per_token
+        if options.sampling.limits(self.system).min_ratio * labels < 1:
             raise ValueError("options.sampling.min_ratio: the RM's CTC cannot judge a roll-out "
-                             "that is too short for its text: set it to 1 or more")
+                             "that is too short for its text: leave it out")
         if "ce" not in self.losses:
             raise ValueError("weights: without 'ce', free-running unlearns where to end: give it a "
                              "weight")

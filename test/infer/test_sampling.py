@@ -127,6 +127,42 @@ def test_lengths_are_held_between_the_ratios(system):
     assert [len(t) for t in sample(forced, config=config, prompt=prompt)] == [9, 15, 4]
 
 
+def of_labels(system, labels: int):
+    """The system with so many CTC labels a speech token."""
+    rm = replace(system.config.rm, labels_per_token=labels)
+    system.config = replace(system.config, rm=rm)
+    return system
+
+
+@pytest.mark.parametrize(("ratios", "labels", "want"), [
+    (None, 2, (0.5, 4.0, 20)),  # a checkpoint of an earlier version
+    ([1.02, 4.2], 2, (0.51, 8.4, 20)),  # phonemes, 25 tokens a second
+    ([0.6, 1.8], 2, (0.5, 3.6, 20)),  # the CTC must be able to read the text
+    ([3.6, 12.3], 1, (1.8, 24.6, 49)),  # subwords
+    ([1.2, 12.3], 1, (1.0, 24.6, 49))])
+def test_limits_follow_the_ratio_of_the_data(ratios, labels, want):
+    system = of_labels(make_system(ratios=ratios), labels)
+    assert SamplingConfig().limits(system) == pytest.approx(want)
+
+
+def test_numbers_that_are_set_mean_what_they_say():
+    system = of_labels(make_system(ratios=[3.6, 12.3]), 1)
+    config = SamplingConfig(min_ratio=0.0, max_ratio=4.0, max_tokens_per_text_token=7)
+    assert config.limits(system) == (0.0, 4.0, 7)
+    assert SamplingConfig(max_ratio=4.0).limits(system) == pytest.approx((1.8, 4.0, 49))
+
+
+def test_subwords_of_many_tokens_are_not_cut():
+    """A system whose data have 7.4 speech tokens a text token generates as many."""
+    made = {}
+    for ratios in (None, [3.7, 12.0]):
+        forced = wake(make_system(ratios=ratios), std=0.05).eval()
+        force_end(forced, -1e4)
+        rolled = roll_out(forced, given(), SamplingConfig())
+        made[str(ratios)] = rolled.lens.tolist()
+    assert made == {"None": [16, 24, 8], "[3.7, 12.0]": [96, 144, 48]}
+
+
 def test_end_token_ends_its_row_and_is_cut(system):
     ends = torch.tensor([2, 5, 3])
     sizes = []

@@ -295,9 +295,17 @@ def test_longest_repeat_by_hand():
     ({"ctc", "fm_q"}, ["lm"], {}, "weights: fm_q and coarse_q"),
     ({"ctc"}, ["lm"], {"history": "free-running", "bridge": BridgeConfig(top_p=0.8)},
      "options.bridge"),
-    ({"ctc"}, ["lm"], {"history": "free-running", "sampling": SamplingConfig(min_ratio=0.9)},
-     "options.sampling.min_ratio.*set it to 1 or more"),
+    ({"ctc"}, ["lm"], {"history": "free-running", "sampling": SamplingConfig(min_ratio=0.4)},
+     "options.sampling.min_ratio.*leave it out"),
     ({"ctc"}, ["lm"], {"history": "free-running"}, "weights: without 'ce'")])
 def test_what_would_be_half_done_is_refused(losses, trainable, options, message):
     with pytest.raises(ValueError, match=message):
         make(losses, trainable, options=options)
+
+
+def test_free_running_takes_the_lengths_that_the_rm_can_read():
+    """Two CTC labels a speech token, as here: half a speech token per text token is enough."""
+    task = make({"ctc", "ce"}, ["lm"], options={
+        "history": "free-running", "sampling": SamplingConfig(min_ratio=0.5)})
+    assert task.options.sampling.min_ratio == 0.5
+    assert make({"ctc", "ce"}, ["lm"], options={"history": "free-running"}).free_running

@@ -70,6 +70,27 @@ def test_stage_leaves_its_files_and_the_next_starts_from_it(here):
     assert changed == {"lm"}
 
 
+def test_a_run_goes_on_when_its_data_are_summarised_anew(here, capsys):
+    """Dumps of earlier versions have no ratio of speech to text tokens; preparing adds it."""
+    path = here / "dump/vocab.json"
+    vocab = json.loads(path.read_text())
+    stored = load_checkpoint(here / "exp/t/tokenizer/best")[1]["config"]["sizes"]
+    assert stored["tokens_per_text_token"] == vocab["tokens_per_text_token"]
+    vocab["tokens_per_text_token"] = None
+    path.write_text(json.dumps(vocab))
+    assert run("train", "lm") == 0  # its start has the figure, its data have not
+    sizes = load_checkpoint(here / "exp/t/lm/best")[1]["config"]["sizes"]
+    assert sizes["tokens_per_text_token"] is None
+    assert run("prepare") == 0
+    capsys.readouterr()
+    assert run("train", "lm", "stages.lm.train.max_steps=5") == 0
+    sizes = load_checkpoint(here / "exp/t/lm/last")[1]["config"]["sizes"]
+    assert sizes == stored and "going on from step 3" in capsys.readouterr().out
+    vocab["text_size"] += 1  # what shapes the nets still decides
+    path.write_text(json.dumps(vocab))
+    assert run("train", "lm") == 2 and "text_vocab" in capsys.readouterr().err
+
+
 def test_finished_stage_is_left_alone(here, capsys):
     before = {p: p.stat().st_mtime_ns for p in (here / "exp/t/tokenizer").rglob("*.*")
               if p.name != "config.yaml"}
