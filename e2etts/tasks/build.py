@@ -80,6 +80,7 @@ def build_task(recipe: RecipeConfig, stage: str, vocab: Vocab, start: Tensors | 
         task = cls(system, options, losses)
     except ValueError as e:
         raise UserError(f"stages.{stage}.{e}") from e
+    task.sampling = recipe.synthesis.sampling
     if judge is not None:
         task.judge = _judge(system, judge, f"stages.{stage}.judge")
     return task

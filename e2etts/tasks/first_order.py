@@ -168,7 +168,7 @@ class FirstOrderTask(SystemTask):
 
     def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
         """See ``tasks.metrics.sample_metrics``."""
-        return sample_metrics(self.system, batch, utts, None)
+        return sample_metrics(self.system, batch, utts, None, self.sampling)
 
     def summarise(self, means: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Usage of the codes -> entropies."""

@@ -76,8 +76,9 @@ def lm_metrics(logits: Tensor, targets: Tensor, end: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sample_metrics(system: System, batch: Batch, utts: int, judge: RM | None) -> dict[str, Tensor]:
-    """What the LM generates for the texts of the first ``utts`` rows, by default sampling.
+def sample_metrics(system: System, batch: Batch, utts: int, judge: RM | None,
+                   sampling: SamplingConfig) -> dict[str, Tensor]:
+    """What the LM generates for the texts of the first ``utts`` rows.
 
     length_ratio: its tokens by those of the recordings. rm_error: edits between the text and the
     RM's greedy CTC hypothesis on the samples, per text token; rm_nats: its loss on them;
@@ -89,7 +90,7 @@ def sample_metrics(system: System, batch: Batch, utts: int, judge: RM | None) ->
     tokens = system.encode(batch.mel, batch.mel_lens, batch.codes)
     speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
     given = system.lm_condition(batch, speaker)
-    generated = sample_tokens(system, given, SamplingConfig())
+    generated = sample_tokens(system, given, sampling)
     generated = [s if len(s) else s.new_zeros(1) for s in generated]
     lens = torch.tensor([len(s) for s in generated], device=speaker.device)
     q = system.tokenizer.embed(pad_sequence(generated, batch_first=True))

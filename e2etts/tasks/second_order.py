@@ -164,7 +164,7 @@ class SecondOrderTask(SystemTask):
 
     def sample_metrics(self, batch: Batch, utts: int) -> dict[str, torch.Tensor]:
         """See ``tasks.metrics.sample_metrics``."""
-        return sample_metrics(self.system, batch, utts, self.judge)
+        return sample_metrics(self.system, batch, utts, self.judge, self.sampling)
 
     @torch.no_grad()
     def _recordings(self, batch: Batch) -> History:

@@ -4,13 +4,16 @@ import torch
 from torch import nn
 
 from e2etts.nets.system import System
+from e2etts.synthesis_config import SamplingConfig
 from e2etts.train.task import Task
 
 
 class SystemTask(Task):
-    """A task around ``system``, of which some parts are trainable."""
+    """A task around ``system``, of which some parts are trainable. sampling: how the LM generates
+    the samples of ``sample_metrics``, as it will in synthesis."""
 
     system: System
+    sampling: SamplingConfig = SamplingConfig()
 
     def parts(self) -> dict[str, nn.Module]:
         """Those of the system that learn."""

@@ -9,6 +9,8 @@ from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.recipe import RecipeConfig
 from e2etts.stages.start import model_config
+from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
+from e2etts.tasks import metrics
 from e2etts.tasks.build import build_task, system_sizes
 from e2etts.tasks.first_order import FirstOrderTask
 from e2etts.tasks.second_order import SecondOrderTask
@@ -51,6 +53,19 @@ def test_a_stage_is_the_task_that_its_configuration_says():
     task = build_task(recipe, "joint", VOCAB)
     assert isinstance(task, SecondOrderTask) and task.options.bridge.hard is False
     assert isinstance(build_task(recipe, "vocoder", VOCAB), VocoderTask)
+
+
+def test_samples_of_a_stage_are_drawn_as_in_synthesis(monkeypatch):
+    """They are what the alarms of training health judge."""
+    sampling, seen = SamplingConfig(temperature=0.3, top_k=2, max_ratio=1.5), []
+    recipe = replace(make_recipe(), synthesis=SynthesisConfig(sampling=sampling))
+    generate = metrics.sample_tokens
+    monkeypatch.setattr(metrics, "sample_tokens", lambda system, given, config: (
+        seen.append(config) or generate(system, given, config)))
+    for name in ("tokenizer", "lm", "joint"):
+        got = build_task(recipe, name, VOCAB).eval().sample_metrics(make_batch(), 2)
+        assert got["length_ratio"] > 0
+    assert seen == [sampling] * 3
 
 
 def test_weights_come_from_the_seed_or_from_the_start():
