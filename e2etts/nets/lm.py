@@ -32,6 +32,8 @@ class LMConfig:
     text_stride: of "prefix". 0 numbers all positions in one row; s > 0 puts text token i at i * s
     and speech token t at t, so that what belongs together is near in rotary distance from the
     first step (s: speech tokens per text token of the corpus).
+    digit_head: whether codes that are made of digits share these in the output layer, see
+    ``CodeHead``.
     """
 
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
@@ -40,6 +42,7 @@ class LMConfig:
     text_input: Literal["prefix", "aligned"] = "prefix"
     text_encoder_layers: int = 2
     text_stride: float = 0.0
+    digit_head: bool = True
 
     def __post_init__(self):
         if self.text_input == "aligned" and self.text_stride:
@@ -99,7 +102,7 @@ class LM(nn.Module):
         self.style = nn.Embedding(styles, dim) if styles else None
         self.speech = nn.Linear(q_dim, dim)
         self.trunk = Transformer(config.trunk, causal=True)
-        self.head = CodeHead(dim, codes, digits)
+        self.head = CodeHead(dim, codes, digits if config.digit_head else None)
         if self.aligned:
             self.text_start = nn.Parameter(torch.randn(dim) * 0.02)
             self.text_encoder = Transformer(

@@ -165,6 +165,30 @@ def test_code_head_adds_what_the_digits_share_to_what_a_code_has_alone():
     torch.testing.assert_close(got[:, V], head.codes(x)[:, V])
 
 
+@pytest.mark.parametrize("digit_head", [True, False])
+def test_head_shares_digits_or_does_not(digit_head):
+    """Where digits are shared, learning a code moves the codes that differ from it in one digit;
+    where they are not, it moves its own logit alone. Either is decoded as it was learned."""
+    torch.manual_seed(0)
+    config = LMConfig(trunk=trunk(), digit_head=digit_head)
+    lm = LM(config, text_vocab=TEXT, languages=LANGUAGES, codes=V, digits=DIGITS, q_dim=Q,
+            speaker_dim=SPEAKER_DIM, advances=ADVANCES)
+    assert any(n.startswith("head.digits") for n, _ in lm.named_parameters()) == digit_head
+    x, code = torch.randn(1, lm.config.trunk.dim), 5
+    before = lm.head(x)
+    assert before.shape == (1, V + 1)
+    torch.testing.assert_close(before, x @ lm.head.joined().T)
+    before[0, code].backward()
+    with torch.no_grad():
+        for p in lm.head.parameters():
+            p += p.grad
+    moved = (lm.head(x) - before).detach()[0] > 1e-6
+    near = (DIGITS[code] == DIGITS).any(-1)
+    want = near if digit_head else torch.arange(V) == code
+    assert moved[:V].tolist() == want.tolist() and not moved[V]
+    assert 1 < int(near.sum()) < V
+
+
 def test_text_positions_and_advances_by_hand():
     position = torch.tensor([[-1, 0, 2, 2], [1, 2, 9, 9], [0, 9, 9, 9], [-1, 5, 5, 6]])
     lens, text_lens = torch.tensor([4, 2, 1, 4]), torch.tensor([3, 4, 1, 7])
