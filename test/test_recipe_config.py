@@ -125,18 +125,18 @@ def test_wrong_override_is_one_line(small, override, message):
 def test_an_aligned_lm_needs_a_trained_rm():
     path = ROOT / "egs/mini/conf/default.yaml"
     for off in (["stages.tokenizer.weights.ctc=0"], ["stages.tokenizer.trainable=[tokenizer, fm]"]):
+        off = [*off, "stages.tokenizer.weights.lm=0"]
         with pytest.raises(UserError, match=r"stages\.lm\.init: the LM reads its text aligned"):
-            load_recipe(path, [*off, "stages.tokenizer.weights.lm=0"])
-    # Stage 1 by the FM alone: the RM learns before the LM.
-    load_recipe(path, ["stages.tokenizer.trainable=[tokenizer, fm, speaker]",
-                       "stages.tokenizer.weights={fm: 1, coarse: 1, lm: 0, advance: 0, ctc: 0}",
-                       "stages.lm.init=rm"])
+            load_recipe(path, [*off, "stages.lm.init=tokenizer"])
+        load_recipe(path, off)  # the RM learns before the LM
     load_recipe(path, ["model.lm.text_input=prefix", "stages.tokenizer.weights.ctc=0"])
 
 
 def test_training_order_follows_what_stages_start_from():
     path = ROOT / "egs/mini/conf/default.yaml"
-    assert load_recipe(path).training_order() == ["vocoder", "tokenizer", "lm", "fm", "rm", "joint"]
+    assert load_recipe(path).training_order() == ["vocoder", "tokenizer", "rm", "lm", "fm", "joint"]
+    early = load_recipe(path, ["stages.lm.init=tokenizer"])
+    assert early.training_order() == ["vocoder", "tokenizer", "lm", "fm", "rm", "joint"]
     late = load_recipe(path, ["stages.lm.init={tokenizer: tokenizer, rm: rm}"])
     assert late.training_order() == ["vocoder", "tokenizer", "rm", "lm", "fm", "joint"]
     assert late.stage("lm").sources == {

@@ -42,10 +42,12 @@ _NAMES = {"tokenizer": "tokenizer", "speaker": "speaker encoder"}
 
 @dataclass
 class Start:
-    """tensors: of the parts that sources give. origin: part -> where from, fingerprint and step."""
+    """tensors: of the parts that sources give. origin: part -> where from, fingerprint and step.
+    warnings: of what fits and is hardly meant."""
 
     tensors: Tensors = field(default_factory=dict)
     origin: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def model_config(recipe: RecipeConfig, stage: str, vocab: Vocab) -> dict[str, Any]:
@@ -124,9 +126,9 @@ def starting_point(recipe: RecipeConfig, name: str, root: Path, vocab: Vocab) ->
     stage, wanted = recipe.stage(name), model_config(recipe, name, vocab)
     if not stage.sources and recipe.extends and stage.trains_system:
         return extended(recipe, name, vocab)
-    start, loaded = Start(), {}
+    start, loaded, folders = Start(), {}, {}
     for part, source in stage.sources.items():
-        folder = checkpoint_folder(source, recipe, root, part)
+        folder = folders[part] = checkpoint_folder(source, recipe, root, part)
         if folder not in loaded:
             loaded[folder] = load_checkpoint(folder)
         tensors, meta = loaded[folder]
@@ -137,7 +139,19 @@ def starting_point(recipe: RecipeConfig, name: str, root: Path, vocab: Vocab) ->
             tensors = {k: v for k, v in tensors.items() if k.startswith(f"{part}.")}
         start.tensors |= tensors
         start.origin[part] = {k: meta.get(k) for k in ("fingerprint", "step")}
+    if stage.task == "second_order" and {"lm", "rm"} <= folders.keys():
+        aligner, rm = ({k: v for k, v in tensors.items() if k.startswith("rm.")} for tensors in
+                       (loaded[folders["lm"]][0], start.tensors))
+        if recipe.model.lm.text_input == "aligned" and not _same(aligner, rm):
+            start.warnings.append(
+                f"stages.{name}.init: the LM of {folders['lm']} learned its text positions from "
+                f"another RM than that of {folders['rm']}, which finds those of this stage and of "
+                "voice prompts: let the LM's stage start from the RM's (init: rm)")
     return start
+
+
+def _same(a: Tensors, b: Tensors) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
 def _require_joint(recipe: RecipeConfig, part: str, tensors: Tensors, others: Tensors,

@@ -52,6 +52,8 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
         dev=dev_batches(sets[recipe.corpus.dev], config.batch_seconds))
     trainer.resume()  # refuses before anything is written
     if trainer.accelerator.is_main_process:
+        for warning in start.warnings:
+            print(f"{name}: warning: {warning}")
         write_text(folder / "config.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False,
                                                           allow_unicode=True))
     return trainer.run()

@@ -166,3 +166,27 @@ def test_a_judge_is_a_source_and_must_fit(runs, tmp_path):
                       joint={"judge": "exp/b/tokenizer"})
     with pytest.raises(UserError, match="stages.joint.judge: .*model.rm.trunk.layers"):
         load_judge(other, "joint", tmp_path, VOCAB)
+
+
+def test_an_lm_that_was_aligned_by_another_rm_is_told(runs, tmp_path):
+    """The RM of stage 7 aligns the prompts of an LM that learned from the RM of stage 4."""
+    aligned = {"model": {"lm": {"text_input": "aligned"}}, "stages": {"tokenizer": {
+        "trainable": ["tokenizer", "lm", "rm"], "weights": {"ctc": 1.0, "advance": 1.0}}}}
+    recipe = recipe_of(aligned)
+    torch.manual_seed(3)
+    tensors = build_system(recipe, VOCAB).state_dict()
+    later = {k: v + 1 if k.startswith("rm.") else v for k, v in tensors.items()}
+    for folder, saved in (("lm", tensors), ("rm", later), ("lm_after_rm", later)):
+        save_checkpoint(tmp_path / f"exp/c/{folder}/best", saved,
+                        {"config": model_config(recipe, "lm", VOCAB), "step": 1})
+
+    def warnings(lm, **joint):
+        parts = {"tokenizer": "exp/c/lm", "lm": lm, "rm": "exp/c/rm"}
+        stages = {**aligned["stages"], "joint": {
+            "init": parts, "weights": {"advance": 1.0}, **joint}}
+        return start(recipe_from(CONFIG, {**aligned, "stages": stages}), "joint").warnings
+    [said] = warnings("exp/c/lm")
+    assert "stages.joint.init: the LM of exp/c/lm/best learned" in said and "exp/c/rm/best" in said
+    assert warnings("exp/c/lm_after_rm") == []
+    # Stage 5 itself may well take another RM: its LM learns from this one.
+    assert warnings("exp/c/lm", task="first_order", weights={"lm": 1.0, "advance": 1.0}) == []
