@@ -30,6 +30,7 @@ def system_config(*, kind: str = "fsq", text_stride: float = 0.0, text_input: st
                   lm_input: str = "q",
                   coarse: bool = True, patch_frames: int = 2, decoder_layers: int = 1,
                   causal: bool = False, flow: FlowConfig | None = None,
+                  speaker_loss: str = "classes",
                   style: StyleConfig | None = None) -> SystemConfig:
     tokenizer = FSQConfig(encoder=trunk(), levels=LEVELS, q_dim=Q, causal=causal)
     if kind == "codes":
@@ -42,7 +43,7 @@ def system_config(*, kind: str = "fsq", text_stride: float = 0.0, text_input: st
                     text_encoder_layers=1),
         fm=FMConfig(trunk=trunk(), encoder_layers=1, coarse=coarse, patch_frames=patch_frames,
                     flow=flow or FlowConfig()),
-        rm=RMConfig(trunk=trunk(), decoder_layers=decoder_layers),
+        rm=RMConfig(trunk=trunk(), decoder_layers=decoder_layers, speaker_loss=speaker_loss),
         speaker=SpeakerConfig(embedding_dim=SPEAKER_DIM, dim=12, dilations=(1, 2)), style=style)
 
 

@@ -1,9 +1,11 @@
 """Reward model: one trunk over q; speech recognition, emotion and speaker heads.
 
-Legend: B batch, T tokens, L text tokens, Q size of q, V text vocabulary, D trunk size, S steps.
+Legend: B batch, T tokens, L text tokens, Q size of q, V text vocabulary, D trunk size, S steps,
+X size of a speaker embedding.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,10 @@ from torchaudio.functional import forced_align
 
 from e2etts.nets.options import training_option
 from e2etts.nets.sequence import cut, join, length_mask, pad_in_front
+from e2etts.nets.speaker_match import SpeakerMatch
 from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
+
+MOST_CLASSES = 10_000  # speakers that a softmax over all of them is made for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +25,15 @@ class RMConfig:
     """labels_per_token: CTC frames a speech token (at 25 tokens a second fast speech needs two);
     decoder_layers: layers of the attention decoder, 0 for CTC alone. label_smoothing: share of the
     target spread over all classes of the attention decoder and of both classifiers; it also makes
-    a reward that is harder to hack (0.1 in arXiv 2512.04552)."""
+    a reward that is harder to hack (0.1 in arXiv 2512.04552). speaker_loss: "classes", one for each
+    of at most MOST_CLASSES speakers of the train set; "embedding", which speaker embedding of the
+    batch belongs to an utterance (``SpeakerMatch``), for any number, with many in a batch."""
 
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
     labels_per_token: int = 2
     decoder_layers: int = 0
     label_smoothing: float = training_option(0.0)
+    speaker_loss: Literal["classes", "embedding"] = "classes"
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
@@ -48,8 +56,10 @@ class RM(nn.Module):
     """Recognition of text, emotion and speaker from q (arXiv 2606.09234, section 2)."""
 
     def __init__(
-        self, config: RMConfig, *, q_dim: int, text_vocab: int, speakers: int, emotions: int
+        self, config: RMConfig, *, q_dim: int, text_vocab: int, speakers: int, emotions: int,
+        speaker_dim: int,
     ):
+        """speaker_dim: X. no_speaker_loss: why there is none to train with, or None."""
         super().__init__()
         dim = config.trunk.dim
         self.config = config
@@ -69,8 +79,14 @@ class RM(nn.Module):
         self.heads = nn.ModuleDict()
         for task, classes in (("emotion", emotions), ("speaker", speakers)):
             if classes > 1:
+                embeds = task == "speaker" and config.speaker_loss == "embedding"
                 self.pools[task] = AttentionPool(dim)
-                self.heads[task] = nn.Linear(dim, classes)
+                self.heads[task] = (SpeakerMatch(dim, speaker_dim) if embeds
+                                    else nn.Linear(dim, classes))
+        self.no_speaker_loss = None if speakers > 1 else "the data have one speaker"
+        if speakers > MOST_CLASSES and self.classifies("speaker"):
+            self.no_speaker_loss = (f"{speakers} speakers are too many classes (at most "
+                                    f"{MOST_CLASSES}; model.rm.speaker_loss: embedding has none)")
 
     def encode(self, q: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """q: (B, T, Q), lens: (B,) -> (B, T, D)."""
@@ -133,9 +149,11 @@ class RM(nn.Module):
         text_lens: torch.Tensor,
         speaker: torch.Tensor,
         emotion: torch.Tensor,
+        speaker_embedding: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Named losses of the heads; labels of -1 are masked, a head all of whose labels are
-        missing gives 0."""
+        missing gives 0. speaker_embedding: (B, X) of other speech of each row's speaker, which the
+        speaker loss "embedding" compares with."""
         h = self.encode(q, lens)
         ctc = self.ctc_loss(h, lens, text, text_lens)
         # A row whose text cannot fit is exactly 0: it must not flatter the mean.
@@ -143,13 +161,20 @@ class RM(nn.Module):
         if self.decoder is not None:
             losses["attention"] = self._attention_loss(h, lens, text, text_lens)
         for task, label in (("speaker", speaker), ("emotion", emotion)):
-            if task in self.heads:
+            if task in self.heads and not self.classifies(task):
+                losses[task] = self.heads[task].loss(self.summary(task, h, lens), label,
+                                                     speaker_embedding)
+            elif task in self.heads:
                 logits = self.classify(task, h, lens)
                 known = (label >= 0).sum().clamp_min(1)
                 losses[task] = F.cross_entropy(
                     logits, label, ignore_index=-1, reduction="sum",
                     label_smoothing=self.config.label_smoothing) / known
         return losses
+
+    def classifies(self, task: str) -> bool:
+        """Whether ``task``, "speaker" or "emotion", has a head of classes."""
+        return isinstance(self.heads[task], nn.Linear) if task in self.heads else False
 
     def classify(self, task: str, h: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, classes) logits of ``task``: "speaker" or "emotion"."""
@@ -158,6 +183,12 @@ class RM(nn.Module):
     def summary(self, task: str, h: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, D): what the head of ``task`` looks at, one vector an utterance."""
         return self.pools[task](h, length_mask(lens, h.shape[1]))
+
+    def speaker_vector(self, h: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, X or D) what tells the speaker of an utterance, to compare by cosine:
+        the predicted speaker embedding, or what the classifier looks at."""
+        summary = self.summary("speaker", h, lens)
+        return summary if self.classifies("speaker") else self.heads["speaker"](summary)
 
     @torch.no_grad()
     def read_ctc(self, h: torch.Tensor, lens: torch.Tensor) -> list[torch.Tensor]:

@@ -89,7 +89,8 @@ class System(nn.Module):
         self.fm = FM(config.fm, mel_bands=sizes.mel_bands, frames_per_token=sizes.frames_per_token,
                      styles=styles if config.style and config.style.fm else 0, **shared)
         self.rm = RM(config.rm, q_dim=config.tokenizer.q_dim, text_vocab=sizes.text_vocab,
-                     speakers=sizes.speakers, emotions=sizes.emotions)
+                     speakers=sizes.speakers, emotions=sizes.emotions,
+                     speaker_dim=config.speaker.embedding_dim)
         self.speaker = SpeakerEncoder(config.speaker, mel_bands=sizes.mel_bands)
 
     def normalise(self, mel: torch.Tensor) -> torch.Tensor:

@@ -45,13 +45,13 @@ def _encoded(recipe: RecipeConfig, system: System, name: str) -> Iterator[tuple[
 
 def _recognition(recipe: RecipeConfig, system: System, name: str) -> dict[str, list]:
     """Columns by utterance: edits of the greedy hypothesis, labels of the text, and whether the
-    speaker is right (None where the RM does not know it)."""
+    speaker is right (None where the RM does not know it, or has no classes)."""
     table: dict[str, list] = {"utts": [], "edits": [], "labels": [], "speaker_right": []}
     for batch, tokens in _encoded(recipe, system, name):
         h = system.rm.encode(tokens.q, tokens.lens)
         recognised = system.rm.read_ctc(h, tokens.lens)
         guesses = None
-        if "speaker" in system.rm.heads:
+        if system.rm.classifies("speaker"):
             guesses = system.rm.classify("speaker", h, tokens.lens).argmax(-1)
         for i, utt in enumerate(batch.utts):
             text = batch.text[i, : batch.text_lens[i]].tolist()

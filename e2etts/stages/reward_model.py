@@ -36,7 +36,7 @@ MOST_TRIAL_UTTS = 400  # 79,800 pairs
 @dataclass
 class Recognised:
     """Output of the RM for one utterance: errors by decoder, (true, recognised) emotion and speaker
-    where the label is known, and the input of its speaker head as an embedding."""
+    where the label is known, and ``RM.speaker_vector``."""
 
     set: str
     errors: dict[str, Errors] = field(default_factory=dict)
@@ -178,14 +178,14 @@ def recognise(system: System, batch: Batch, name: str, vocab: Vocab,
         found.errors = {k: e for k, e in errors.items() if e is not None}
     for task, names, labels in (("emotion", vocab.emotions, batch.emotion),
                                 ("speaker", vocab.speakers, batch.speaker)):
-        if task not in rm.heads:
+        if not rm.classifies(task):
             continue
         best = rm.classify(task, h, tokens.lens).argmax(-1).tolist()
         for found, label, got in zip(out, labels.tolist(), best, strict=True):
             if label >= 0:
                 setattr(found, task, (names[label], names[got]))
     if "speaker" in rm.heads:
-        embeddings = rm.summary("speaker", h, tokens.lens).float().numpy()
+        embeddings = rm.speaker_vector(h, tokens.lens).float().numpy()
         for found, embedding in zip(out, embeddings, strict=True):
             found.embedding = embedding
     return out

@@ -161,7 +161,9 @@ def _require_joint(recipe: RecipeConfig, part: str, tensors: Tensors, others: Te
     lm = recipe.model.lm
     used = {"lm": (*(["tokenizer"] if lm.input == "q" else []),
                    *(["speaker"] if lm.speaker_embedding else [])),
-            "fm": ("tokenizer", "speaker"), "rm": ("tokenizer",)}.get(part, ())
+            "fm": ("tokenizer", "speaker"),
+            "rm": ("tokenizer", *(["speaker"] if recipe.model.rm.speaker_loss == "embedding"
+                                  else []))}.get(part, ())
     for other in used:
         mine = {k: v for k, v in others.items() if k.startswith(f"{other}.")}
         if not mine:

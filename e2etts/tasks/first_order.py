@@ -120,7 +120,7 @@ class FirstOrderTask(SystemTask):
             if self.training and options.rm_noise:
                 q = q + options.rm_noise * q.detach().std() * torch.randn_like(q)
             terms |= system.rm.losses(q, tokens.lens, batch.text, batch.text_lens,
-                                      batch.speaker, batch.emotion)
+                                      batch.speaker, batch.emotion, given.speaker)
         embeddings = (tokens.q,) if tokens.q.requires_grad else ()
         return Losses({k: v for k, v in terms.items() if k in on}, metrics, embeddings)
 
@@ -215,7 +215,7 @@ def check_losses(system: System, losses: set[str], known: set[str]) -> None:
     absent = {"advance": not system.lm.aligned and "model.lm.text_input is not aligned",
               "coarse": system.fm.coarse is None and "model.fm.coarse is off",
               "attention": system.rm.decoder is None and "model.rm.decoder_layers is 0",
-              "speaker": "speaker" not in system.rm.heads and "the data have one speaker",
+              "speaker": system.rm.no_speaker_loss,
               "emotion": "emotion" not in system.rm.heads and "the data have no emotion labels"}
     if system.lm.aligned and losses & {"lm", "ce"} and "advance" not in losses:
         raise ValueError("weights: an LM with aligned text_input needs the loss "

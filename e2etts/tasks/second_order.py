@@ -230,7 +230,7 @@ class SecondOrderTask(SystemTask):
                                            batch.mel_lens, given.speaker, given.style, wanted=on)
         if on & RM_LOSSES:
             terms |= self.system.rm.losses(q_hat, history.lens, given.text, given.text_lens,
-                                           history.speaker, history.emotion)
+                                           history.speaker, history.emotion, given.speaker)
         return terms
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from tiny import Q, trunk, unreached, wake
+from tiny import SPEAKER_DIM, Q, trunk, unreached, wake
 
 from e2etts.nets.reward import RM, AttentionPool, RMConfig
 
@@ -12,7 +12,8 @@ TEXT = 6
 def make(decoder_layers=1, speakers=3, emotions=2, **changes):
     torch.manual_seed(0)
     config = RMConfig(trunk=trunk(), decoder_layers=decoder_layers, **changes)
-    return wake(RM(config, q_dim=Q, text_vocab=TEXT, speakers=speakers, emotions=emotions)).eval()
+    return wake(RM(config, q_dim=Q, text_vocab=TEXT, speakers=speakers, emotions=emotions,
+                   speaker_dim=SPEAKER_DIM)).eval()
 
 
 def given():

@@ -35,13 +35,16 @@ def recipe(tmp_path, monkeypatch):
         "score": {"bootstrap_samples": 20, "rm_snr_db": [0]},
         "stages": {"rm": {"task": "first_order", "weights": {"ctc": 1.0},
                           "train": {"max_steps": 1}}}}))
-    recipe = load_recipe(config)
+    save_untrained(load_recipe(config))
+    return config
+
+
+def save_untrained(recipe):
     vocab = Vocab.load("dump")
     torch.manual_seed(0)
     system = System(recipe.model, system_sizes(recipe, vocab))
     save_checkpoint("exp/tiny/rm/best", dict(system.state_dict()),
                     {"config": model_config(recipe, "rm", vocab), "step": 1})
-    return config
 
 
 def test_the_command_scores_every_recording_clean_and_noisy(recipe, capsys):
@@ -53,6 +56,13 @@ def test_the_command_scores_every_recording_clean_and_noisy(recipe, capsys):
         assert dev["n"] == 6 and dev["emotion"]["labelled"] == 4
         assert dev["ctc"]["words"] == dev["attention"]["words"] > 6
         assert dev["speaker"]["labelled"] == 6 and numbers["speaker"]["utterances"] == 6
+    embedding = [str(recipe), "model.rm.speaker_loss=embedding"]
+    assert main(["score-rm", "--system", "rm", "--config", *embedding]) == 2
+    assert "model.rm.speaker_loss: 'classes' != 'embedding'" in capsys.readouterr().err
+    save_untrained(load_recipe(*embedding[:1], embedding[1:]))
+    assert main(["score-rm", "--system", "rm", "--config", *embedding]) == 0
+    found = json.loads((recipe.parent / "exp/tiny/rm.json").read_text())["conditions"]["clean"]
+    assert "speaker" not in found["sets"]["dev"] and found["speaker"]["utterances"] == 6
     assert "rm dev, 0 dB: ctc WER" in capsys.readouterr().out
     assert main(["score-rm", "--config", str(recipe)]) == 2
     assert "no stage 'joint'" in capsys.readouterr().err

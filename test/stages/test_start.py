@@ -121,6 +121,22 @@ def test_parts_trained_on_other_tokens_or_speaker_embeddings_are_refused(runs, p
         start(recipe_of(lm={"init": parts}))
 
 
+def test_an_rm_that_matches_speaker_embeddings_keeps_its_speaker_encoder(runs):
+    embedding = {"model": {"rm": {"speaker_loss": "embedding"}}}
+    recipe = recipe_of(embedding)
+    for run, seed in (("d", 4), ("e", 5)):
+        torch.manual_seed(seed)
+        save_checkpoint(f"exp/{run}/lm/best", build_system(recipe, VOCAB).state_dict(),
+                        {"config": model_config(recipe, "lm", VOCAB), "step": 1})
+
+    def parts(speaker):
+        return recipe_of(embedding, lm={"init": {
+            "tokenizer": "exp/d/lm", "rm": "exp/d/lm", "speaker": speaker}})
+    assert "rm" in start(parts("exp/d/lm")).origin
+    with pytest.raises(UserError, match="its rm was trained with another speaker encoder"):
+        start(parts("exp/e/lm"))
+
+
 def test_options_that_only_training_reads_may_differ(runs):
     changes = {"model": {"rm": {"label_smoothing": 0.1}, "fm": {"flow": {"cfg_dropout": 0.5}}}}
     assert same(start(recipe_of(changes)).tensors, runs["a"])

@@ -69,6 +69,16 @@ def test_new_rows_learn():
     assert new.lm.language.weight[3].equal(new.lm.language.weight[:2].mean(0))
 
 
+def test_a_speaker_loss_without_classes_takes_new_speakers_as_it_is():
+    old = make_system(speaker_loss="embedding")
+    new = System(system_config(speaker_loss="embedding"), sizes(speakers=5))
+    extended = extend_vocab(old.state_dict(), new.state_dict())
+    restore(new, extended, "extended")
+    assert all(new.state_dict()[k].equal(v) for k, v in old.state_dict().items())
+    first = System(system_config(speaker_loss="embedding"), sizes(speakers=1))
+    restore(new, extend_vocab(first.state_dict(), new.state_dict()), "extended")
+
+
 def test_new_styles_come_behind_the_old_ones():
     old, new = systems(style=StyleConfig(), emotions=4)
     for part in ("lm", "fm"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import make_batch, make_system, reached, unreached, wake
@@ -57,6 +59,17 @@ def test_each_loss_reaches_what_it_should_and_nothing_else(name):
     others = tuple(p for loss, own in OWN[reader].items() if loss != name for p in own)
     assert set(unreached(getattr(task.system, reader))) == {
         n for n, _ in getattr(task.system, reader).named_parameters() if n.startswith(others)}
+
+
+def test_speaker_loss_without_classes_teaches_the_same_parts():
+    """The speaker encoder, whose embeddings are its targets, learns nothing from it."""
+    task, batch = make(speaker_loss="embedding"), make_batch()
+    loss = task(batch).terms["speaker"]
+    loss.backward()
+    assert {p for p in PARTS if reached(getattr(task.system, p))} == REACH["speaker"]
+    assert not unreached(task.system.tokenizer) and loss > 0
+    same = replace(batch, speaker=torch.ones_like(batch.speaker))
+    assert task(same).terms["speaker"] == 0  # one speaker: nobody to tell apart
 
 
 SWITCHES = [  # options, losses whose way to the tokenizer is cut, losses whose gradient is another

@@ -45,6 +45,14 @@ def test_each_loss_reaches_the_lm_and_no_frozen_part(name):
         assert all(p.grad is None for p in getattr(task.system, part).parameters())
 
 
+def test_speaker_loss_without_classes_reaches_the_lm_alone():
+    task = make({"ce", "speaker"}, ["lm"], speaker_loss="embedding")
+    task(make_batch()).terms["speaker"].backward()
+    assert {p for p in PARTS if reached(getattr(task.system, p))} == {"lm"}
+    rolled = free("prefix", {"speaker"}, speaker_loss="embedding").eval()
+    assert "speaker" in rolled(make_batch()).terms
+
+
 @pytest.mark.parametrize("name", sorted(KEPT))
 def test_fm_is_kept_to_the_recording_as_in_the_first_order(name):
     task, batch = make(KEPT), make_batch()
