@@ -93,7 +93,7 @@ class Session:
                 raise UserError(f"its stage {unit.name} has failed before")
             if not self.store.finished(unit):
                 self._train(run, unit)
-            # Later stages start from best/; the state is six times its size.
+            # Later stages start from best/; training states are several times its size.
             for name in ("state", "last"):
                 shutil.rmtree(self.store.unit(unit) / name, ignore_errors=True)
         self.store.gather(run)

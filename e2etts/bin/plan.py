@@ -2,9 +2,11 @@
 
 Runs the real step of every stage on shapes alone, without weights or data, on this machine. Memory
 is that of one GPU in the precision of each stage. Activations are the peak of a step on a full
-batch of equally long utterances. Days are operations over --gpu_tflops times --utilisation, which
-includes loading, validation and waiting. Of the vocoder, only parameters are counted. Exit status 2
-if a stage needs more than 90 % of a GPU; the error states what would fit.
+batch of equally long utterances. Host and disk, in GiB, are what saving adds to the memory of the
+first process, and what training states and checkpoints of the stage take at their most. Days are
+operations over --gpu_tflops times --utilisation, which includes loading, validation and waiting. Of
+the vocoder, only parameters are counted. Exit status 2 if a stage needs more than 90 % of a GPU;
+the error states what would fit.
 
 examples:
   e2etts plan conf/paper.yaml --hours 100000 --gpus 64

@@ -23,11 +23,15 @@ _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": None}
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """memory_bytes: of one GPU by kind. flops: of one optimiser step on one GPU. passes: over the
-    data. steps and days: None where the stage is bounded by minutes."""
+    """memory_bytes: of one GPU by kind. host_bytes: what saving weights adds to the memory of the
+    first process. disk_bytes: at their most, of training states and checkpoints. flops: of one
+    optimiser step on one GPU. passes: over the data. steps and days: None where the stage is
+    bounded by minutes."""
 
     name: str
     memory_bytes: dict[str, float]
+    host_bytes: float
+    disk_bytes: float
     flops: float
     batch_seconds: float
     steps: int | None
@@ -106,9 +110,20 @@ class StageEstimator:
             passes = config.max_steps * step_seconds / (self.corpus.hours * 3600)
             rate = cluster.tflops * 1e12 * cluster.utilisation
             days = config.max_steps * flops / rate / 86400
+        weights = sum(t.numel() * t.element_size() for t in self.task.state_to_save().values())
         return StageCost(name=self.name, memory_bytes={**self.states, "activations": activations},
-                         flops=flops, batch_seconds=seconds, steps=config.max_steps,
-                         passes=passes, days=days)
+                         host_bytes=weights, disk_bytes=self._disk_bytes(weights), flops=flops,
+                         batch_seconds=seconds, steps=config.max_steps, passes=passes, days=days)
+
+    def _disk_bytes(self, weights: float) -> float:
+        """Of the states that ``train.states`` keeps, one more of which is being written, and of the
+        checkpoints best, last, those that are kept, and one that is being written."""
+        config = self.stage.train
+        spike, states = config.health.spike, 2
+        if spike.action == "recover":  # the newest is one of two snapshots, or a third
+            states = 4 if config.save_every % spike.snapshot_every else 3
+        kept = (config.max_steps or 0) // config.keep_every if config.keep_every else 0
+        return states * saved_bytes(self.task, config) + (3 + kept) * weights
 
     def largest_batch(self, most: int) -> int:
         """Most utterances, up to ``most``, that fit on a GPU; 0 where not even one does."""
@@ -144,6 +159,13 @@ def state_bytes(task: nn.Module, config: TrainConfig, cluster: Cluster) -> dict[
     if cluster.gpus > 1 and cluster.sharding == "none":
         held["buckets"] = 4 * count  # in which DistributedDataParallel sums gradients
     return dict(held)
+
+
+def saved_bytes(task: nn.Module, config: TrainConfig) -> float:
+    """Bytes of a training state on disk: what training changes."""
+    held = state_bytes(task, config, Cluster())
+    learning = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    return 4 * learning + held["EMA"] + held["optimiser"]
 
 
 def shape_batch(recipe: RecipeConfig, name: str, corpus: CorpusSize, rows: int) -> Batch:

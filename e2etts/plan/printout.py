@@ -61,11 +61,12 @@ def _parts(parts: dict[str, PartCost]) -> str:
 def _stages(costs: list[StageCost]) -> str:
     kinds = [k for k in MEMORY if any(c.memory_bytes.get(k) for c in costs)]
     rows = [[c.name, *(f"{c.memory_bytes.get(k, 0) / GIB:.1f}" for k in kinds),
-             f"{c.total_gib:.1f}", f"{c.batch_seconds:g}", f"{c.flops / 1e12:,.1f}",
+             f"{c.total_gib:.1f}", f"{c.host_bytes / GIB:.1f}", f"{c.disk_bytes / GIB:.1f}",
+             f"{c.batch_seconds:g}", f"{c.flops / 1e12:,.1f}",
              *("???" if c.steps is None else (f"{c.steps:,}", f"{c.passes:.2f}", f"{c.days:.2f}"))]
             for c in costs]
-    return "\n".join(table(["stage", *kinds, "GiB", "batch s", "TFLOP a step", "steps", "passes",
-                            "days"], rows))
+    return "\n".join(table(["stage", *kinds, "GiB", "host GiB", "disk GiB", "batch s",
+                            "TFLOP a step", "steps", "passes", "days"], rows))
 
 
 def _problem(estimator: StageEstimator, gib: float) -> str:

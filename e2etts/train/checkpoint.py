@@ -1,10 +1,10 @@
 """Checkpoint folders: written whole or not at all, and loaded only where they fit exactly."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from e2etts.files import recover_folder, replaced_folder
 from e2etts.provenance import running_commit
 
 FORMAT = 2
-STATE_FORMAT = 3
 _SHOWN = 5
 
 
@@ -66,12 +65,14 @@ def require_same(stored: dict, wanted: dict, where: str) -> None:
                         f"{_first(wrong)}: use the stored values, or another --tag, or delete it")
 
 
-def restore(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+def restore(module: nn.Module, tensors: dict[str, Tensor], where: str,
+            absent: Collection[str] = ()) -> None:
     """Load ``tensors`` into ``module``: every tensor must be there, with its shape, and no other.
+    absent: names of those that are not there, and stay as they are.
 
     Raises UserError that lists the first few missing, unknown and mis-shaped tensors.
     """
-    own = module.state_dict()
+    own = {k: v for k, v in module.state_dict().items() if k not in absent}
     wrong = [f"{k} is missing" for k in own if k not in tensors]
     wrong += [f"{k} is unknown" for k in tensors if k not in own]
     wrong += [f"{k} has shape {tuple(tensors[k].shape)}, expected {tuple(v.shape)}"
@@ -79,30 +80,7 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     if wrong:
         raise UserError(f"{where}: the checkpoint does not fit the model: {_first(wrong)}: "
                         "load one that was trained with this configuration")
-    module.load_state_dict(tensors)
-
-
-def save_state(folder: Path, state: dict[str, Any], meta: dict[str, Any]) -> None:
-    """Training state for resuming: ``state.pt`` and ``meta.json`` as one folder."""
-    with replaced_folder(folder) as part:
-        torch.save(state, part / "state.pt")
-        meta = {"format": STATE_FORMAT, **meta}
-        (part / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-
-
-def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """What ``save_state`` wrote, or None where there is nothing to resume."""
-    recover_folder(folder)
-    if not (folder / "meta.json").is_file():
-        return None
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != STATE_FORMAT:
-            raise ValueError(f"format {meta['format']}, this program reads {STATE_FORMAT}")
-        return torch.load(folder / "state.pt", map_location="cpu", weights_only=True), meta
-    except Exception as e:  # torch.load raises many kinds for a damaged file
-        raise UserError(f"{folder}: cannot resume ({' '.join(str(e).split())[:200]}): delete this "
-                        "folder to start the stage anew") from e
+    module.load_state_dict(tensors, strict=not absent)
 
 
 def _first(items: list[str]) -> str:

@@ -50,7 +50,8 @@ class SpikeConfig:
     action: "recover" rolls back to the weights and optimiser state of ``snapshot_every`` to twice
     as many steps earlier, skips the data since then (as arXiv 2204.02311, section 5.1) and
     continues at ``lr_ratio`` of the learning rate; after ``recoveries`` rollbacks, training stops.
-    It keeps two snapshots of the training state in memory and in state/.
+    Snapshots are training states in state/, which a run also resumes from; two are kept. They are
+    taken less often where writing would take more than ``snapshot_share`` of the time (1: never).
     """
 
     action: Literal["recover", "warn", "off"] = "recover"
@@ -60,14 +61,16 @@ class SpikeConfig:
     rise: float = 0.05
     entropy_bits: float = 0.6
     snapshot_every: int = 100
+    snapshot_share: float = 0.01
     recoveries: int = 3
     lr_ratio: float = 0.7
 
     def __post_init__(self):
         if not 0 < self.sustained_steps <= self.window_steps // 4:
             raise ValueError("spike.sustained_steps must be from 1 to a quarter of window_steps")
-        if self.snapshot_every < 1 or not 0 < self.lr_ratio <= 1:
-            raise ValueError("spike.snapshot_every must be at least 1, lr_ratio in (0, 1]")
+        if self.snapshot_every < 1 or not 0 < self.lr_ratio <= 1 or self.snapshot_share <= 0:
+            raise ValueError("spike.snapshot_every must be at least 1, lr_ratio in (0, 1], "
+                             "snapshot_share more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)

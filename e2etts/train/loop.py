@@ -17,7 +17,7 @@ from e2etts.errors import UserError
 from e2etts.files import write_text
 from e2etts.provenance import peak_gib
 from e2etts.seeds import mix
-from e2etts.train.checkpoint import load_state, restore, save_checkpoint, save_state
+from e2etts.train.checkpoint import save_checkpoint
 from e2etts.train.config import LossWeight, TrainConfig
 from e2etts.train.evaluation import Evaluator
 from e2etts.train.health import TripWires
@@ -25,6 +25,7 @@ from e2etts.train.identity import require_same_run, run_identity
 from e2etts.train.logging import Means, RunLog
 from e2etts.train.recovery import Recovery
 from e2etts.train.signals import signals_noted
+from e2etts.train.states import States, load_state
 from e2etts.train.step import Outcome, Stepper
 from e2etts.train.task import Task
 
@@ -71,6 +72,7 @@ class Trainer:
         self.audio_seconds, self.skipped, self.skipped_in_a_row = 0.0, 0, 0
         self.best_loss, self.best_step, self.validated_step = float("inf"), 0, -1
         self.last_metrics: dict[str, float] = {}
+        self.states = States(self.folder / "state", task, self.stepper)
         self.recovery = Recovery(config.health.spike, task, self.stepper)
         self.wires = TripWires(config.health)
         self.warnings: list[dict[str, Any]] = []
@@ -112,7 +114,8 @@ class Trainer:
             self._measure_start()
         self._validate_if_due()  # a stop may have cut it off
         while (progress := self._progress()) < 1:
-            self.recovery.keep(self.step, self.cursor)
+            if self.recovery.due(self.step):
+                self._save_state()
             batches = []
             for _ in range(self.config.accumulation):
                 batch, self.cursor = next(stream)
@@ -171,7 +174,8 @@ class Trainer:
         if self.config.health.spike.action == "warn" and not stuck:
             self._warn("spike", reason)
             return
-        done = self.recovery.go_back(self.step, self.cursor, reason)
+        snapshot = self.states.load(self.recovery.start(reason))
+        done = self.recovery.finish(snapshot, self.step, self.cursor, reason)
         self.skipped_in_a_row = 0
         back_to, scale = done["back_to"], self.recovery.lr_scale
         self.log.write(self.step, self._seconds(), "recovered",
@@ -230,35 +234,39 @@ class Trainer:
                 "metrics": metrics})
 
     def _save(self) -> None:
-        """Everything needed to resume as if never interrupted, and the averaged weights."""
-        if self.accelerator.is_main_process:
-            state = {"model": self.task.state_dict(), **self.stepper.state_dict(),
-                     **{k: getattr(self, k) for k in _COUNTERS},
-                     "recovery": self.recovery.state_dict(), "wires": self.wires.state_dict()}
-            save_state(self.folder / "state", state, {
-                "step": self.step, "seconds": self._seconds(), "ranks": self.ranks.count,
-                "identity": self.identity})
+        """The state, and the averaged weights."""
+        self._save_state()
         self._save_weights("last", self.last_metrics)
+
+    def _save_state(self) -> None:
+        """Everything needed to resume as if never interrupted, or to come back to after a spike."""
+        if self.recovery.due(self.step, saving=True):
+            self.recovery.keep(self.step)
+        counters = {k: getattr(self, k) for k in _COUNTERS}
+        self.recovery.note_writing(self.states.save(
+            {**counters, "recovery": self.recovery.state_dict(), "wires": self.wires.state_dict()},
+            {"step": self.step, "seconds": self._seconds(), "ranks": self.ranks.count,
+             "identity": self.identity}, self.recovery.snapshots))
 
     def resume(self) -> None:
         """Go on from the stored state where there is one; ``run`` does it where nobody has.
 
         Raises UserError when it belongs to another configuration; nothing is written.
         """
-        stored = None if self.resumed else load_state(self.folder / "state")
+        stored = None if self.resumed else load_state(self.states.folder)
         self.resumed = True
         if stored is None:
             return
         state, meta = stored
         require_same_run({**self.complete(meta["identity"]), "ranks": meta["ranks"]},
                          {**self.identity, "ranks": self.ranks.count}, str(self.folder))
-        restore(self.task, state["model"], f"{self.folder}/state")
-        self.stepper.load_state_dict(state)
+        self.states.restore(state)
         for name in _COUNTERS:
             setattr(self, name, state[name])
         self.recovery.load_state_dict(state["recovery"])
         self.wires.load_state_dict(state["wires"])
         self.seconds_before = meta["seconds"]
+        self.accelerator.wait_for_everyone()  # the first one may remove the file soon
         if self._progress() < 1:
             self.accelerator.print(f"{self.title}: going on from step {self.step}")
 
@@ -266,7 +274,7 @@ class Trainer:
         if self.validated_step != self.step:
             self._save()  # the last validation may be long, and cut off
             self._validate()
-        self.recovery.copies.clear()  # a run that is over has no use for them
+        self.recovery.end()  # a run that is over has no use for snapshots
         self._save()
         if self.ranks.any(self.stop_requested):
             raise KeyboardInterrupt

@@ -13,11 +13,13 @@ from e2etts.bench.batches import made_vocab
 from e2etts.bin.main import main
 from e2etts.config import build
 from e2etts.nets import transformer
-from e2etts.plan.costs import StageEstimator, part_costs, shape_batch
+from e2etts.plan.costs import StageEstimator, part_costs, saved_bytes, shape_batch
 from e2etts.plan.resources import Cluster, CorpusSize
 from e2etts.plan.shapes import Shapes
 from e2etts.recipe import RecipeConfig, load_recipe
 from e2etts.tasks.build import build_task
+from e2etts.train.checkpoint import save_checkpoint
+from e2etts.train.states import States
 from e2etts.train.step import Stepper
 
 PAPER = Path(__file__).resolve().parents[2] / "egs/libritts/conf/paper.yaml"
@@ -126,6 +128,29 @@ def test_states_are_those_of_a_real_step(name, train):
         "gradients": size(p.grad for p in stepper.trainable),
         "EMA": size(stepper.ema.average),
         "optimiser": size(t for s in states for t in s.values() if torch.is_tensor(t))}
+
+
+@pytest.mark.parametrize(("name", "health", "states"), [
+    ("tokenizer", {}, 3), ("joint", {"spike": {"snapshot_every": 300}}, 4),
+    ("lm", {"spike": {"action": "warn"}}, 2)])
+def test_disk_is_that_of_the_files_that_are_written(tmp_path, name, health, states):
+    config = recipe(health=health, keep_every=30)
+    planned = StageEstimator(config, name, VOCAB, WORK, Cluster()).cost()
+    task = build_task(config, name, VOCAB).train()
+    stage = config.stage(name)
+    stepper = Stepper(task, stage.train, stage.weights, Accelerator(), "")
+    for parameter in stepper.trainable:
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in stepper.optimizers["main"]:
+        optimizer.step()
+    States(tmp_path / "state", task, stepper).save({}, {"step": 1}, ())
+    save_checkpoint(tmp_path / "best", task.state_to_save(), {"step": 1})
+    state, weights = ((tmp_path / file).stat().st_size for file in (
+        "state/1.pt", "best/model.safetensors"))
+    assert saved_bytes(task, stage.train) == pytest.approx(state, abs=150e3)
+    assert planned.host_bytes == pytest.approx(weights, abs=30e3)
+    want = states * saved_bytes(task, stage.train) + (2 + 1 + 3) * planned.host_bytes
+    assert planned.disk_bytes == want and state > 300e3
 
 
 def test_sharding_divides_states_and_data_parallel_training_needs_buckets():

@@ -1,5 +1,4 @@
 import json
-from fractions import Fraction
 
 import pytest
 import torch
@@ -11,11 +10,9 @@ from e2etts.files import replaced_folder
 from e2etts.train import checkpoint
 from e2etts.train.checkpoint import (
     load_checkpoint,
-    load_state,
     require_same,
     restore,
     save_checkpoint,
-    save_state,
 )
 
 META = {"step": 3, "config": {"dim": 4, "trunk": {"layers": 2}}, "metrics": {"loss": 1.5}}
@@ -67,6 +64,17 @@ def test_tensors_that_do_not_fit_are_refused(change, message):
     assert torch.equal(module[0].weight, before)
 
 
+def test_tensors_may_be_absent_by_name_alone():
+    module = make_module()
+    bias = module[0].bias.clone()
+    tensors = {k: v + 1 for k, v in module.state_dict().items() if k != "0.bias"}
+    with pytest.raises(UserError, match=r"0\.bias is missing"):
+        restore(module, tensors, "there")
+    restore(module, tensors, "there", absent={"0.bias"})
+    assert torch.equal(module[0].bias, bias)
+    assert torch.equal(module[0].weight, tensors["0.weight"])
+
+
 def test_only_the_first_few_misfits_are_listed():
     with pytest.raises(UserError, match="and 7 more"):
         restore(nn.Linear(2, 2), {**nn.Linear(2, 2).state_dict(),
@@ -113,13 +121,3 @@ def test_replacement_cut_off_between_renames_is_undone(tmp_path):
     with replaced_folder(folder) as part:
         (part / "new").touch()
     assert [p.name for p in tmp_path.iterdir()] == ["c"] and (folder / "new").exists()
-
-
-def test_state_holds_no_code(tmp_path):
-    assert load_state(tmp_path / "state") is None
-    save_state(tmp_path / "state", {"model": {"a": torch.ones(1)}, "cursor": (1, 2)}, {"step": 4})
-    state, meta = load_state(tmp_path / "state")
-    assert state["cursor"] == (1, 2) and meta["step"] == 4
-    torch.save({"hook": Fraction(1, 2)}, tmp_path / "state/state.pt")
-    with pytest.raises(UserError, match="cannot resume"):
-        load_state(tmp_path / "state")

@@ -19,8 +19,9 @@ from toy import (
 )
 
 from e2etts.errors import UserError
-from e2etts.train.checkpoint import load_checkpoint, load_state
+from e2etts.train.checkpoint import load_checkpoint
 from e2etts.train.config import HealthConfig, SpikeConfig, TrainConfig
+from e2etts.train.states import load_state
 
 
 def constant_stream(cursor, *ranks):
@@ -264,7 +265,7 @@ def test_run_killed_between_saves_repeats_the_lost_steps(tmp_path):
 
 def test_damaged_state_names_the_remedy(tmp_path):
     make_trainer(Regression(), tmp_path).run()
-    (tmp_path / "state/state.pt").write_bytes(b"not a state")
+    (tmp_path / "state/12.pt").write_bytes(b"not a state")
     with pytest.raises(UserError, match="state: cannot resume .*delete this folder"):
         make_trainer(Regression(), tmp_path).run()
 

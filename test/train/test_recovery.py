@@ -15,8 +15,8 @@ from toy import (
 )
 
 from e2etts.errors import UserError
-from e2etts.train.checkpoint import load_state
 from e2etts.train.config import HealthConfig, LossWeight
+from e2etts.train.states import load_state
 
 SPIKE = {"max_steps": 70, "health": quick_spikes()}
 
@@ -69,7 +69,7 @@ def test_resumed_run_equals_unbroken_run_across_a_recovery(tmp_path, at):
     for x, y in zip(a["ema"]["average"], b["ema"]["average"], strict=True):
         assert torch.equal(x, y)
     assert a["recovery"] == b["recovery"]
-    assert a["recovery"]["done"] == done and a["recovery"]["copies"] == []
+    assert a["recovery"]["done"] == done and a["recovery"]["snapshots"] == []
 
 
 def test_non_finite_steps_are_rolled_back_too(tmp_path):

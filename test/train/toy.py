@@ -127,7 +127,8 @@ def records(folder, split: str) -> list[dict]:
 def quick_spikes(**changes) -> HealthConfig:
     """Jumps are seen within a few steps."""
     return HealthConfig(spike=SpikeConfig(**{
-        "window_steps": 24, "sustained_steps": 6, "snapshot_every": 8, **changes}))
+        "window_steps": 24, "sustained_steps": 6, "snapshot_every": 8, "snapshot_share": 1.0,
+        **changes}))
 
 
 def shared_stream(cursor, rank=0, ranks=1, **changes):
