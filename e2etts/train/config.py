@@ -123,6 +123,9 @@ class TrainConfig:
     lr_scales: part -> multiplier of the learning rate of its parameters, for parts that learn.
     optimizer: "muon" uses Muon for the matrices inside transformers and AdamW for the rest.
     ema_decay, grad_clip: 0 disables. validate_every, save_every, log_every: in steps.
+    validations: a stage is validated at least about so many times, at equal distances of progress:
+        where validate_every is further apart, on a part of the dev set that is small enough; 0
+        disables. By it the best weights of a short stage are chosen.
     keep_every: keep the EMA weights of every so many steps in kept/STEP; 0 disables.
     workers: data loading processes; 0 loads in the training process.
     """
@@ -143,6 +146,7 @@ class TrainConfig:
     max_audio_seconds: float | None = None
     ema_decay: float = 0.999
     validate_every: int = 500
+    validations: int = 8
     save_every: int = 500
     keep_every: int = 0
     log_every: int = 20
@@ -160,6 +164,8 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        if self.validations < 0:
+            raise ValueError("validations must be at least 0")
 
     def progress(self, step: int, seconds: float, audio_seconds: float = 0.0) -> float:
         """Training progress: 0 at the start, 1 or more when training is complete."""

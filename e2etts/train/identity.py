@@ -8,7 +8,8 @@ from e2etts.train.checkpoint import require_same
 from e2etts.train.config import LIMITS, LossWeight, TrainConfig
 
 # Settings of a run that may change when it goes on. Limits may only be raised.
-_FREE = (*LIMITS, "log_every", "save_every", "keep_every", "validate_every", "workers", "health")
+_FREE = (*LIMITS, "log_every", "save_every", "keep_every", "validate_every", "validations",
+         "workers", "health")
 
 
 def run_identity(config: TrainConfig, weights: dict[str, float | LossWeight], seed: int,

@@ -15,7 +15,6 @@ from e2etts.data.batch import Batch
 from e2etts.data.sampler import Cursor
 from e2etts.errors import UserError
 from e2etts.files import write_text
-from e2etts.provenance import peak_gib
 from e2etts.seeds import mix
 from e2etts.train.checkpoint import save_checkpoint
 from e2etts.train.config import LossWeight, TrainConfig
@@ -27,6 +26,7 @@ from e2etts.train.recovery import Recovery
 from e2etts.train.signals import signals_noted
 from e2etts.train.states import States, load_state
 from e2etts.train.step import Outcome, Stepper
+from e2etts.train.summary import run_summary
 from e2etts.train.task import Task
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -74,8 +74,9 @@ class Trainer:
         self.last_metrics: dict[str, float] = {}
         self.states = States(self.folder / "state", task, self.stepper)
         self.recovery = Recovery(config.health.spike, task, self.stepper)
-        self.wires = TripWires(config.health)
-        self.warnings: list[dict[str, Any]] = []
+        self.wires, self.warnings = TripWires(config.health), []
+        self.stateful = {"recovery": self.recovery, "wires": self.wires,
+                         "evaluation": self.evaluator}
         self.stop_requested = self.resumed = False
 
     def run(self) -> dict[str, Any]:
@@ -198,22 +199,28 @@ class Trainer:
         self.log.say(f"warning: {message}")
 
     def _validate_if_due(self) -> None:
-        due = self.step > 0 and self.step % self.config.validate_every == 0
-        if due and self.validated_step != self.step:
-            self._validate()
-
-    def _validate(self) -> None:
-        """Losses on the dev set; the best weights so far are kept."""
-        values = self.evaluator.losses()
-        if values is None:
+        if self.step == 0 or self.validated_step == self.step:
             return
-        self.validated_step = self.step
-        self.log.write(self.step, self._seconds(), "dev", values)
-        if values["loss"] < self.best_loss:
-            self.best_loss, self.best_step = values["loss"], self.step
-            self._save_weights("best", values)
-        self.last_metrics = values
-        self._check_wires(values, dev=True)
+        if self.step % self.config.validate_every == 0:
+            self._validate()
+        elif self.evaluator.due(self._progress(), self._seconds()):
+            self._validate(part=True)
+
+    def _validate(self, part: bool = False) -> None:
+        """Losses on the dev set, or a part of it; the best weights so far are kept."""
+        begin = time.perf_counter()
+        found = self.evaluator.evaluate(self._progress(), self.audio_seconds, part=part)
+        if found is None:
+            return
+        self.log.write(self.step, self._seconds(), found.split, found.values)
+        if found.selection < self.best_loss:
+            self.best_loss, self.best_step = found.selection, self.step
+            self._save_weights("best", found.values)
+        if part:
+            self.evaluator.note_between(time.perf_counter() - begin)
+        else:
+            self.validated_step, self.last_metrics = self.step, found.values
+            self._check_wires(found.values, dev=True)
 
     def _measure_start(self) -> None:
         """Metrics of samples before this stage changes the model, for comparison with later ones.
@@ -244,7 +251,7 @@ class Trainer:
             self.recovery.keep(self.step)
         counters = {k: getattr(self, k) for k in _COUNTERS}
         self.recovery.note_writing(self.states.save(
-            {**counters, "recovery": self.recovery.state_dict(), "wires": self.wires.state_dict()},
+            {**counters, **{k: v.state_dict() for k, v in self.stateful.items()}},
             {"step": self.step, "seconds": self._seconds(), "ranks": self.ranks.count,
              "identity": self.identity}, self.recovery.snapshots))
 
@@ -263,8 +270,8 @@ class Trainer:
         self.states.restore(state)
         for name in _COUNTERS:
             setattr(self, name, state[name])
-        self.recovery.load_state_dict(state["recovery"])
-        self.wires.load_state_dict(state["wires"])
+        for name, part in self.stateful.items():
+            part.load_state_dict(state.get(name, {}))  # earlier versions lack some
         self.seconds_before = meta["seconds"]
         self.accelerator.wait_for_everyone()  # the first one may remove the file soon
         if self._progress() < 1:
@@ -278,17 +285,7 @@ class Trainer:
         self._save()
         if self.ranks.any(self.stop_requested):
             raise KeyboardInterrupt
-        has_best = self.best_loss < float("inf")
-        summary = {
-            "steps": self.step, "seconds": round(self._seconds(), 1),
-            "audio_seconds": round(self.audio_seconds, 1),
-            "peak_gib": round(peak_gib(), 3),
-            "best_loss": self.best_loss if has_best else None,
-            "best_step": self.best_step if has_best else None,
-            "parameters": sum(p.numel() for p in self.stepper.trainable),
-            "q_shares": self.stepper.balance.shares(),
-            "skipped_steps": self.skipped, "recoveries": self.recovery.done,
-            "warnings": self.warnings}
+        summary = run_summary(self, self._seconds())
         if self.accelerator.is_main_process:
             write_text(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         self.accelerator.wait_for_everyone()

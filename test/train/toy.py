@@ -108,12 +108,12 @@ def stream(cursor, rank=0, ranks=1, poison=lambda n: False, on_batch=lambda n: N
 
 
 def make_trainer(task: Task, folder, *, train=stream, weights=None, identity=None, seed: int = 1,
-                 **options) -> Trainer:
+                 dev_batches: int = 2, **options) -> Trainer:
     config = TrainConfig(**{
         "lr": 1e-2, "warmup_steps": 3, "max_steps": 12, "precision": "no", "log_every": 1,
-        "validate_every": 4, "save_every": 100, "ema_decay": 0.9, **options})
+        "validate_every": 4, "validations": 0, "save_every": 100, "ema_decay": 0.9, **options})
     return Trainer(task, config, folder=folder, train=train,
-                   dev=lambda: [make_batch(1000), make_batch(1001)],
+                   dev=lambda: [make_batch(1000 + i) for i in range(dev_batches)],
                    weights=weights or {"error": 1.0, "fool": 0.1, "critic": 1.0},
                    frame_rate_hz=50.0, seed=seed, identity=identity)
 
