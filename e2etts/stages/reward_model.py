@@ -36,12 +36,13 @@ MOST_TRIAL_UTTS = 400  # 79,800 pairs
 @dataclass
 class Recognised:
     """Output of the RM for one utterance: errors by decoder, (true, recognised) emotion and speaker
-    where the label is known, and ``RM.speaker_vector``."""
+    where the label is known, recognised None where the RM has no classes, and
+    ``RM.speaker_vector``."""
 
     set: str
     errors: dict[str, Errors] = field(default_factory=dict)
     emotion: tuple[str, str] | None = None
-    speaker: tuple[str, str] | None = None
+    speaker: tuple[str, str | None] | None = None
     embedding: np.ndarray | None = None
 
 
@@ -65,7 +66,7 @@ def _numbers(found: list[Recognised], samples: int, seed: int) -> dict[str, Any]
             out[decoder] = {"wer": wer, "wer_ci": rate_interval(errors, samples, seed),
                            "cer": cer, "words": sum(e.words for e in errors)}
     for task in ("emotion", "speaker"):
-        pairs = [p for p in (getattr(r, task) for r in found) if p]
+        pairs = [p for p in (getattr(r, task) for r in found) if p and p[1] is not None]
         if pairs:
             right = [float(true == got) for true, got in pairs]
             recalls = [np.mean([r for r, (t, _) in zip(right, pairs, strict=True) if t == true])
@@ -178,12 +179,15 @@ def recognise(system: System, batch: Batch, name: str, vocab: Vocab,
         found.errors = {k: e for k, e in errors.items() if e is not None}
     for task, names, labels in (("emotion", vocab.emotions, batch.emotion),
                                 ("speaker", vocab.speakers, batch.speaker)):
-        if not rm.classifies(task):
+        if task not in rm.heads:
             continue
-        best = rm.classify(task, h, tokens.lens).argmax(-1).tolist()
-        for found, label, got in zip(out, labels.tolist(), best, strict=True):
+        guesses: list[str | None] = [None] * len(out)
+        if rm.classifies(task):
+            best = rm.classify(task, h, tokens.lens).argmax(-1)
+            guesses = [names[i] for i in best.tolist()]
+        for found, label, got in zip(out, labels.tolist(), guesses, strict=True):
             if label >= 0:
-                setattr(found, task, (names[label], names[got]))
+                setattr(found, task, (names[label], got))
     if "speaker" in rm.heads:
         embeddings = rm.speaker_vector(h, tokens.lens).float().numpy()
         for found, embedding in zip(out, embeddings, strict=True):

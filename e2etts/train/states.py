@@ -63,7 +63,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def load_snapshot(folder: Path, step: int) -> dict[str, Any]:
-    """The state of an earlier step that ``save_state`` was told to keep."""
+    """The state of an earlier step that ``save_state`` has kept."""
     return _load(folder / f"{step}.pt")
 
 

@@ -278,8 +278,9 @@ def test_roll_outs_that_repeat_or_do_not_end_teach_nothing(monkeypatch):
     out = task(batch)
     assert out.metrics["rollouts_kept"] == pytest.approx(1 / 3)
     torch.testing.assert_close(seen["q"], system.tokenizer.embed(index[2:]))
+    speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
     for got, want in zip(seen["rest"], (made.lens, batch.text, batch.text_lens, batch.speaker,
-                                        batch.emotion), strict=True):
+                                        batch.emotion, speaker), strict=True):
         assert torch.equal(got, want[2:])
     made = made._replace(ended=torch.zeros(3, dtype=torch.bool))
     out = task(batch)
