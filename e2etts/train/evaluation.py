@@ -17,7 +17,7 @@ from e2etts.train.step import Stepper
 from e2etts.train.task import EVALUATION
 
 # Of the speech that training reads between two evaluations, what the second one reads: a forward
-# pass costs about a third of a step, so that this costs 2 % of the time.
+# pass costs a third to six tenths of a step, so that this costs 2 to 4 % of the time.
 PART = 0.06
 MOST_TIME = 0.04  # of a stage that is bounded by minutes, spent on validation between validations
 
