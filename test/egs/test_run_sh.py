@@ -119,11 +119,11 @@ def tiny_copy(name: str, folder: Path, program: str) -> Path:
 def test_all_stages_then_stage_5_alone(name, finished):
     recipe = finished(name)
     log = json.loads((recipe / "exp/tiny/stages.json").read_text())
-    order = [1, 2, 3, 4, 7, 5, 6, 8, 9, 10, 11]  # the LM is aligned by the RM of stage 7
-    assert [entry["stage"] for entry in log] == order
+    assert [entry["stage"] for entry in log] == list(range(1, 12))
     assert (recipe / "exp/tiny/pack/SHA256SUMS").is_file()
     again = run(recipe, "--stage", "5")
-    assert re.findall(r"^stage (\d+) \w+: reads", again, re.M) == [str(n) for n in order[4:]]
+    assert re.findall(r"^stage (\d+) \w+: reads", again, re.M) == [
+        "7", "5", "6", "8", "9", "10", "11"]  # the LM is aligned by the RM of stage 7
     more = run(recipe, "--stage", "5", "--stop_stage", "5", "stages.lm.train.max_steps=3")
     assert "step 3" in more and "step 3" not in again
 
