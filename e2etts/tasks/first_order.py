@@ -159,7 +159,7 @@ class FirstOrderTask(SystemTask):
                                            given.speaker, given.style, wanted=wanted)
         if wanted & set(READERS["rm"]):
             terms |= self.system.rm.losses(q_hat, lens, batch.text, batch.text_lens,
-                                           batch.speaker, batch.emotion)
+                                           batch.speaker, batch.emotion, given.speaker)
         return {f"{name}{HAT}": loss for name, loss in terms.items()}
 
     def has_lm(self, disabled: frozenset[str]) -> bool:

@@ -68,6 +68,9 @@ def test_speaker_loss_without_classes_teaches_the_same_parts():
     loss.backward()
     assert {p for p in PARTS if reached(getattr(task.system, p))} == REACH["speaker"]
     assert not unreached(task.system.tokenizer) and loss > 0
+    hat = make({"lm", "speaker_hat"}, speaker_loss="embedding")
+    hat(batch).terms["speaker_hat"].backward()
+    assert {p for p in PARTS if reached(getattr(hat.system, p))} == {"tokenizer", "lm"}
     same = replace(batch, speaker=torch.ones_like(batch.speaker))
     assert task(same).terms["speaker"] == 0  # one speaker: nobody to tell apart
 
