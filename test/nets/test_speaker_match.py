@@ -85,12 +85,12 @@ def test_speakers_are_learned_and_told_apart_in_new_utterances():
     def batch():
         who = torch.randperm(40, generator=g)[:8]
         return speakers[who] @ hide + 0.1 * torch.randn(8, 12, generator=g), who, speakers[who]
-    first = float(match.loss(*batch()))
+    first = float(match.loss(*batch()).detach())
     for _ in range(120):
         optimizer.zero_grad()
         match.loss(*batch()).backward()
         optimizer.step()
-    assert first > 1.0 and float(match.loss(*batch())) < 0.2
+    assert first > 1.0 and float(match.loss(*batch()).detach()) < 0.2
 
 
 def make(speakers=3, **changes):
