@@ -39,7 +39,7 @@ class Balance:
     def due(self, step: int, on: Mapping[str, float]) -> bool:
         """Whether ``step`` must be measured for the weights of the losses that are ``on``."""
         mine = [k for k in self.weights if on.get(k)]
-        return bool(mine) and (step % EVERY_STEPS == 0 or any(k not in self.norms for k in mine))
+        return bool(mine) and (step % EVERY_STEPS == 0 or any(not self.norms.get(k) for k in mine))
 
     def applied(self, now: dict[str, float]) -> dict[str, float]:
         """Weights ``now``, with those that follow from shares replaced; a loss that has not been
@@ -67,9 +67,10 @@ class Balance:
                             "q: give it a plain weight, or let its gradient pass (options)")
         total = sum(self.doses.values())
         for name, grad in grads.items():
-            count = self.measured[name] = self.measured.get(name, 0) + 1
+            # A net whose output layer starts at zero gives q no gradient in the first step.
+            count = self.measured[name] = self.measured.get(name, 0) + (grad > 0)
             norm, old = grad / used[name], self.norms.get(name, 0.0)
-            self.norms[name] = old + max(1 / count, NEWEST) * (norm - old)
+            self.norms[name] = old + max(1 / max(count, 1), NEWEST) * (norm - old)
             self.before.setdefault(name, total)
             self.doses[name] = self.doses.get(name, 0.0) + self.lr_sum * grad
         self.lr_sum = 0.0

@@ -142,7 +142,8 @@ class Stepper:
         return total, torch.nn.utils.clip_grad_norm_(self.parameters[phase], limit)
 
     def _gradients_at_q(self, losses: Losses, share: float) -> dict[str, Tensor]:
-        """Norm of the gradient of each weighted term at the token embeddings q. Walks the graph
+        """Norm of the gradient of each weighted term at the token embeddings q, of those that
+        reach it. Walks the graph
         from the term to q only, once per term; the parameters' gradients stay as they are."""
         # Scaled as the step's own backward pass is: no other scale is known to fit in fp16.
         out, scale = {}, self.scaler.get_scale() * share
@@ -150,9 +151,10 @@ class Stepper:
             if self.weights_used[name] and term.requires_grad:
                 grads = torch.autograd.grad(
                     scale * self.weights_used[name] * term.float(), losses.embeddings,
-                    retain_graph=True, allow_unused=True, materialize_grads=True)
-                norms = torch.stack([g.float().norm() for g in grads])
-                out[name] = norms.norm() / scale
+                    retain_graph=True, allow_unused=True)
+                norms = [g.float().norm() for g in grads if g is not None]
+                if norms:
+                    out[name] = torch.stack(norms).norm() / scale
         return out
 
     def _balance(self, lr: float) -> dict[str, float]:
@@ -167,8 +169,7 @@ class Stepper:
                              torch.stack([zero + (k in self.q_norms) for k in names])])
         sums, counts = self.ranks.sum(table.double()).tolist()
         grads = {k: s / n for k, s, n in zip(names, sums, counts, strict=True) if n}
-        # A loss that does not reach q has a gradient of zero there, and no share.
-        self.balance.add(lr, self.weights_used, {k: v for k, v in grads.items() if v > 0})
+        self.balance.add(lr, self.weights_used, grads)
         followed = {f"weight_{k}": self.weights_used[k] for k in self.balance.weights
                     if self.weights_used[k]}
         return {f"q_grad_{k}": v for k, v in grads.items()} | self.balance.to_log() | followed

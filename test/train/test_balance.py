@@ -74,6 +74,16 @@ def test_shares_that_leave_nothing_and_a_loss_that_does_not_reach_q_are_refused(
         LossWeight(weight=0.0, share=0.1)
 
 
+def test_a_gradient_of_zero_is_no_measurement():
+    """The flow's, in its first step: its output layer starts at zero."""
+    weights = {"ctc": 1.0, "fm": LossWeight(weight=1.0, share=0.5)}
+    balance, now = Balance(weights, "stage"), {"ctc": 1.0, "fm": 1.0}
+    balance.add(1.0, now, {"ctc": 1.0, "fm": 0.0})
+    assert balance.applied(now) == now and balance.due(1, now)
+    balance.add(1.0, now, {"ctc": 1.0, "fm": 4.0})
+    assert balance.applied(now)["fm"] == pytest.approx(0.25)
+
+
 SHARED = {"error": 1.0, "fool": LossWeight(weight=0.1, share=0.25)}
 
 

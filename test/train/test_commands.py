@@ -132,7 +132,7 @@ def test_samples_are_heard_by_a_judge_before_and_after_the_joint_stage(here, cap
     assert [r["step"] for r in dev] == [0, 1, 2, 3]
     dev = [r for r in dev if r["step"] in (0, 3)]  # between validations there are no samples
     assert all(r["judge_error"] > 0 and r["rm_error"] > 0 and r["length_ratio"] > 0 for r in dev)
-    assert "q_grad_ctc" in log[1] and log[1]["q_grad_ce"] == 0  # CE does not pass the samples
+    assert "q_grad_ctc" in log[1] and "q_grad_ce" not in log[1]  # CE does not pass the samples
     summary = json.loads((here / "exp/t/joint/summary.json").read_text())
     assert summary["recoveries"] == summary["warnings"] == []
     first = [json.loads(line) for line in
