@@ -20,13 +20,15 @@ from e2etts.train.config import LossWeight, TrainConfig, weight_at
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     """Folders and set names, relative to the recipe's folder. enrol: recordings that give the
-    voices of test speakers whom the training set lacks."""
+    voices of test speakers whom the training set lacks. zero_shot: sets of voices that the training
+    set lacks, each text spoken from a prompt of its own, see ``e2etts/data/zero_shot.py``."""
 
     data_dir: str = "data"
     dump_dir: str = "dump"
     train: str = "train"
     dev: str = "dev"
     tests: tuple[str, ...] = ()
+    zero_shot: tuple[str, ...] = ()
     enrol: str | None = None
     sentences: tuple[str, ...] = ()
 
@@ -169,6 +171,8 @@ def recipe_from(tree: dict[str, Any], laid_over: dict[str, Any]) -> RecipeConfig
     for name in recipe.stages:
         _check_stage(recipe, name)
         _check_alignment(recipe, name)
+    if both := sorted(set(recipe.corpus.zero_shot) & set(recipe.corpus.tests)):
+        raise UserError(f"corpus.zero_shot: '{both[0]}' is in corpus.tests too: name it in one")
     if recipe.codes and recipe.score.rm_snr_db:
         raise UserError("score.rm_snr_db: tokens from files do not change with noise: leave it out")
     return recipe

@@ -15,9 +15,14 @@ import sys
 from pathlib import Path
 
 from e2etts.cli import tool
-from e2etts.data.edit import check_output, report_left_out, say_not_carried
+from e2etts.data.edit import (
+    check_output,
+    report_left_out,
+    say_lost_prompts,
+    say_not_carried,
+)
 from e2etts.data.recordings import converted
-from e2etts.data.validate import Limits, faultless
+from e2etts.data.validate import LOST_PROMPT, OUT_OF_ORDER, Limits, faultless
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +47,14 @@ def run(args: argparse.Namespace) -> None:
     say_not_carried(args.source)
     kept = data.text.keys()
     rows = [(f.utt, f"{Path(f.path).name}:{f.line}", f.reason)
-            for f in findings if f.utt not in kept]
+            for f in findings if f.utt not in kept or f.reason.startswith(LOST_PROMPT)]
     if convert and data.wav:
-        data, wrong = converted(data, args.wav_dir, args.rate, args.workers)
+        found = data
+        data, wrong = converted(found, args.wav_dir, args.rate, args.workers)
+        say_lost_prompts(found, {str(args.out): data})
         rows += [(utt, "audio", reason) for utt, reason in wrong.items()]
     data.save(args.out)
-    unsorted = sum(f.utt in kept for f in findings)
+    unsorted = sum(f.reason.startswith(OUT_OF_ORDER) for f in findings if f.utt in kept)
     print(f"{args.out}: {len(data)} utterances, {unsorted} lines sorted")
     report_left_out(args.out / "left_out.tsv", rows)
 

@@ -17,7 +17,13 @@ from pathlib import Path
 
 from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
-from e2etts.data.edit import check_output, report_left_out, say_not_carried, split
+from e2etts.data.edit import (
+    check_output,
+    report_left_out,
+    say_lost_prompts,
+    say_not_carried,
+    split,
+)
 from e2etts.errors import UserError
 
 _SET = re.compile(r"\w[\w.-]*")  # names a folder within OUT
@@ -53,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         requested = f" ({parts[name]} requested)" if name in parts else ""
         print(f"{args.out / name}: {len(chosen)} utterances of "
               f"{len(set(chosen.utt2spk.values()))} speakers{requested}")
+    say_lost_prompts(data, sets)
     report_left_out(args.out / "left_out.tsv",
                     [(utt, str(args.source), why) for utt, why in sorted(left_out.items())])
 

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from e2etts.cli import tool
 from e2etts.data.datadir import DataDir
-from e2etts.data.edit import check_output, chosen, report_left_out, say_not_carried
+from e2etts.data.edit import (
+    check_output,
+    chosen,
+    report_left_out,
+    say_lost_prompts,
+    say_not_carried,
+)
 from e2etts.errors import UserError
 
 
@@ -49,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
                             seed=args.seed)
     part.save(args.out)
     print(f"{args.out}: {len(part)} utterances")
+    say_lost_prompts(data, {str(args.out): part})
     rows += [(utt, str(args.source), why) for utt, why in sorted(left_out.items())]
     report_left_out(args.out / "left_out.tsv", rows)
 

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> None:
     corpus = recipe.corpus
     enrol = [corpus.enrol] if corpus.enrol else []
     prepare(corpus.data_dir, corpus.dump_dir, train=corpus.train,
-            sets=[corpus.train, corpus.dev, *corpus.tests, *enrol, *corpus.sentences],
-            audio=recipe.audio, text=recipe.text, workers=args.workers,
+            sets=[corpus.train, corpus.dev, *corpus.tests, *corpus.zero_shot, *enrol,
+                  *corpus.sentences],
+            zero_shot=corpus.zero_shot, audio=recipe.audio, text=recipe.text, workers=args.workers,
             extends=recipe.extends.dump if recipe.extends else None)

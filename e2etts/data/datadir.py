@@ -68,8 +68,9 @@ def write_table(path: str | Path, table: dict[str, str]) -> None:
 
 # File -> field of DataDir.
 TABLES = {"text": "text", "utt2lang": "utt2lang", "utt2spk": "utt2spk", "wav.scp": "wav",
-          "utt2emo": "utt2emo", "segments": "segments"}
+          "utt2emo": "utt2emo", "segments": "segments", "utt2prompt": "utt2prompt"}
 REQUIRED = ("text", "utt2lang", "utt2spk")
+PARTIAL = ("utt2emo", "utt2prompt")  # may cover only some of the ids
 
 
 class AudioSpan(NamedTuple):
@@ -84,7 +85,9 @@ class AudioSpan(NamedTuple):
 class DataDir:
     """A Kaldi-style data set: tables with the same ids. ``wav`` is empty for text-only sets;
     ``utt2emo`` may cover only some of the ids. With ``segments`` (utterance -> ``recording start
-    end`` in seconds; end -1 is the end of the recording) the keys of ``wav`` are recordings."""
+    end`` in seconds; end -1 is the end of the recording) the keys of ``wav`` are recordings.
+    ``utt2prompt`` (utterance -> another one of its speaker) is of zero-shot sets: the text of the
+    one is to be spoken in the voice of the recording of the other."""
 
     text: dict[str, str]
     utt2lang: dict[str, str]
@@ -92,6 +95,7 @@ class DataDir:
     wav: dict[str, str] = field(default_factory=dict)
     utt2emo: dict[str, str] = field(default_factory=dict)
     segments: dict[str, str] = field(default_factory=dict)
+    utt2prompt: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.text)
@@ -112,7 +116,8 @@ class DataDir:
         """Read a directory. ``need_wav``: require wav.scp.
 
         Raises UserError for a missing or empty directory, ids that differ between the files, a
-        segment of an unknown recording, or a wav.scp entry that is a command.
+        segment of an unknown recording, a prompt that is none, or a wav.scp entry that is a
+        command.
         """
         path = Path(path)
         if not path.is_dir():
@@ -136,7 +141,7 @@ class DataDir:
             if not table or (name == "wav.scp" and self.segments):
                 continue
             extra = sorted(table.keys() - ids)
-            missing = [] if name == "utt2emo" else sorted(ids - table.keys())
+            missing = [] if name in PARTIAL else sorted(ids - table.keys())
             if extra or missing:
                 what = (f"'{extra[0]}' is not in text" if extra
                         else f"'{missing[0]}' of text is missing")
@@ -150,6 +155,11 @@ class DataDir:
             if recording not in self.wav:
                 raise UserError(f"{path}/segments:{number}: '{utt}' is of recording "
                                 f"'{recording}', which wav.scp lacks")
+        for number, (utt, prompt) in enumerate(self.utt2prompt.items(), start=1):
+            if fault := prompt_fault(utt, prompt, self.utt2spk):
+                raise UserError(f"{path}/utt2prompt:{number}: '{utt}': {fault}")
+        if self.utt2prompt and not self.wav:
+            raise UserError(f"{path}/utt2prompt: prompts are recordings: add wav.scp")
         for number, (utt, value) in enumerate(self.wav.items(), start=1):
             if is_command(value):
                 raise UserError(f"{path}/wav.scp:{number}: '{utt}' is a command; only paths of "
@@ -169,10 +179,12 @@ class DataDir:
                 (path / name).unlink(missing_ok=True)
 
     def subset(self, utts: Iterable[str]) -> "DataDir":
-        """The subset with ``utts`` and their recordings."""
+        """The subset with ``utts`` and their recordings; one whose prompt is not among them loses
+        it."""
         keep = set(utts)
         parts = {f.name: {u: v for u, v in getattr(self, f.name).items() if u in keep}
                  for f in fields(self)}
+        parts["utt2prompt"] = {u: p for u, p in parts["utt2prompt"].items() if p in keep}
         if self.segments:
             used = {v.partition(" ")[0] for v in parts["segments"].values()}
             parts["wav"] = {r: v for r, v in self.wav.items() if r in used}
@@ -194,6 +206,18 @@ def parse_segment(value: str) -> tuple[str, float, float | None]:
     if not 0 <= start < end:
         raise ValueError(f"{first} to {last} is no valid interval; give seconds, start before end")
     return recording, start, None if math.isinf(end) else end
+
+
+def prompt_fault(utt: str, prompt: str, utt2spk: dict[str, str]) -> str:
+    """Why ``prompt`` cannot be the voice prompt of ``utt``; empty if it can."""
+    if prompt == utt:
+        return "is its own prompt: name another utterance of its speaker"
+    if prompt not in utt2spk:
+        return f"its prompt '{prompt}' is no utterance of this set"
+    if utt2spk[prompt] != utt2spk.get(utt):
+        return (f"its prompt '{prompt}' is of speaker '{utt2spk[prompt]}', not of its own "
+                f"'{utt2spk.get(utt)}'")
+    return ""
 
 
 def is_command(value: str) -> bool:

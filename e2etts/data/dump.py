@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from e2etts.data.recordings import cut
 from e2etts.data.texts import spoken_texts
 from e2etts.data.vocab import Vocab, token_ratios
 from e2etts.data.workers import in_order
+from e2etts.data.zero_shot import check_zero_shot
 from e2etts.errors import UserError
 from e2etts.files import files_sha256, replaced_folder, write_text
 from e2etts.text import TextConfig, TextTokenizer
@@ -59,17 +60,21 @@ class _Set:
 def prepare(
     data: str | Path, dump: str | Path, *, train: str, sets: list[str], audio: AudioConfig,
     text: TextConfig, workers: int = 2, extends: str | Path | None = None,
+    zero_shot: Collection[str] = (),
 ) -> None:
     """Bring ``dump/<set>`` up to date for the train set and every other one of ``sets``.
 
     The text model, the labels and the mel scalars come from the train set alone; with ``extends``,
     the dump of a trained system, its own come first and its mel scalars stay. A set whose
-    inputs and settings are unchanged is left alone. Raises UserError for missing or unreadable
-    input and for a set of which nothing is left; utterances without usable text or sound are
-    listed with the reason in ``dump/<set>/skipped``.
+    inputs and settings are unchanged is left alone. zero_shot: those of ``sets`` whose voices
+    training must not have. Raises UserError for missing or unreadable input, for a set of which
+    nothing is left, and for a zero-shot set that is none; utterances without usable text or sound
+    are listed with the reason in ``dump/<set>/skipped``.
     """
     data, dump = Path(data), Path(dump)
     builder = _Builder(data, dump, audio, text, workers, extends and Path(extends))
+    for name in zero_shot:
+        check_zero_shot(data / name, data / train, builder.vocab_before)
     model = builder.train_set(train)
     builder.vocabulary(train, model).save(dump)
     for name in sets:
@@ -84,8 +89,8 @@ class _Builder:
                  workers: int, extends: Path | None):
         self.data, self.dump, self.audio, self.text = data, dump, audio, text
         self.workers, self.extends = workers, extends
+        self.vocab_before = Vocab.load(extends) if extends else None
         if extends:
-            self.vocab_before = Vocab.load(extends)
             self.model_before = TextTokenizer.load(extends / "text.model")
 
     def train_set(self, name: str) -> TextTokenizer:
@@ -230,7 +235,10 @@ class _Builder:
             u: " ".join(map(str, model.encode(t))) for u, t in texts.items()})
         if one.data.wav:
             write_table(part / "utt2num_frames", {u: str(one.frames[u]) for u in one.kept})
-        write_text(part / "skipped", "".join(f"{u} {r}\n" for u, r in sorted(one.skipped.items())))
+        lost = {u: f"prompt: {p} is skipped, so this is not spoken" for u, p in
+                one.data.utt2prompt.items() if u in kept.text and p not in kept.text}
+        write_text(part / "skipped", "".join(
+            f"{u} {r}\n" for u, r in sorted({**one.skipped, **lost}.items())))
 
     def _finish(self, one: _Set, part: Path, **more: Any) -> None:
         hours = sum(one.frames.values()) / self.audio.frame_rate_hz / 3600

@@ -51,7 +51,8 @@ def renamed(data: DataDir, *, prefix: str = "", speaker_prefix: str = "",
     tables = {f.name: {prefix + k: v for k, v in getattr(data, f.name).items()}
               for f in fields(data)}
     tables["utt2spk"] = {u: speaker_prefix + s for u, s in tables["utt2spk"].items()}
-    tables["segments"] = {u: prefix + recording for u, recording in tables["segments"].items()}
+    for name in ("segments", "utt2prompt"):  # their values begin with a name too
+        tables[name] = {u: prefix + value for u, value in tables[name].items()}
     old, new = path
     for key, wav in tables["wav"].items():
         if not wav.startswith(old):
@@ -168,6 +169,13 @@ def _grouped(utts: Iterable[str], key: Callable[[str], str]) -> dict[str, list[s
     for utt in utts:
         groups[key(utt)].append(utt)
     return groups
+
+
+def say_lost_prompts(data: DataDir, parts: dict[str, DataDir]) -> None:
+    """Print how many utterances of ``parts`` (name -> subset of ``data``) have lost their prompt."""
+    for name, part in parts.items():
+        if lost := len(data.utt2prompt.keys() & part.text.keys() - part.utt2prompt.keys()):
+            print(f"{name}: {lost} utterances without their prompt, which is not in this set")
 
 
 def text_key(text: str) -> str:

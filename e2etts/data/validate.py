@@ -12,20 +12,23 @@ import numpy as np
 from tqdm import tqdm
 
 from e2etts.data.datadir import (
+    PARTIAL,
     REQUIRED,
     TABLES,
     AudioSpan,
     DataDir,
     is_command,
     parse_segment,
+    prompt_fault,
     write_text,
 )
 from e2etts.data.recordings import header, read
 from e2etts.data.workers import in_order
 from e2etts.errors import UserError
 
-# Repaired by sorting the file, without dropping the utterance.
-REPAIRABLE = {"out of order"}
+OUT_OF_ORDER, LOST_PROMPT = "out of order", "its prompt has faults"
+# Repaired without dropping the utterance: by sorting the file, by dropping its line of utt2prompt.
+REPAIRABLE = {OUT_OF_ORDER, LOST_PROMPT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,8 @@ def _examine(directory: Path, limits: Limits,
             findings.append(Finding(str(directory / "text"), tables["text"].lines[utt], utt,
                                     f"{len(text)} characters, at most "
                                     f"{limits.longest_characters}"))
+    if "utt2prompt" in tables:
+        _check_prompts(directory, tables, findings)
     if "wav.scp" in tables:
         _check_audio(directory, tables, limits, workers, findings)
     return tables, findings
@@ -130,7 +135,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
             add(f"id occurs twice, first on line {table.lines[utt]}")
             continue
         if utt < previous:
-            add(f"out of order: comes after '{previous}'")
+            add(f"{OUT_OF_ORDER}: comes after '{previous}'")
         if value == "":
             add("empty value")
         previous = max(previous, utt)
@@ -142,7 +147,7 @@ def _read(path: Path, findings: list[Finding]) -> _Table:
 
 def _utterances(tables: dict[str, _Table]) -> set[str]:
     """Union of the utterances of all files; with segments, wav.scp has recordings instead."""
-    apart = {"utt2emo", "wav.scp" if "segments" in tables else ""}
+    apart = {*PARTIAL, "wav.scp" if "segments" in tables else ""}
     return {utt for name, t in tables.items() if name not in apart for utt in t.values}
 
 
@@ -150,7 +155,7 @@ def _check_ids(directory: Path, tables: dict[str, _Table], findings: list[Findin
     every = _utterances(tables)
     for name, table in tables.items():
         path = str(directory / name)
-        if name == "utt2emo":
+        if name in PARTIAL:
             findings += [Finding(path, table.lines[u], u, "not in the other files")
                          for u in sorted(table.values.keys() - every)]
             continue
@@ -160,6 +165,16 @@ def _check_ids(directory: Path, tables: dict[str, _Table], findings: list[Findin
             other = next(n for n, t in tables.items() if utt in t.values)
             findings.append(Finding(path, 0, utt, f"missing here, but in {other}:"
                                                   f"{tables[other].lines[utt]}"))
+
+
+def _check_prompts(directory: Path, tables: dict[str, _Table], findings: list[Finding]) -> None:
+    path, table = str(directory / "utt2prompt"), tables["utt2prompt"]
+    speakers = tables["utt2spk"].values if "utt2spk" in tables else {}
+    if "wav.scp" not in tables:
+        findings.append(Finding(path, 0, "", "prompts are recordings, and there is no wav.scp"))
+    for utt, prompt in table.values.items():
+        if prompt and utt in speakers and (fault := prompt_fault(utt, prompt, speakers)):
+            findings.append(Finding(path, table.lines[utt], utt, fault))
 
 
 def _check_audio(directory: Path, tables: dict[str, _Table], limits: Limits, workers: int,
@@ -268,7 +283,8 @@ def faultless(directory: str | Path, limits: Limits,
 
 def _without_faults(directory: Path, tables: dict[str, _Table],
                     findings: list[Finding]) -> tuple[DataDir, int]:
-    """(the set of valid utterances, number of dropped ones)."""
+    """(the set of valid utterances, number of dropped ones). Adds findings for the utterances whose
+    prompt is dropped: they stay, but have none."""
     hopeless = next((f for f in findings if not f.utt and f.reason != "line without an id"), None)
     if hopeless:
         raise UserError(f"{hopeless}: skipping utterances cannot repair this")
@@ -279,6 +295,11 @@ def _without_faults(directory: Path, tables: dict[str, _Table],
         raise UserError(f"{directory}: all {len(every)} utterances have faults, the first is "
                         f"{findings[0]}; correct the data")
     whole = DataDir(**{TABLES[name]: t.values for name, t in tables.items()})
+    if whole.utt2prompt:
+        path, lines = str(directory / "utt2prompt"), tables["utt2prompt"].lines
+        findings += [Finding(path, lines[utt], utt, f"{LOST_PROMPT}: '{prompt}' is left out")
+                     for utt, prompt in whole.utt2prompt.items()
+                     if utt in keep and prompt not in keep]
     return whole.subset(keep), len(every) - len(keep)
 
 

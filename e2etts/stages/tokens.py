@@ -84,7 +84,7 @@ class TokenWriter:
 
 
 def sets_with_speech(recipe: RecipeConfig) -> list[str]:
-    """Names of the sets whose recordings are read: train, dev, tests, enrolment."""
+    """Names of the sets whose recordings are read: train, dev, tests, zero-shot, enrolment."""
     corpus = recipe.corpus
     return list(dict.fromkeys((corpus.train, corpus.dev, *corpus.tests,
-                               *([corpus.enrol] if corpus.enrol else []))))
+                               *corpus.zero_shot, *([corpus.enrol] if corpus.enrol else []))))
