@@ -57,8 +57,9 @@ class SynthesisConfig:
     RM is spoken. lm_speakers: language -> speaker whose embedding the LM is conditioned on
     (default: the target speaker; one with more training text has fewer reading errors, and the FM
     renders in the target's voice in any case). prompt_clips: clips of each test set that are also
-    synthesised from a voice prompt. solver: of the FM. references: recordings of a speaker whose
-    mean embedding is used. batch: texts at a time."""
+    synthesised from a voice prompt. vocoded_clips: recordings of each test set whose mels also go
+    through the vocoder alone, evenly spread over the set. solver: of the FM. references: recordings
+    of a speaker whose mean embedding is used. batch: texts at a time."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
@@ -66,6 +67,7 @@ class SynthesisConfig:
     lm_speakers: dict[str, str] = field(default_factory=dict)
     batch: int = 16
     prompt_clips: int = 4
+    vocoded_clips: int = 20
     prompt_max_seconds: float = 4.0
     references: int = 20
     precision: Literal["bf16", "no"] = "bf16"

@@ -23,7 +23,8 @@ def wer_curve(recipe: RecipeConfig, root: Path, last: str, vocoder: str,
               only: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Points of the curve, see ``kept_checkpoints`` and ``measure_checkpoint``, each of which is
     written to ``root/curve.json``; vocoder: its source."""
-    recipe = replace(recipe, synthesis=replace(recipe.synthesis, prompt_clips=0),
+    recipe = replace(recipe, corpus=replace(recipe.corpus, zero_shot=()),
+                     synthesis=replace(recipe.synthesis, prompt_clips=0, vocoded_clips=0),
                      score=replace(recipe.score, metrics=("wer",)))
     points, vocoder_folder = [], checkpoint_folder(vocoder, recipe, root, "vocoder")
     for seconds, checkpoint in kept_checkpoints(recipe, root, last, only):

@@ -35,6 +35,7 @@ from e2etts.score.config import config_of
 from e2etts.score.metrics.registry import DEFAULT_METRICS, REGISTRY
 from e2etts.score.metrics.style import labelled_recordings
 from e2etts.score.results import score_experiment, score_folder
+from e2etts.score.unseen_voices import training_voices
 
 SEED_TTS_EVAL = "seed_tts_eval"
 
@@ -85,8 +86,9 @@ def _recipe(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     recipe, exp = load_recipe(args.config, args.overrides), experiment_folder(args)
     command = shlex.join(["./run.sh", "--config", args.config, "--tag",
                           str(exp.relative_to("exp")), *args.overrides])
+    train = recipe.dump(recipe.corpus.train)
     return exp, score_experiment(exp, recipe.score, recipe.seed, command, say,
-                                 labelled_recordings(recipe.dump(recipe.corpus.train)))
+                                 labelled_recordings(train), training_voices(train))
 
 
 def _folder(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

@@ -172,7 +172,7 @@ def _grouped(utts: Iterable[str], key: Callable[[str], str]) -> dict[str, list[s
 
 
 def say_lost_prompts(data: DataDir, parts: dict[str, DataDir]) -> None:
-    """Print how many utterances of ``parts`` (name -> subset of ``data``) have lost their prompt."""
+    """Print how many utterances have lost their prompt in ``parts`` (name -> part of data)."""
     for name, part in parts.items():
         if lost := len(data.utt2prompt.keys() & part.text.keys() - part.utt2prompt.keys()):
             print(f"{name}: {lost} utterances without their prompt, which is not in this set")

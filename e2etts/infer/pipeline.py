@@ -175,6 +175,14 @@ class Synthesizer:
         return torch.tensor([0 if n is None else known.index(n) + 1 for n in names],
                             device=self.device)
 
+    def revocode(self, wavs: list[np.ndarray]) -> list[Speech]:
+        """The mels of recordings (S,) through the vocoder alone: what it costs to leave samples for
+        mels. Without tokens."""
+        mels = [self.mel(w) for w in wavs]
+        lens = torch.tensor([len(m) for m in mels])
+        padded = pad_sequence(mels, batch_first=True, padding_value=MEL_PADDING)
+        return [Speech(w, torch.zeros(0, dtype=torch.long)) for w in self.vocode(padded, lens)]
+
     def resynthesize(
         self, tokens: list[torch.Tensor], speakers: list[torch.Tensor], seed: int = 0,
         styles: list[str | None] | None = None,

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from e2etts.score.clips import PROMPT_SYSTEM
+from e2etts.score.clips import EMBEDDING_SYSTEM, PROMPT_SYSTEM
 
-NAMES = {"recording": "recording", "copy": "copy synthesis", "tts": "text-to-speech",
-         PROMPT_SYSTEM: "voice prompt"}
+NAMES = {"recording": "recording", "vocoded": "vocoded recording", "copy": "copy synthesis",
+         "tts": "text-to-speech", PROMPT_SYSTEM: "voice prompt",
+         EMBEDDING_SYSTEM: "speaker embedding"}
 ABSENT = "–"
 
 

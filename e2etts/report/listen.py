@@ -15,20 +15,23 @@ from e2etts.score.score_files import Row, Scores
 
 
 def chosen(scores: Scores, config: ScoreConfig) -> dict[str, list[str]]:
-    """Set -> utterances that the report shows: those by voice prompt first, then others evenly
-    spread over the set."""
+    """Set -> utterances that the report shows: those by voice prompt first, then others, both
+    evenly spread over the set."""
     systems: dict[str, dict[str, set[str]]] = {}
     for system, name, utt in scores:
         systems.setdefault(name, {}).setdefault(utt, set()).add(system)
     out = {}
     for name, utts in systems.items():
         limit = config.clips_of(name)
-        prompted = [u for u in utts if PROMPT_SYSTEM in utts[u]][:limit]
-        others = [u for u in utts if u not in prompted]
-        room = limit - len(prompted)
-        step = -(-len(others) // room) if room > 0 else 0
-        out[name] = sorted(prompted + (others[::step] if step else []))
+        prompted = _spread([u for u in utts if PROMPT_SYSTEM in utts[u]], limit)
+        others = _spread([u for u in utts if u not in prompted], limit - len(prompted))
+        out[name] = sorted(prompted + others)
     return out
+
+
+def _spread(items: list[str], most: int) -> list[str]:
+    """At most so many of the items, evenly spread."""
+    return items[:: -(-len(items) // most)] if items and most > 0 else []
 
 
 def listen_section(scores: Scores, systems: list[str], sets: list[str], config: ScoreConfig) -> str:

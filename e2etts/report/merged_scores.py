@@ -34,9 +34,10 @@ def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, 
 
     out: dict[str, Any] = {
         "tag": ", ".join(map(str, read)), "systems": {}, "other_systems": {}, "details": {},
-        "style": {"systems": {}}, "units": {}, "models": {}, "not_run": [], "problems": [],
-        "failures": [], "scored": 0, "expected": 0}
+        "style": {"systems": {}}, "unseen_voices": {"sets": {}, "zero_shot": []}, "units": {},
+        "models": {}, "not_run": [], "problems": [], "failures": [], "scored": 0, "expected": 0}
     every: Scores = {}
+    trained = set()  # numbers of training voices
     for exp, (results, scores) in read.items():
         style = results.get("style", {"systems": {}})
         for target, of in ((out["other_systems"], cells_of(results)),
@@ -44,6 +45,12 @@ def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, 
                            (out["style"]["systems"], style["systems"])):
             for system, sets in of.items():
                 target.setdefault(called(system, exp), {}).update(sets)
+        unseen = results.get("unseen_voices", {"sets": {}})
+        for name, systems in unseen["sets"].items():
+            whole = out["unseen_voices"]["sets"].setdefault(name, {})
+            whole |= {called(system, exp): of for system, of in systems.items()}
+        out["unseen_voices"]["zero_shot"] += unseen.get("zero_shot", [])
+        trained |= {str(unseen["training_voices"])} if unseen["sets"] else set()
         out["style"] |= {k: v for k, v in style.items() if k != "systems"}
         every |= {(called(system, exp), *rest): row for (system, *rest), row in scores.items()}
         out["units"] |= results.get("units", {})
@@ -52,6 +59,7 @@ def _merged(read: dict[Path, tuple[dict[str, Any], Scores]]) -> tuple[dict[str, 
             out[part] += [{**row, key: f"{exp}: {row[key]}"} for row in results.get(part, [])]
         for part in ("scored", "expected"):
             out[part] += results[part]
+    out["unseen_voices"]["training_voices"] = " or ".join(sorted(trained))
     recognisers = sorted({r["recognizer"]["name"] for r, _ in read.values() if r.get("recognizer")})
     differ = "different ones, whose error rates do not compare: " if len(recognisers) > 1 else ""
     out["recognizer"] = {"name": differ + ("; ".join(recognisers) or "none")}

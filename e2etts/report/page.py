@@ -16,13 +16,14 @@ from e2etts.report.sections import (
     COLUMNS,
     Section,
     cells_of,
+    in_tables,
     not_run,
     problems,
     sections,
     set_order,
 )
 from e2etts.report.training_curves import training_section
-from e2etts.score.clips import PROMPT_SYSTEM
+from e2etts.score.clips import EMBEDDING_SYSTEM, PROMPT_SYSTEM
 from e2etts.score.config import ScoreConfig
 from e2etts.score.score_files import read_results
 
@@ -30,7 +31,8 @@ PARTS = (("numbers", "Numbers"), ("listen", "Listen"), ("training", "Training"),
          ("tokens", "Tokens"), ("origin", "Origin"))
 RECIPE_NOTE = ("Recordings, copy synthesis (tokens of the recording through flow matching and "
                "vocoder) and text-to-speech of unseen texts. ")
-SHORT = {"copy": "copy", "tts": "tts", PROMPT_SYSTEM: "by prompt"}
+SHORT = {"vocoded": "vocoded", "copy": "copy", "tts": "tts", PROMPT_SYSTEM: "by prompt",
+         EMBEDDING_SYSTEM: "by embedding"}
 SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
 MOST_TILES = 4
 
@@ -40,8 +42,8 @@ def report_html(exps: Sequence[Path], config: ScoreConfig) -> str:
     UserError where one has not been scored."""
     results, scores = merged_scores(exps)
     cells, sets = cells_of(results), set_order(results)
-    body = [_numbers(cells, sets), *map(_section, sections(results)), _unmeasured(results),
-            listen_section(scores, list(cells), sets, config)]
+    body = [_numbers(in_tables(results, cells), sets), *map(_section, sections(results)),
+            _unmeasured(results), listen_section(scores, list(cells), sets, config)]
     if len(exps) == 1:
         body += [training_section(exps[0]), _tokens(exps[0] / "tokens.json")]
     body.append(_origin(exps))
@@ -72,6 +74,7 @@ def _header(cells: dict[str, dict], sets: list[str], results: dict, body: str) -
 
 
 def _numbers(cells: dict[str, dict], sets: list[str]) -> str:
+    sets = [name for name in sets if any(name in of for of in cells.values())]
     columns = [c for c in COLUMNS
                if any(cell.get(c[1]) is not None for of in cells.values() for cell in of.values())]
     if not columns:

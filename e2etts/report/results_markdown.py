@@ -4,7 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from e2etts.report.formats import ABSENT, NAMES, clock, percent
-from e2etts.report.sections import not_run, problems, sections, set_order, systems_of
+from e2etts.report.sections import (
+    in_tables,
+    not_run,
+    problems,
+    sections,
+    set_order,
+    systems_of,
+)
+from e2etts.score.clips import PROMPT_SYSTEM
 from e2etts.tables import table
 
 
@@ -60,7 +68,7 @@ def results_markdown(results: dict[str, Any]) -> str:
              ("commit", results.get("commit")),
              ("clips", f"{results.get('scored')} scored of {results.get('expected')} expected")]
     lines += table(["", ""], [[k, str(v)] for k, v in facts])
-    names, systems = set_order(results), systems_of(results)
+    names, systems = set_order(results), in_tables(results, systems_of(results))
     for title, note, show in GROUPS:
         rows = [[name, *(_cell(sets, details.get(s, {}), name, show)
                          for s, sets in systems.items())] for name in names]
@@ -97,7 +105,8 @@ def _cell(cells: dict, details: dict, name: str, show: Callable[[dict, dict], st
 
 
 def _prompted(results: dict, details: dict) -> list[str]:
-    cells, more = results.get("voice_prompt", {}), details.get("tts_prompt", {})
+    found = in_tables(results, {PROMPT_SYSTEM: results.get("voice_prompt", {})})
+    cells, more = found.get(PROMPT_SYSTEM, {}), details.get(PROMPT_SYSTEM, {})
     if not cells:
         return []
     rows = []

@@ -1,5 +1,6 @@
 """Titled tables from results.json, shared by RESULTS.md and the report page."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from e2etts.report.formats import ABSENT, NAMES, figure, fixed, percent
@@ -33,6 +34,15 @@ def cells_of(results: dict[str, Any]) -> dict[str, dict]:
     return {name: sets for name, sets in every.items() if sets}
 
 
+def in_tables(results: dict[str, Any], cells: dict[str, dict]) -> dict[str, dict]:
+    """``cells`` (system -> set -> figures) without zero-shot sets, which have a table of their
+    own."""
+    apart = results.get("unseen_voices", {}).get("zero_shot", ())
+    kept = {system: {name: cell for name, cell in sets.items() if name not in apart}
+            for system, sets in cells.items()}
+    return {system: sets for system, sets in kept.items() if sets}
+
+
 def set_order(results: dict[str, Any]) -> list[str]:
     """Sets of all systems: tests before sentences, English first."""
     names = {name for sets in cells_of(results).values() for name in sets}
@@ -40,9 +50,10 @@ def set_order(results: dict[str, Any]) -> list[str]:
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
-    """Metrics beyond the numbers of every set, style control, the RM alone, and which losses
-    shape the tokens, where measured."""
-    return [s for s in (*_further(results), _styles(results), _rm(results.get("rm", {})),
+    """Voices without training data, metrics beyond the numbers of every set, style control, the RM
+    alone, and which losses shape the tokens, where measured."""
+    return [s for s in (_unseen(results.get("unseen_voices", {})), *_further(results),
+                        _styles(results), _rm(results.get("rm", {})),
                         _q_shares(results.get("training", {}))) if s.rows]
 
 
@@ -81,6 +92,41 @@ def _further(results: dict) -> list[Section]:
             [[name, NAMES.get(system, system), *(figure(f.get(k)) for k in names),
               f"{f['scored']} of {f['expected']}"] for name, system, f in rows]))
     return out
+
+
+def _unseen(unseen: dict) -> Section:
+    """Speech in voices without training data: by set, voice and system."""
+    rows = []
+    for name, systems in unseen.get("sets", {}).items():
+        for voice in dict.fromkeys(v for of in systems.values() for v in of):
+            title = name if voice == "all" else f"{name}, {voice}"
+            rows += [[title, NAMES.get(system, system), *_unseen_cells(of[voice])]
+                     for system, of in systems.items() if voice in of]
+    notes = [
+        "Zero-shot: training has no recordings of these voices. Voice prompt: LM and FM continue "
+        "one recording of the voice; speaker embedding: they get its embedding alone (the LM that "
+        "of synthesis.lm_speakers, where set). Similarity to the voice: cosine to the mean of its "
+        "other recordings, neither the prompt nor of the same text.",
+        "Nearest training voice: the highest cosine of a clip to the mean of a training voice (of "
+        f"{unseen.get('training_voices')}). Own voice nearer: share of clips that are more similar "
+        "to their own voice than to every training voice. Intervals are over clips."]
+    return Section("Voices without training data", notes, [
+        "set, voice", "system", "WER, %", "CER, %", "similarity to the voice", "to the prompt",
+        "to the nearest training voice", "own voice nearer, %", "nearest training voices",
+        "DNSMOS", "clips"], rows)
+
+
+def _unseen_cells(cell: dict) -> list[str]:
+    def value(key: str, show: Callable[[float | None], str]) -> str:
+        ci = cell.get(f"{key}_ci")
+        return show(cell.get(key)) + (f" [{show(ci[0])}, {show(ci[1])}]" if ci else "")
+
+    names = ", ".join(f"{name} {n}" for name, n in cell.get("names", {}).items())
+    n, expected = cell["n"], cell["expected"]
+    return [value("wer", percent), value("cer", percent), value("sim", fixed(3)),
+            value("sim_to_prompt", fixed(3)), value("nearest", fixed(3)),
+            value("own_nearer", percent), names or ABSENT, value("dnsmos", fixed(2)),
+            str(n) if n == expected else f"{n} of {expected}"]
 
 
 def _share(value: float, ci: list[float]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from e2etts.errors import UserError
 
-SYSTEMS = ("recording", "copy", "tts")
-PROMPT_SYSTEM = "tts_prompt"
+SYSTEMS = ("recording", "vocoded", "copy", "tts")
+PROMPT_SYSTEM, EMBEDDING_SYSTEM = "tts_prompt", "tts_embedding"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Clip:
     """One wav and its text ("" where unknown).
 
     references: recordings of its speaker; prompt: the voice prompt; target: a recording of the same
-    text; emotion: the requested label; origin: file:line of the manifest.
+    text; emotion: the requested label; unseen: training has no recordings of its speaker; origin:
+    file:line of the manifest.
     """
 
     system: str
@@ -43,10 +44,11 @@ class Clip:
     origin: str
     target: Path | None = None
     emotion: str = ""
+    unseen: bool = False
 
 
 def read_clips(wavs: Path) -> list[Clip]:
-    """All clips below ``wavs``: recording, copy, tts, tts_prompt, then others; sets by name.
+    """All clips below ``wavs``: those of a recipe's systems in order, then others; sets by name.
 
     Raises UserError naming file:line for a line of another form, and when there is nothing to
     score.
@@ -55,7 +57,7 @@ def read_clips(wavs: Path) -> list[Clip]:
     if not manifests:
         raise UserError(f"{wavs}: no manifest.jsonl below it, nothing to score: "
                         "run stage 9 (e2etts synthesize) first")
-    order = {name: i for i, name in enumerate((*SYSTEMS, PROMPT_SYSTEM))}
+    order = {name: i for i, name in enumerate((*SYSTEMS, PROMPT_SYSTEM, EMBEDDING_SYSTEM))}
     manifests.sort(key=lambda m: (order.get(m.parts[-3], len(order)), m.parts[-3], m.parts[-2]))
     clips = [clip for manifest in manifests for clip in _read(manifest)]
     recorded = {(c.set, c.utt): c.wav for c in clips if c.system == "recording"}
@@ -117,4 +119,4 @@ def _clip(line: str, manifest: Path, origin: str) -> Clip:
         prompt=folder / take("prompt", str) if prompt is not None else None,
         seconds=float(take("seconds", (int, float), 0.0)),
         synthesis_seconds=float(take("synthesis_seconds", (int, float), 0.0)), origin=origin,
-        emotion=take("emotion", str, ""))
+        emotion=take("emotion", str, ""), unseen=row.get("unseen") is True)

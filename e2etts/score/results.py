@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ from e2etts import provenance
 from e2etts.errors import UserError
 from e2etts.files import read_json, write_text
 from e2etts.score import compare
-from e2etts.score.clips import PROMPT_SYSTEM, SYSTEMS, Clip, LabelledRecording, read_clips
+from e2etts.score.clips import (
+    EMBEDDING_SYSTEM,
+    PROMPT_SYSTEM,
+    SYSTEMS,
+    Clip,
+    LabelledRecording,
+    read_clips,
+)
 from e2etts.score.config import ScoreConfig
 from e2etts.score.error_rates import error_rates, mean_interval, rate_interval
 from e2etts.score.judges.locate import Unavailable
@@ -22,6 +29,7 @@ from e2etts.score.measure import ScoreCache
 from e2etts.score.metrics.registry import DEFAULT_METRICS, REGISTRY
 from e2etts.score.metrics.style import summarise_styles
 from e2etts.score.score_run import ClipScore, ScoreRun
+from e2etts.score.unseen_voices import by_unseen_voice, nearest_voices
 from e2etts.score.utterance_lists import read_folder
 
 UNITS = {
@@ -35,19 +43,22 @@ UNITS = {
 
 def score_experiment(exp: Path, config: ScoreConfig, seed: int, command: str,
                      say: Callable[[str], None] = print,
-                     labelled: Sequence[LabelledRecording] = ()) -> dict[str, Any]:
+                     labelled: Sequence[LabelledRecording] = (),
+                     voices: Mapping[str, Sequence[Path]] | None = None) -> dict[str, Any]:
     """Measure every clip of ``exp/wavs``, write results.json and scores.jsonl, return results.
 
     Missing or unreadable wavs are counted and listed, not scored. A metric that cannot run is
-    listed under "not_run" with its remedy. labelled: recordings that train the style classifier.
-    Raises UserError for broken manifests.
+    listed under "not_run" with its remedy. labelled: recordings that train the style classifier;
+    voices: recordings of each training voice, with which unseen voices are compared. Raises
+    UserError for broken manifests.
     """
     clips, usual = read_clips(exp / "wavs"), DEFAULT_METRICS
     if not any(c.emotion for c in clips):  # not measured without styles
         usual, metrics = (tuple(m for m in some if m != "style")
                           for some in (usual, config.metrics))
         config = replace(config, metrics=metrics)
-    return score_clips(clips, exp, config, seed, command, say, usual=usual, labelled=labelled)
+    return score_clips(clips, exp, config, seed, command, say, usual=usual, labelled=labelled,
+                       voices=voices)
 
 
 def score_folder(wavs: Path, config: ScoreConfig, command: str, *, lang: str = "",
@@ -68,13 +79,14 @@ def score_folder(wavs: Path, config: ScoreConfig, command: str, *, lang: str = "
 
 def score_clips(clips: list[Clip], exp: Path, config: ScoreConfig, seed: int, command: str,
                 say: Callable[[str], None] = print, usual: tuple[str, ...] = (),
-                labelled: Sequence[LabelledRecording] = ()) -> dict[str, Any]:
+                labelled: Sequence[LabelledRecording] = (),
+                voices: Mapping[str, Sequence[Path]] | None = None) -> dict[str, Any]:
     """The same for clips of any system, written to ``exp``. usual: metrics that are listed as not
     run where they are switched off."""
     start = time.perf_counter()
     cache = ScoreCache(exp / "score_cache.json")
     scores = [ClipScore(c, None if cache.hash_of(c.wav) else "missing") for c in clips]
-    run = ScoreRun(scores, cache, config, say, labelled)
+    run = ScoreRun(scores, cache, config, say, labelled, voices)
     seconds = {}
     for metric in config.metrics:
         began = time.perf_counter()
@@ -128,9 +140,10 @@ def _results(exp: Path, run: ScoreRun, seed: int, command: str) -> dict[str, Any
         "problems": problems, "failures": failures, "not_run": run.not_run, "details": details,
         "durations": {system: {name: d["seconds"] for name, d in sets.items()}
                       for system, sets in details.items()},
-        "paired": paired(grouped, config), **_styles(run), "recognizer": run.recognizer,
-        "models": run.models, "units": {**UNITS, **{m: REGISTRY[m].about for m in config.metrics
-                                                   if not REGISTRY[m].default}},
+        "paired": paired(grouped, config), **_styles(run), **_unseen(run),
+        "recognizer": run.recognizer, "models": run.models,
+        "units": {**UNITS, **{m: REGISTRY[m].about for m in config.metrics
+                              if not REGISTRY[m].default}},
         **provenance.training(exp), "commit": provenance.commit(), "seed": seed,
         "hardware": provenance.hardware(), "command": command, "tag": exp.name,
         "bootstrap_samples": config.bootstrap_samples}
@@ -144,6 +157,19 @@ def _styles(run: ScoreRun) -> dict[str, Any]:
     return {"style": {"training_recordings": run.models["style"]["training_recordings"],
                       "systems": summarise_styles(found, run.config.bootstrap_samples,
                                                   run.config.seed)}}
+
+
+def _unseen(run: ScoreRun) -> dict[str, Any]:
+    """Figures of speech in voices that training does not have, where there is any."""
+    sets = by_unseen_voice(run.scores)
+    if not sets:
+        return {}
+    zero_shot = [name for name, systems in sets.items() if EMBEDDING_SYSTEM in systems]
+    return {"unseen_voices": {"training_voices": len(run.voices), "zero_shot": zero_shot, "sets": {
+        name: {system: {voice: {**summarise(some, run.config), **detail(some, run.config),
+                                **nearest_voices(some, run.config)}
+                        for voice, some in of.items()} for system, of in systems.items()}
+        for name, systems in sets.items()}}}
 
 
 def _mean(values: list[float]) -> float | None:
@@ -195,8 +221,9 @@ def paired(grouped: dict[str, dict[str, list[ClipScore]]], config: ScoreConfig) 
     """WER differences between systems on the same utterances of each set, as ``e2etts compare``
     computes them."""
     out: dict[str, Any] = {}
-    for a, b in (("tts", "copy"), ("copy", "recording")):
-        for name in grouped[a].keys() & grouped[b].keys():
+    for a, b in (("tts", "copy"), ("copy", "recording"), ("copy", "vocoded"),
+                 ("vocoded", "recording"), (PROMPT_SYSTEM, EMBEDDING_SYSTEM)):
+        for name in grouped.get(a, {}).keys() & grouped.get(b, {}).keys():
             both = [[{("", s.clip.utt): {"errors": s.errors.to_dict()}
                       for s in grouped[system][name] if s.errors}] for system in (a, b)]
             if found := compare.common(both, "wer"):

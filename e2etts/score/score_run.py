@@ -1,7 +1,7 @@
 """One scoring run: clips, their scores, and metrics that could not run."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from e2etts.score.meter import Meter, WavJob
 class ClipScore:
     """Scores of one clip; None where a metric did not run on it.
 
-    problem: why its wav cannot be scored at all; failures: metric -> why that one failed on it;
-    values: results of metrics without a field of their own.
+    problem: why its wav cannot be scored at all; nearest_voice: of a clip of an unseen voice, the
+    ``name`` of the most similar training voice, and its ``sim``; failures: metric -> why that one
+    failed on it; values: results of metrics without a field of their own.
     """
 
     clip: Clip
@@ -28,6 +29,7 @@ class ClipScore:
     errors: Errors | None = None
     sim: float | None = None
     sim_prompt: float | None = None
+    nearest_voice: dict[str, Any] | None = None
     dnsmos: dict[str, float] | None = None
     values: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -40,8 +42,9 @@ class ClipScore:
                 "wav": os.path.relpath(c.wav, exp), "seconds": c.seconds,
                 "problem": self.problem, "hypothesis": self.hypothesis,
                 "errors": self.errors.to_dict() if self.errors else None, "sim": self.sim,
-                "sim_prompt": self.sim_prompt, "dnsmos": self.dnsmos, "metrics": self.values,
-                "failures": self.failures, "notes": self.notes}
+                "sim_prompt": self.sim_prompt, "nearest_voice": self.nearest_voice,
+                "dnsmos": self.dnsmos, "metrics": self.values, "failures": self.failures,
+                "notes": self.notes}
 
 
 def own_job(clip: Clip) -> WavJob:
@@ -53,9 +56,11 @@ class ScoreRun:
     """What the metrics share; each fills its part of the scores."""
 
     def __init__(self, scores: list[ClipScore], cache: ScoreCache, config: ScoreConfig,
-                 say: Callable[[str], None], labelled: Sequence[LabelledRecording] = ()):
-        """labelled: recordings of the train set on which a style classifier is trained."""
-        self.labelled = labelled
+                 say: Callable[[str], None], labelled: Sequence[LabelledRecording] = (),
+                 voices: Mapping[str, Sequence[Path]] | None = None):
+        """labelled: recordings of the train set on which a style classifier is trained; voices:
+        recordings of each voice of the train set, with which unseen voices are compared."""
+        self.labelled, self.voices = labelled, voices or {}
         self.scores, self.cache, self.config, self.say = scores, cache, config, say
         self.not_run: list[dict[str, Any]] = []
         self.recognizer: dict[str, str] | None = None

@@ -55,12 +55,15 @@ class Voices:
             self._voices[speaker] = self.synthesizer.speaker_embedding(wavs)
         return self._voices[speaker]
 
-    def lm_speaker(self, lang: str, speaker: str, style: str | None = None) -> torch.Tensor:
+    def lm_speaker(self, lang: str, speaker: str, style: str | None = None,
+                   own: torch.Tensor | None = None) -> torch.Tensor:
         """(X,) embedding that the LM is conditioned on: that of ``synthesis.lm_speakers``, or the
-        speaker's own where training has recordings of that speaker in the style."""
-        if (speaker, style) in self.styled:
-            return self.embedding(speaker)
-        return self.embedding(self.config.lm_speakers.get(lang, speaker))
+        speaker's own where training has recordings of that speaker in the style; own: embedding of
+        an unseen speaker."""
+        borrowed = self.config.lm_speakers.get(lang)
+        if borrowed is None or (speaker, style) in self.styled:
+            return self.embedding(speaker) if own is None else own
+        return self.embedding(borrowed)
 
     def speaker_of(self, lang: str) -> str:
         """The first speaker of a language, in alphabetical order. Raises UserError without one."""
@@ -79,16 +82,21 @@ class Voices:
         if not utts:
             return None
         utt = max(utts, key=lambda u: (self.frames[u], u))
-        wav = self._load(self.wavs[utt])
-        synthesizer = self.synthesizer
-        [tokens] = recording_tokens(self.recipe, synthesizer, self.folder_of[utt],
-                                    {utt: self.wavs[utt]})
-        prompt = synthesizer.prompt_of(tokens, synthesizer.mel(wav),
-                                       synthesizer.text_ids(self.text[utt], self.lang[utt]))
-        return prompt, synthesizer.speaker_embedding([wav]), self.wavs[utt]
+        ids = self.synthesizer.text_ids(self.text[utt], self.lang[utt])
+        return *recording_prompt(self.recipe, self.synthesizer, self.folder_of[utt], utt,
+                                 self.wavs[utt], ids), self.wavs[utt]
 
     def _load(self, path: str) -> np.ndarray:
         return load_wav(path, self.synthesizer.audio.sample_rate_hz)
+
+
+def recording_prompt(recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path, utt: str,
+                     path: str, text_ids: list[int]) -> tuple[Prompt, torch.Tensor]:
+    """(prompt, its speaker embedding (X,)) of a recording of the prepared set in ``folder``."""
+    wav = load_wav(path, synthesizer.audio.sample_rate_hz)
+    [tokens] = recording_tokens(recipe, synthesizer, folder, {utt: path})
+    prompt = synthesizer.prompt_of(tokens, synthesizer.mel(wav), text_ids)
+    return prompt, synthesizer.speaker_embedding([wav])
 
 
 def recording_tokens(recipe: RecipeConfig, synthesizer: Synthesizer, folder: Path,

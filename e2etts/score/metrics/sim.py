@@ -1,4 +1,8 @@
-"""Speaker similarity (metric sim): cosine of speaker embeddings, by default Resemblyzer's."""
+"""Speaker similarity (metric sim): cosine of speaker embeddings, by default Resemblyzer's.
+
+Of clips in voices that training does not have, also to the most similar training voice: what a
+system reaches that imitates nobody and picks a voice it knows.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -33,17 +37,23 @@ def speaker_meter(config: ScoreConfig) -> Meter:
 
 
 def score_sim(run: ScoreRun) -> None:
-    """Fill ``sim``, to the mean of a speaker's references, and ``sim_prompt``."""
+    """Fill ``sim``, to the mean of a speaker's references, ``sim_prompt``, and ``nearest_voice`` of
+    clips of unseen voices."""
     meter, some = speaker_meter(run.config), run.good()
     run.models["sim"] = meter.describe()
     own = {(s.clip.set, s.clip.utt): run.cache.hash_of(s.clip.wav) for s in some
            if s.clip.system == "recording"}
     real = {c for s in some for c in _references(s.clip, run.config)}
     real |= {s.clip.prompt for s in some if s.clip.prompt}
+    voices = run.voices if any(s.clip.unseen for s in some) else {}
+    real |= {p for paths in voices.values() for p in paths}
     references = [WavJob(p, "") for p in sorted(real)]
     values = run.of(meter, [*(own_job(s.clip) for s in some), *references])
     embeddings = {job.path: values[job] for job in references
               if isinstance(values.get(job), str)}
+    known = {voice: mean_embedding([embeddings[p] for p in paths if p in embeddings])
+             for voice, paths in voices.items()}
+    known = {voice: mean for voice, mean in known.items() if mean is not None}
     means: dict[Any, np.ndarray | None] = {}
     for s, vector in run.sort_out(values, some, "sim"):
         if vector is None:
@@ -60,6 +70,10 @@ def score_sim(run: ScoreRun) -> None:
             s.sim = cosine(vector, means[paths])
         if s.clip.prompt in embeddings:
             s.sim_prompt = cosine(vector, unpack(embeddings[s.clip.prompt]))
+        if s.clip.unseen and known:
+            sims = {voice: cosine(vector, mean) for voice, mean in known.items()}
+            name = max(sims, key=sims.__getitem__)
+            s.nearest_voice = {"name": "none" if vector is None else name, "sim": sims[name]}
 
 
 def _references(clip: Clip, config: ScoreConfig) -> tuple[Path, ...]:
