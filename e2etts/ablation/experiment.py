@@ -157,7 +157,7 @@ def load_experiment(path: str | Path, overrides: list[str] | None = None) -> Exp
         except UserError as e:
             raise UserError(f"{path}: system '{name}': {e}") from e
         first = next(iter(recipes.values()))
-        for key in ("tests", "sentences"):
+        for key in ("tests", "zero_shot", "sentences"):
             if getattr(recipes[name].corpus, key) != getattr(first.corpus, key):
                 raise UserError(f"{path}: system '{name}': corpus.{key} are not those of the other "
                                 "systems, with which it is compared: set them in shared")
@@ -214,7 +214,8 @@ def _run(system: str, seed: int, recipe: RecipeConfig, speaks: str) -> SystemRun
         "units": [u.key for u in units], "synthesis": to_dict(recipe.synthesis),
         "score": {k: v for k, v in scoring.items() if k not in _NO_SCORE},
         "sets": to_dict(recipe.corpus),
-        "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.sentences))})
+        "texts": tables_hash(recipe, (*recipe.corpus.tests, *recipe.corpus.zero_shot,
+                                      *recipe.corpus.sentences))})
     return SystemRun(system=system, seed=seed, speaks=speaks, recipe=recipe, units=tuple(units),
                      key=key)
 

@@ -49,7 +49,8 @@ def check_prepared(experiment: Experiment) -> None:
     """Raises UserError for a set of any system that is not prepared."""
     for recipe in {id(run.recipe): run.recipe for run in experiment.runs}.values():
         corpus = recipe.corpus
-        for name in (corpus.train, corpus.dev, *corpus.tests, *corpus.sentences):
+        for name in (corpus.train, corpus.dev, *corpus.tests, *corpus.zero_shot,
+                     *corpus.sentences):
             if not (recipe.dump(name) / "text_ids").is_file():
                 raise UserError(f"{recipe.dump(name)}: not prepared: run stages 1 and 2 first")
 

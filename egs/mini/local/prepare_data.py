@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import held_out
 import synthetic
 from asterisk import HERE, Prompt, attribution, prepare_prompts, words_of
 from fetch import REPO, run_fetch_deb
@@ -51,12 +52,14 @@ def prepare(job: Job) -> None:
     sets = split(prompts, sentences, config)
     barred = {p.key for name, chosen in sets.items() if name != "train" for p in chosen}
     barred |= {words_of(normalise(text, lang)) for lang, text in sentences}
-    every, failed = synthesise(sets["train"], barred, root, config)
+    apart = unused(prompts, sets)
+    every, unseen, failed = synthesise(sets["train"] + apart, barred, root, config)
     spoken = hold_out(every, sets["train"], config)
+    spoken |= {held_out.ZERO_SHOT: unseen} if unseen else {}
     sets |= {name: [] for name in spoken if name not in sets}
-    left_out += failed
+    left_out += failed + [(p.lang, p.utt, "its voice is held out") for p in apart]
     clock.lap("synthetic speech")
-    write_sets(data, sets, sentences, spoken)
+    write_sets(data, sets, sentences, spoken, config.seed)
     write_left_out(data / "left_out.tsv", left_out)
     if data != Path("data"):  # the credits stand beside the wavs, and with every set of tables
         write_text(data / "ATTRIBUTION", attribution(config))
@@ -147,27 +150,45 @@ def read_sentences(path: Path, config: MiniData) -> list[tuple[str, str]]:
     return out
 
 
-def synthesise(train: list[Prompt], barred: set[str], root: Path,
-               config: MiniData) -> tuple[list[synthetic.Spoken], list[tuple]]:
-    """Synthesise texts for every voice with hours."""
+def unused(prompts: list[Prompt], sets: dict[str, list[Prompt]]) -> list[Prompt]:
+    """Prompts that are in no set: of voices that are held out. Only their texts are used."""
+    used = {p.utt for chosen in sets.values() for p in chosen}
+    return [p for p in prompts if p.utt not in used]
+
+
+def synthesise(prompts: list[Prompt], barred: set[str], root: Path, config: MiniData
+               ) -> tuple[list[synthetic.Spoken], list[synthetic.Spoken], list[tuple]]:
+    """Synthesise texts for every voice with hours, some of them texts of ``prompts``, and for every
+    voice that is held out. Returns the speech of both, and failures."""
+    held, held_texts = held_out.counts(config), {}
+    for voice, count in held.items():
+        if not voice.startswith("asterisk"):
+            of_lang = held_texts.setdefault(synthetic.voice_language(voice), {})
+            of_lang[voice] = held_out.texts_needed(count)
     amounts: dict[str, dict[str, int]] = {}
     for voice, hours in config.hours.items():
         lang = synthetic.voice_language(voice)
         if hours > 0 and lang in config.languages:
             amounts.setdefault(lang, {})[voice] = synthetic.texts_needed(hours)
     deb = root / "data/download/deb"
-    packages = [p for lang in amounts for p in PACKAGES[lang]]
+    languages = list(dict.fromkeys([*amounts, *held_texts]))
+    packages = [p for lang in languages for p in PACKAGES[lang]]
     if packages:
         run_fetch_deb(deb, packages)
     texts = {}
-    for lang, voices in amounts.items():
-        texts |= voice_texts(lang, voices, train, barred, deb, config)
-    spoken, failed = synthetic.speak_all(texts, config.hours, root, config)
-    return spoken, [(synthetic.voice_language(v), t, reason) for v, t, reason in failed]
+    for lang in languages:
+        texts |= voice_texts(lang, amounts.get(lang, {}), prompts, barred, deb, config,
+                             held_texts.get(lang))
+    unseen, failed = held_out.speak({v: t for v, t in texts.items() if v in held}, held, root,
+                                    config)
+    spoken, more = synthetic.speak_all({v: t for v, t in texts.items() if v not in held},
+                                       config.hours, root, config)
+    return spoken, unseen, [(synthetic.voice_language(v), t, reason)
+                            for v, t, reason in failed + more]
 
 
 def write_sets(data: Path, sets: dict[str, list[Prompt]], sentences: list[tuple[str, str]],
-               spoken: dict[str, list[synthetic.Spoken]]) -> None:
+               spoken: dict[str, list[synthetic.Spoken]], seed: int) -> None:
     for name, chosen in sets.items():
         made = DataDir(text={p.utt: p.text for p in chosen},
                        utt2lang={p.utt: p.lang for p in chosen},
@@ -179,6 +200,8 @@ def write_sets(data: Path, sets: dict[str, list[Prompt]], sentences: list[tuple[
         made.utt2spk |= {s.utt: s.voice for s in some}
         made.utt2emo |= {s.utt: s.style for s in some if s.style}
         made.wav |= {s.utt: s.wav for s in some}
+        if name == held_out.ZERO_SHOT:
+            made.utt2prompt = held_out.prompts(made.utt2spk, seed)
         made.save(data / name)
     for lang in dict.fromkeys(lang for lang, _ in sentences):
         texts = [text for other, text in sentences if other == lang]

@@ -3,7 +3,7 @@
 import gzip
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asterisk import Prompt, words_of
@@ -110,19 +110,31 @@ def recombine(texts: list[str], amount: int, rng: random.Random) -> list[str]:
     return list(out)
 
 
+def holds_none(forbidden: set[str]) -> Callable[[str], bool]:
+    """Whether a normalised text holds no text of ``forbidden`` (word keys) as a whole."""
+    barred = [f" {key} " for key in forbidden]
+
+    def harmless(text: str) -> bool:
+        key = f" {words_of(text)} "
+        return not any(b in key for b in barred)
+
+    return harmless
+
+
 def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidden: set[str],
-                deb: Path, config: MiniData) -> dict[str, list[str]]:
+                deb: Path, config: MiniData,
+                held_out: dict[str, int] | None = None) -> dict[str, list[str]]:
     """Texts for every voice of a language, at least ``amounts`` (voice: sentences).
 
     Each open-licensed sentence goes to one voice only. Each voice also gets prompts of the train
     set and recombinations, in the shares of ``config``. No text holds a text of
-    ``forbidden`` (word keys of dev, test and sentences.txt).
+    ``forbidden`` (word keys of dev, test and sentences.txt). Voices that are ``held_out`` get at
+    most so many open-licensed sentences alone, and no text of another voice holds one of these.
     """
-    barred = [f" {key} " for key in forbidden]
+    harmless = holds_none(forbidden)
 
     def allowed(texts: list[str]) -> list[str]:
-        keyed = ((t, f" {words_of(t)} ") for t in texts)
-        return [t for t, key in keyed if not any(b in key for b in barred)]
+        return [t for t in texts if harmless(t)]
 
     rng = random.Random(f"{config.seed} {lang} texts")
     prompts = [ended(normalise(p.text, lang)) for p in train if p.lang == lang]
@@ -130,6 +142,14 @@ def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidd
     free = allowed(open_sentences(lang, deb))
     rng.shuffle(free)
     out = {}
+    for voice, amount in (held_out or {}).items():
+        # From the end: the other voices keep the texts that they have without held-out voices.
+        long = [t for t in free if len(t.split()) >= config.test_least_words]
+        out[voice] = long[max(0, len(long) - amount) :]
+        taken = set(out[voice])
+        free = [t for t in free if t not in taken]
+    unseen = holds_none({words_of(t) for texts in out.values() for t in texts})
+    free = [t for t in free if unseen(t)]
     for voice, amount in amounts.items():
         rng = random.Random(f"{config.seed} {voice} texts")
         known = rng.sample(spoken, min(len(spoken), round(amount * config.prompt_share)))
@@ -137,7 +157,7 @@ def voice_texts(lang: str, amounts: dict[str, int], train: list[Prompt], forbidd
         most = amount - len(known) - len(mixed)
         mine, free = free[:most], free[most:]
         mixed += allowed(recombine(prompts, max(0, most - len(mine)), rng))
-        texts = list(dict.fromkeys(known + mixed + mine))
+        texts = [t for t in dict.fromkeys(known + mixed + mine) if unseen(t)]
         rng.shuffle(texts)
         out[voice] = texts
     return out

@@ -16,7 +16,9 @@ class MiniData:
     ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. Recordings
     that are longer than ``longest_seconds`` or spoken at another rate than
     ``characters_per_second`` are left out; of silence at their edges ``edge_silence_seconds`` stay.
-    The shares are of the sentences of a synthetic voice. ``policy``: what is done with faulty
+    The shares are of the sentences of a synthetic voice. ``held_out``: voices (synthetic ones, or
+    ``asterisk-LANG``) that have no utterance in train and dev, and how many utterances of each, of
+    ``held_out_seconds``, form the set test_zero_shot, whose texts occur in no other set. ``policy``: what is done with faulty
     utterances, see ``e2etts validate``.
     """
 
@@ -38,6 +40,8 @@ class MiniData:
         "espeak-ru": 0.4})
     style_test_utts: int = 12
     style_dev_utts: int = 2
+    held_out: dict[str, int] = field(default_factory=dict)
+    held_out_seconds: tuple[float, float] = (2.0, 6.0)
     prompt_share: float = 0.15
     recombined_share: float = 0.15
     policy: Literal["fail", "skip"] = "skip"

@@ -4,6 +4,7 @@ import collections
 
 import synthetic
 from asterisk import Prompt, order, words_of
+from held_out import ZERO_SHOT, counts
 from settings import MiniData
 
 from e2etts.errors import UserError
@@ -16,8 +17,10 @@ def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
 
     Test and dev take texts that occur once, with at least ``test_least_words`` words and a
     length in ``test_seconds``: ASR is unreliable for shorter ones. A prompt whose text is
-    in sentences.txt is an error.
+    in sentences.txt is an error. Of a voice that is held out, such prompts are test_zero_shot, and
+    the others are in no set.
     """
+    held_out = counts(config)
     sets: dict[str, list[Prompt]] = {"train": [], "dev": []}
     free = {(lang, words_of(normalise(text, lang))) for lang, text in sentences}
     for lang in config.languages:
@@ -28,9 +31,16 @@ def split(prompts: list[Prompt], sentences: list[tuple[str, str]],
                                 "another sentence")
         mine.sort(key=lambda p: (order(config.seed, p.lang, p.key), p.utt))
         times = collections.Counter(p.key for p in mine)
-        low, high = config.test_seconds
+        held = held_out.get(f"asterisk-{lang}", 0)
+        low, high = config.held_out_seconds if held else config.test_seconds
         judged = [p for p in mine if times[p.key] == 1 and low <= p.seconds <= high
                   and len(p.key.split()) >= config.test_least_words]
+        if held:
+            if len(judged) < held:
+                raise UserError(f"corpus_data.held_out.asterisk-{lang}: only {len(judged)} prompts "
+                                "can be judged; lower the number")
+            sets.setdefault(ZERO_SHOT, []).extend(judged[:held])
+            continue
         tests, devs = config.test_utts.get(lang, 0), config.dev_utts
         if len(judged) < tests + devs:
             raise UserError(f"corpus_data.test_utts.{lang}={tests}, dev_utts={devs}: only "

@@ -19,7 +19,9 @@ from e2etts.data.recordings import write_wav
 from e2etts.errors import UserError
 from e2etts.programs import Program, find_program
 
-ESPEAK = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru"}
+# LANG, and LANG-VARIANT for another timbre: espeak-ng speaks all languages in one voice.
+ESPEAK = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru",
+          "en-f3": "en-us+f3"}
 FLITE = ("slt", "rms", "awb", "kal16")
 # Options of the programs for each style. Rates and pitches were chosen to be clearly audible:
 # 1.4 times faster or slower, three to five semitones up or down.
@@ -52,27 +54,32 @@ class Spoken:
     seconds: float
 
 
-def voice_language(voice: str) -> str:
+def voice_language(voice: str, key: str = "") -> str:
     """Language of ``flite-NAME`` or ``espeak-LANG``, alone or followed by ``+STYLE``.
 
-    Raises UserError for an unknown voice, or a style that it does not have."""
+    Raises UserError for an unknown voice, or a style that it does not have; key: that names it."""
+    key = key or f"corpus_data.hours.{voice}"
     base, _, style = voice.partition("+")
     kind, _, name = base.partition("-")
     if not (kind == "flite" and name in FLITE or kind == "espeak" and name in ESPEAK):
-        raise UserError(f"corpus_data.hours.{voice}: no such voice; known: "
+        raise UserError(f"{key}: no such voice; known: "
                         f"{', '.join('flite-' + v for v in FLITE)}, "
                         f"{', '.join('espeak-' + v for v in ESPEAK)}")
     if "+" in voice and style not in styles_of(base):
-        raise UserError(f"corpus_data.hours.{voice}: {base} has no such style; it has: "
+        raise UserError(f"{key}: {base} has no such style; it has: "
                         f"{', '.join(styles_of(base))}")
-    return "en" if kind == "flite" else name
+    return "en" if kind == "flite" else name.partition("-")[0]
+
+
+def program_of(voice: str) -> str:
+    return "flite" if voice.startswith("flite") else "espeak-ng"
 
 
 def styles_of(voice: str) -> list[str]:
     """Styles that a voice supports."""
     kind, _, name = voice.partition("-")
     if kind == "espeak":
-        return list(ESPEAK_STYLES)
+        return [s for s in ESPEAK_STYLES if "-" not in name or s != "whisper"]
     return [s for s in FLITE_STYLES if s not in FLITE_LACKS.get(name, ())]
 
 
@@ -89,7 +96,7 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
     the same set. Returns the utterances and (voice, text, reason) of failures.
     """
     programs = {name: find_program(name) for name in
-                sorted({"flite" if v.startswith("flite") else "espeak-ng" for v in texts})}
+                sorted({program_of(v) for v in texts})}
     spoken: list[Spoken] = []
     failed: list[tuple] = []
     torch.set_num_threads(1)
@@ -149,7 +156,7 @@ def speak(text: str, voice: str, root: Path,
 
 
 def _run(text: str, voice: str, target: Path, programs: dict[str, Program]) -> None:
-    program = programs["flite" if voice.startswith("flite") else "espeak-ng"]
+    program = programs[program_of(voice)]
     command = [program.path, *_arguments(text, voice, target)]
     done = subprocess.run(command, capture_output=True, env=program.env, check=False)
     if done.returncode:
