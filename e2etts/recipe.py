@@ -38,20 +38,21 @@ class StageConfig:
     """One training stage: which parts learn, from which losses, starting from which weights.
 
     task: first_order (losses on the tokens of recordings), second_order (losses on the LM's own
-    samples) or vocoder. weights: of the losses, by name; one left out or 0 is off. options: the
-    task's own settings. data: how batches are made.
+    samples), grpo or dpo (rewards of these), or vocoder. weights: of the losses, by name; one left
+    out or 0 is off. options: the task's own settings. data: how batches are made.
     init: what the stage starts from. A source is a stage of this run, the folder of a stage or
     checkpoint of any run, or a pack. One source gives all parts; a mapping of parts to sources, as
     in ``{tokenizer: exp/default/tokenizer, rm: exp/default/rm}``, gives these, and the parts that
     it leaves out are initialised anew. The speaker encoder comes with the tokenizer unless named.
-    judge: of second_order, a source whose RM evaluates the LM's samples beside the one that trains
-    it; an error rate that falls for the one and not for the other is reward hacking. For instance
+    judge: of second_order, grpo and dpo, a source whose RM evaluates the LM's samples beside the
+    one that rewards them; an error rate that falls for the one and not for the other is reward
+    hacking. For instance
     ``judge: {task: first_order, init: {tokenizer: tokenizer}, trainable: [rm], weights: {ctc: 1}}``
     pretrained_lm: folder or hub name of a published Qwen3 text model; the LM takes its trunk and
     text embedding from there, whatever ``init`` brings for it.
     """
 
-    task: Literal["first_order", "second_order", "vocoder"]
+    task: Literal["first_order", "second_order", "grpo", "dpo", "vocoder"]
     init: str | dict[str, str] | None = None
     judge: str | None = None
     pretrained_lm: str | None = None
@@ -65,6 +66,11 @@ class StageConfig:
     def trains_system(self) -> bool:
         """Whether it trains parts of the system, and not the vocoder."""
         return self.task != "vocoder"
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether it trains the LM by what it generates."""
+        return self.task in ("second_order", "grpo", "dpo")
 
     @property
     def sources(self) -> dict[str, str]:
@@ -198,8 +204,8 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
                                 "exists: name a stage, the folder of a stage or checkpoint, or a "
                                 "pack")
     recipe.stages_to(name)
-    if stage.judge is not None and stage.task != "second_order":
-        raise UserError(f"stages.{name}.judge: only second_order has samples to judge: "
+    if stage.judge is not None and not stage.reads_samples:
+        raise UserError(f"stages.{name}.judge: task {stage.task} has no samples to judge: "
                         "leave it out")
     generated = [w for w in stage.weights if stage.weight(w) and w not in ("ctc", "attention",
                                                                            "speaker", "emotion")]

@@ -1,6 +1,6 @@
 """Settings of synthesis."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from e2etts.nets.flow import SolverConfig
@@ -49,6 +49,10 @@ class SamplingConfig:
                          max(20, round(4.0 * high)))
         return Limits(*(number if (own := getattr(self, name)) is None else own
                         for name, number in derived._asdict().items()))
+
+    def with_limits(self, system: System) -> "SamplingConfig":
+        """The same with all limits as numbers."""
+        return replace(self, **self.limits(system)._asdict())
 
 
 @dataclass(frozen=True, kw_only=True)

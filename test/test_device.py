@@ -15,7 +15,7 @@ from e2etts.nets.flow import SolverConfig
 from e2etts.nets.system import PARTS, StyleConfig, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
-from e2etts.tasks import first_order, metrics, second_order
+from e2etts.tasks import dpo, first_order, grpo, metrics, second_order
 from e2etts.text import TextConfig, TextTokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")
@@ -65,14 +65,22 @@ def test_synthesis(text_input, monkeypatch):
         assert len(speech.wav) == len(speech.tokens) * 640 and np.isfinite(speech.wav).all()
 
 
-@pytest.mark.parametrize("second", [False, True])
-def test_training(second, monkeypatch):
+SHORT = SamplingConfig(min_ratio=1.0, max_tokens_per_text_token=2)
+
+
+@pytest.mark.parametrize("kind", ["first", "second", "grpo", "dpo"])
+def test_training(kind, monkeypatch):
     monkeypatch.setattr(metrics, "sample_tokens", metrics.sample_tokens.__wrapped__)
     system = wake(make_system(text_input="aligned", style=StyleConfig()), std=0.1)
     batch = make_batch()
-    if second:
+    if kind in ("grpo", "dpo"):
+        system.train_only(["lm"])
+        task = (grpo.GRPOTask(system, grpo.GRPOOptions(sampling=SHORT, rollout_rows=0.6),
+                              set(grpo.GRPOTask.known)) if kind == "grpo" else
+                dpo.DPOTask(system, dpo.DPOOptions(sampling=SHORT), set(dpo.DPOTask.known)))
+    elif kind == "second":
         system.train_only(["lm", "fm"])
-        task = second_order.SecondOrderTask(system, second_order.SecondOrderOptions(),
+        task = second_order.SecondOrderTask(system, second_order.SecondOrderOptions(group=4),
                                             second_order.LOSSES)
     else:
         system.train_only(list(PARTS))

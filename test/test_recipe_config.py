@@ -112,6 +112,7 @@ def test_overrides_reach_every_depth(small):
     ("stages.lm.init={lmm: tokenizer}", "stages.lm.init: no part 'lmm'; parts: tokenizer"),
     ("stages.tokenizer.init=lm", "leads back to"),
     ("stages.vocoder.init={lm: lm}", "the vocoder is one part"),
+    ("stages.lm.judge=tokenizer", "stages.lm.judge: task first_order has no samples to judge"),
     ("stages.lm.trainable=[lmm]", "stages.lm.trainable: no part 'lmm'; parts: tokenizer"),
     ("stages.lm.task=third_order", "'stages.lm.task'"), ("seed=many", "'seed'"),
     ("stages.lm.train={max_steps: null}", "stages.lm.train"),
@@ -164,6 +165,8 @@ def test_every_switch_of_the_page_on_switches_is_a_key():
     for name, stage in recipe.stages.items():
         options = paths(to_dict(TASKS[stage.task].Options()), f"stages.{name}.options")
         known |= {k.replace(f"stages.{name}", "stages.X") for k in known | options}
+    for task in TASKS.values():
+        known |= paths(to_dict(task.Options()), "stages.X.options")
     named = []
     for line in (ROOT / "docs/switches.md").read_text().splitlines():
         cells = line.split("|")

@@ -190,7 +190,7 @@ def exposure(recipe: RecipeConfig, speaks: str,
 
 def _teaches(stage: StageConfig, loss: str, part: str) -> bool:
     """Whether a loss of the stage reaches a part that is trainable there."""
-    samples = stage.task == "second_order" or loss.endswith(HAT)
+    samples = stage.reads_samples or loss.endswith(HAT)
     if part == "tokenizer" or (part == "lm" and samples):
         return True
     return loss.removesuffix("_q") in READERS["fm" if part == "speaker" else part]

@@ -176,6 +176,37 @@ class RM(nn.Module):
         """Whether ``task``, "speaker" or "emotion", has a head of classes."""
         return isinstance(self.heads[task], nn.Linear) if task in self.heads else False
 
+    @torch.no_grad()
+    def row_losses(
+        self,
+        q: torch.Tensor,
+        lens: torch.Tensor,
+        text: torch.Tensor,
+        text_lens: torch.Tensor,
+        speaker: torch.Tensor,
+        emotion: torch.Tensor,
+        speaker_embedding: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """The losses of each row, (B,), without gradient: "ctc" and "attention" in nats a text
+        token, "ctc" inf where the text cannot fit; 0 where a label is missing (-1). That of a
+        speaker loss "embedding" is the distance from ``speaker_embedding`` (B, X): the other rows
+        of a group are no rivals."""
+        h, smoothing = self.encode(q, lens), self.config.label_smoothing
+        losses = {"ctc": self.ctc_loss(h, lens, text, text_lens, impossible=torch.inf)}
+        if self.decoder is not None:
+            logits, target = self._attention(h, lens, text, text_lens)
+            each = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=-100,
+                                   reduction="none", label_smoothing=smoothing)
+            losses["attention"] = each.sum(1) / (text_lens + 1)
+        for task, label in (("speaker", speaker), ("emotion", emotion)):
+            if task in self.heads and not self.classifies(task):
+                losses[task] = self.heads[task].distance(self.summary(task, h, lens),
+                                                         speaker_embedding)
+            elif task in self.heads:
+                losses[task] = F.cross_entropy(self.classify(task, h, lens), label, ignore_index=-1,
+                                               reduction="none", label_smoothing=smoothing)
+        return losses
+
     def classify(self, task: str, h: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, classes) logits of ``task``: "speaker" or "emotion"."""
         return self.heads[task](self.summary(task, h, lens)).float()
@@ -223,12 +254,17 @@ class RM(nn.Module):
         return [row[row >= 0] for row in text]
 
     def _attention_loss(self, h, lens, text, text_lens):
+        logits, target = self._attention(h, lens, text, text_lens)
+        return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100,
+                               label_smoothing=self.config.label_smoothing)
+
+    def _attention(self, h, lens, text, text_lens):
+        """Logits (B, L + 1, V + 1) of the attention decoder given the text so far, and targets
+        (B, L + 1), -100 for none."""
         start = text.new_full((len(text), 1), self.blank)
         given = self.text(torch.cat([start, text], dim=1))
         x = self.decoder(join(h, lens, given.to(h.dtype), text_lens + 1))
         logits = self.head(cut(x, lens, text.shape[1] + 1))
         valid = length_mask(text_lens, text.shape[1] + 1)
         target = F.pad(text, (0, 1)).masked_fill(~valid, -100)
-        target = target.scatter(1, text_lens[:, None], self.blank)
-        return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=-100,
-                               label_smoothing=self.config.label_smoothing)
+        return logits.float(), target.scatter(1, text_lens[:, None], self.blank)

@@ -31,6 +31,10 @@ class SpeakerMatch(nn.Module):
         """(B, D) -> (B, X) predicted speaker embeddings of length 1."""
         return F.normalize(self.project(x).float(), dim=-1)
 
+    def distance(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(B,) 1 - cosine, from 0 to 2, of x (B, D) from target (B, X), of length 1."""
+        return 1 - (self(x) * target.detach().float()).sum(-1)
+
     def loss(self, x: torch.Tensor, speaker: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy over the rows that have a rival, 0 where none has. x: (B, D);
         speaker: (B,) labels, rows with -1 are speakers of their own; target: (B, X) speaker

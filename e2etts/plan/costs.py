@@ -14,6 +14,7 @@ from e2etts.plan.resources import GIB, SHARDING, USABLE, Cluster, CorpusSize
 from e2etts.plan.shapes import Shapes, run_on_shapes
 from e2etts.recipe import RecipeConfig
 from e2etts.tasks.build import build_task
+from e2etts.tasks.sample_task import SampleTask
 from e2etts.train.config import TrainConfig
 from e2etts.train.optim import make_optimizers
 from e2etts.train.task import Task
@@ -78,7 +79,8 @@ def part_costs(recipe: RecipeConfig, vocab: Vocab, cluster: Cluster) -> dict[str
 
 
 class StageEstimator:
-    """Cost of one first- or second-order stage, with batches of equally long utterances."""
+    """Cost of one stage that trains parts of the system, with batches of equally long utterances.
+    Roll-outs have their greatest length; of DPO the pairs are not counted."""
 
     def __init__(self, recipe: RecipeConfig, name: str, vocab: Vocab, corpus: CorpusSize,
                  cluster: Cluster):
@@ -137,7 +139,10 @@ class StageEstimator:
 
 def _meta_task(recipe: RecipeConfig, name: str, vocab: Vocab) -> Task:
     with Shapes():
-        return build_task(recipe, name, vocab).train()
+        task = build_task(recipe, name, vocab).train()
+    if isinstance(task, SampleTask):
+        task.discards = False  # no roll-out ends where tokens have no values
+    return task
 
 
 def state_bytes(task: nn.Module, config: TrainConfig, cluster: Cluster) -> dict[str, float]:

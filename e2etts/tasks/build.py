@@ -13,13 +13,16 @@ from e2etts.nets.system import PARTS, Sizes, System
 from e2etts.nets.vocoder import Vocoder, VocoderConfig
 from e2etts.recipe import RecipeConfig
 from e2etts.seeds import mix
+from e2etts.tasks.dpo import DPOTask
 from e2etts.tasks.first_order import FirstOrderTask
+from e2etts.tasks.grpo import GRPOTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask
 from e2etts.train.checkpoint import restore
 from e2etts.train.task import Task
 
-TASKS = {"first_order": FirstOrderTask, "second_order": SecondOrderTask, "vocoder": VocoderTask}
+TASKS = {"first_order": FirstOrderTask, "second_order": SecondOrderTask, "grpo": GRPOTask,
+         "dpo": DPOTask, "vocoder": VocoderTask}
 Tensors = dict[str, torch.Tensor]
 
 

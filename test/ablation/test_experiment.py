@@ -84,7 +84,9 @@ def test_seconds_of_audio_by_part(here):
     ("stages.tokenizer.weights.ctc={weight: 1, delay: 0.25}", {"rm": 450}),
     ("stages.tokenizer.weights={lm: {weight: 1, delay: 0.5}, fm: 0, ctc: 0}",
      {"tokenizer": 300, "lm": 1500, "fm": 0, "speaker": 0, "rm": 0}),
-    ("stages.joint={trainable: [lm, fm], weights: {fm_q: 1}}", {"fm": 1200})])
+    ("stages.joint={trainable: [lm, fm], weights: {fm_q: 1}}", {"fm": 1200}),
+    ("stages.joint={task: grpo, weights: {policy: {weight: 1, delay: 0.5}, ce: 0, ctc: 0}}",
+     {"lm": 1500})])
 def test_a_part_counts_from_when_a_loss_teaches_it(here, override, changed):
     recipe = load_experiment(make_folder(here), [override]).runs[2].recipe
     usual = {"tokenizer": 600, "lm": 1800, "fm": 600, "rm": 600, "speaker": 600}

@@ -195,6 +195,21 @@ def test_activations_are_what_a_real_step_takes_within_3_percent(plain_kernels, 
     assert planned.memory_bytes["activations"] == pytest.approx(measured, rel=0.03)
 
 
+def test_roll_outs_are_planned_at_their_greatest_length():
+    """In each of the rows, with every value that the policy's gradient needs."""
+    stage = {**CONFIG["stages"]["joint"], "task": "grpo", "weights": {"policy": 1}}
+    costs = []
+    for group in (2, 4):
+        options = {"group": group, "sampling": {"min_ratio": 1.0, "max_ratio": 2.0}}
+        config = build(RecipeConfig, {**CONFIG, "stages": {
+            **CONFIG["stages"], "joint": {**stage, "options": options}}})
+        cost = StageEstimator(config, "joint", VOCAB, CorpusSize(
+            hours=10, utterance_seconds=4, text_tokens_a_second=2), Cluster()).cost(2)
+        costs.append(cost.memory_bytes["activations"])
+    # Four roll-outs of 16 tokens and an end, by the classes of the LM.
+    assert costs[0] > 3 * 4 * 17 * 4096 and 1.6 < costs[1] / costs[0] < 2.1
+
+
 def test_time_and_passes_follow_from_rate_and_corpus():
     cluster = Cluster(gpus=5, tflops=2.0, utilisation=0.25)
     cost = StageEstimator(recipe(), "lm", VOCAB, WORK, cluster).cost()

@@ -12,7 +12,9 @@ from e2etts.stages.start import model_config
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.tasks import metrics
 from e2etts.tasks.build import build_task, system_sizes
+from e2etts.tasks.dpo import DPOTask
 from e2etts.tasks.first_order import FirstOrderTask
+from e2etts.tasks.grpo import GRPOTask
 from e2etts.tasks.second_order import SecondOrderTask
 from e2etts.tasks.vocoder import VocoderTask
 
@@ -66,6 +68,24 @@ def test_samples_of_a_stage_are_drawn_as_in_synthesis(monkeypatch):
         got = build_task(recipe, name, VOCAB).eval().sample_metrics(make_batch(), 2)
         assert got["length_ratio"] > 0
     assert seen == [sampling] * 3
+
+
+@pytest.mark.parametrize(("name", "cls", "loss", "options"), [
+    ("grpo", GRPOTask, "policy", {"updates": 2, "clip": 0.2}),
+    ("dpo", DPOTask, "dpo", {"beta": 0.2})])
+def test_rewards_of_roll_outs_are_tasks_with_a_judge(name, cls, loss, options):
+    options = {**options, "group": 3, "rollout_rows": 0.5, "reward": {"ctc": 1.0, "speaker": 0.1}}
+    recipe = make_recipe(joint=stage(name, init="lm", judge="tokenizer", trainable=["lm"],
+                                     weights={loss: 1, "ce": 1, "kl": 0.1}, options=options))
+    first = build_task(recipe, "tokenizer", VOCAB).state_to_save()
+    task = build_task(recipe, "joint", VOCAB, first, first)
+    assert isinstance(task, cls) and task.options.reward.speaker == 0.1 and task.judge is not None
+    out = task.eval()(make_batch())
+    assert set(out.terms) == {loss, "ce", "kl"}
+    recipe = make_recipe(joint=stage(name, init="lm", trainable=["lm"], weights={loss: 1},
+                                     options={"group": 1}))
+    with pytest.raises(UserError, match="stages.joint.options.group: roll-outs of the same text"):
+        build_task(recipe, "joint", VOCAB, first)
 
 
 def test_weights_come_from_the_seed_or_from_the_start():

@@ -87,7 +87,7 @@ def test_every_second_order_loss_is_finite_and_reaches_the_lm(history, lm_input)
     free = history == "free-running"
     losses = LOSSES - {"fm", "coarse", "fm_q", "coarse_q"} if free else LOSSES
     net = system(["lm"] if free else ["lm", "fm"], lm_input=lm_input)
-    task = SecondOrderTask(net, SecondOrderOptions(history=history), losses)
+    task = SecondOrderTask(net, SecondOrderOptions(history=history, group=4), losses)
     task.train(not free)  # in evaluation every roll-out is kept
     terms = task(BATCH).terms
     assert set(terms) == losses and all(t.isfinite() for t in terms.values())

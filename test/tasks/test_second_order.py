@@ -11,19 +11,19 @@ from e2etts.nets.lm import LMOutput, lm_targets
 from e2etts.nets.system import PARTS
 from e2etts.synthesis_config import SamplingConfig
 from e2etts.tasks.first_order import FirstOrderOptions, FirstOrderTask
-from e2etts.tasks.second_order import (
-    LOSSES,
-    SecondOrderOptions,
-    SecondOrderTask,
-    longest_repeat,
-)
+from e2etts.tasks.rollouts import RewardConfig
+from e2etts.tasks.second_order import LOSSES, PolicyConfig, SecondOrderOptions, SecondOrderTask
 from e2etts.train.task import StepInfo
+
+SHORT = SamplingConfig(min_ratio=1.0, max_tokens_per_text_token=2, top_p=1.0, top_k=0)
 
 
 def make(losses=LOSSES, trainable=("lm", "fm"), options=None, **changes):
     changes.setdefault("text_input", "aligned" if "advance" in losses else "prefix")
     system = wake(make_system(**changes), std=0.1)
     system.train_only(list(trainable))
+    if "policy" in losses:  # roll-outs that end
+        options = {"group": 4, "sampling": SHORT, **(options or {})}
     return SecondOrderTask(system, SecondOrderOptions(**options or {}), set(losses)).train()
 
 
@@ -271,7 +271,7 @@ def test_roll_outs_that_repeat_or_do_not_end_teach_nothing(monkeypatch):
     index = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8], [9, 1, 2, 1, 2, 1, 2, 1],
                           [3, 4, 5, 6, 7, 0, 0, 0]])
     made = Rollout(index, torch.tensor([8, 8, 5]), torch.tensor([False, True, True]), None)
-    monkeypatch.setattr("e2etts.tasks.second_order.roll_out", lambda *a, **k: made)
+    monkeypatch.setattr("e2etts.tasks.rollouts.roll_out", lambda *a, **k: made)
     judge = system.rm.losses
     monkeypatch.setattr(system.rm, "losses",
                         lambda q, *a: seen.update(q=q, rest=a) or judge(q, *a))
@@ -288,13 +288,6 @@ def test_roll_outs_that_repeat_or_do_not_end_teach_nothing(monkeypatch):
     out.terms["ce"].backward()
     out = task.eval()(batch)  # what is judged on the dev set is what there is
     assert set(out.terms) == {"ce", "ctc"} and len(seen["q"]) == 3
-
-
-def test_longest_repeat_by_hand():
-    index = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 1, 1, 1, 2, 3, 3, 4, 5],
-                          [1, 2, 3, 1, 2, 3, 1, 2, 9], [7, 7, 7, 7, 7, 7, 7, 7, 7]])
-    assert longest_repeat(index, torch.tensor([9, 9, 9, 4])).tolist() == [0, 3, 5, 3]
-    assert longest_repeat(index[:, :1], torch.ones(4, dtype=torch.long)).tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(("losses", "trainable", "options", "message"), [
@@ -317,4 +310,129 @@ def test_free_running_takes_the_lengths_that_the_rm_can_read():
     task = make({"ctc", "ce"}, ["lm"], options={
         "history": "free-running", "sampling": SamplingConfig(min_ratio=0.5)})
     assert task.options.sampling.min_ratio == 0.5
-    assert make({"ctc", "ce"}, ["lm"], options={"history": "free-running"}).free_running
+    assert make({"ctc", "ce"}, ["lm"], options={"history": "free-running"}).reads_rollouts
+
+
+# Policy and mixed histories
+
+MIXED = {"history": "mixed", "group": 3, "sampling": SHORT}
+
+
+def values(task, batch, seed=0):
+    torch.manual_seed(seed)
+    out = task(batch)
+    return {k: v.detach() for k, v in out.terms.items()}, out
+
+
+@pytest.mark.parametrize("text_input", ["prefix", "aligned"])
+def test_mixed_reads_both_histories(text_input, monkeypatch):
+    """FM and RM the samples on recordings as in "teacher-forced", the RM roll-outs as in
+    "free-running", with the weights of their shares."""
+    losses = {"ce", "kl", "fm", "coarse", "fm_q", "coarse_q", "ctc", "speaker"}
+    losses |= {"advance"} if text_input == "aligned" else set()
+    options = {**MIXED, "samples": 2, "free_share": 0.25}
+    forced = make(losses, text_input=text_input, options={"samples": 2}).eval()
+    mixed = make(losses, text_input=text_input, options=options).eval()
+    for task in (forced, mixed):
+        wake(task.system.lm, seed=5, std=0.05)
+    batch, read = make_batch(), []
+    alone, _ = values(forced, batch)
+    judge, predict = mixed.system.rm.losses, mixed.predicted_by_reference
+    monkeypatch.setattr(mixed.system.rm, "losses", lambda q, *a: (
+        read.append((q, judge(q, *a))) or read[-1][1]))
+    seen = []
+    monkeypatch.setattr(mixed, "predicted_by_reference",
+                        lambda history: seen.append(history) or predict(history))
+    got, out = values(mixed, batch)
+    for name in ("ce", "fm", "coarse", "fm_q", "coarse_q"):
+        torch.testing.assert_close(got[name], alone[name])
+    assert len(read) == 3 and len(read[2][0]) == 9 and len(read[0][0]) == 3
+    for name in ("ctc", "speaker"):
+        torch.testing.assert_close(got[name], 0.75 * alone[name] + 0.25 * read[2][1][name].detach())
+    assert not torch.equal(got["kl"], alone["kl"]) and len(seen) == 2
+    assert seen[0].ended is None and bool((seen[1].lens > 0).all())
+    assert {"sampled_the_recording", "rollouts_kept", "reward"} <= set(out.metrics)
+    assert len(out.embeddings) == 3
+
+
+def test_mixed_without_roll_outs_is_teacher_forced(monkeypatch):
+    losses = {"ce", "kl", "advance", "fm", "ctc"}
+    forced, mixed = make(losses), make(losses, options=MIXED)
+    alone, _ = values(forced, make_batch())
+    real = roll_out
+    monkeypatch.setattr("e2etts.tasks.rollouts.roll_out", lambda *a, **k: real(*a, **k)._replace(
+        ended=torch.zeros(9, dtype=torch.bool)))
+    got, out = values(mixed, make_batch())
+    assert out.metrics["rollouts_kept"] == 0
+    torch.testing.assert_close(got, alone)
+
+
+@pytest.mark.parametrize("history", ["teacher-forced", "free-running", "mixed"])
+def test_policy_stands_beside_gumbel_at_every_history(history):
+    """It does not change the other losses, and reaches what they do not: end and advance."""
+    losses = {"ce", "advance", "ctc"}
+    options = {"history": history, "group": 3, "sampling": SHORT, "packed": True}
+    with_it = make(losses | {"policy"}, ["lm"], options=options)
+    if history == "teacher-forced":
+        options = {}
+    without = make(losses, ["lm"], options=options)
+    batch = make_batch()
+    (got, out), (want, _) = values(with_it, batch), values(without, batch)
+    assert set(got) == {*want, "policy"}
+    torch.testing.assert_close({k: got[k] for k in want}, want)
+    torch.testing.assert_close(got["policy"], -out.metrics["reward"])
+    lm = with_it.system.lm
+    for name, reaches in (("policy", True), ("ctc", False)):
+        with_it.system.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        with_it(batch).terms[name].backward()
+        assert reached(lm.advance) == reaches
+        assert {p for p in PARTS if reached(getattr(with_it.system, p))} == {"lm"}
+    ended = StepInfo(0.5, frozenset({"policy"}))
+    metrics = with_it(batch, "main", ended).metrics
+    assert ("reward" in metrics) == (history != "teacher-forced")
+
+
+def test_policy_without_tokens_leaves_the_choice_among_codes_alone():
+    """Its gradient at the codes' logits is a multiple of their probabilities: that of going on."""
+    task, seen = make({"policy", "ce", "advance"}, ["lm"]), []
+    task.system.lm.head.register_forward_hook(
+        lambda m, i, out: (out.retain_grad() if out.requires_grad else None) or seen.append(out))
+    torch.manual_seed(0)
+    task(make_batch()).terms["policy"].backward()
+    logits, end = seen[-1], task.system.lm.end
+    rows = logits.grad.abs().sum(-1) > 1e-6
+    assert bool(rows.any())
+    ratio = logits.grad[rows][:, :end] / logits.detach()[rows][:, :end].softmax(-1)
+    spread = ratio.amax(-1) - ratio.amin(-1)
+    assert float((spread / ratio.abs().amax(-1)).max()) < 1e-2
+
+
+def test_kl_holds_the_advance_where_the_policy_teaches_it():
+    batch, found = make_batch(), []
+    for losses in ({"kl", "ce", "advance"}, {"kl", "ce", "advance", "policy"}):
+        task = make(losses, ["lm"])
+        with torch.no_grad():
+            task.system.lm.advance.bias += torch.tensor([2.0, 0, 0, 0, 0])
+        found.append(float(task(batch).terms["kl"].detach()))
+    assert abs(found[0]) < 1e-6 and found[1] > 0.05
+
+
+@pytest.mark.parametrize(("losses", "options", "message"), [
+    ({"ctc", "ce"}, {"policy": PolicyConfig(tokens=True)}, "options.policy: has no effect"),
+    ({"ctc", "ce"}, {"group": 2}, "options.group: has no effect"),
+    ({"ctc", "ce"}, {"rollout_rows": 0.5}, "options.rollout_rows: has no effect"),
+    ({"ctc", "ce"}, {"packed": True}, "options.packed: has no effect"),
+    ({"ctc", "ce"}, {"reward": RewardConfig(speaker=0.1)}, "options.reward: has no effect"),
+    ({"ctc", "ce", "policy"}, {"free_share": 0.3}, "options.free_share: has no effect"),
+    ({"fm", "ce"}, {"history": "mixed"}, "options.history: no loss of these weights reads"),
+    ({"ctc"}, {"history": "mixed"}, "weights: without 'ce'"),
+    ({"policy"}, {"group": 1}, "options.group: .*set it to 2"),
+    ({"policy"}, {"group": None}, "options.group: .*set it to 2"),
+    ({"policy"}, {"sampling": SamplingConfig(min_ratio=0.4)}, "options.sampling.min_ratio"),
+    ({"policy"}, {"reward": RewardConfig(attention=1.0)}, "options.reward: no loss 'attention'"),
+    ({"ctc", "ce"}, {"history": "mixed", "free_share": 1.0}, "free_share must be"),
+    ({"ctc", "ce"}, {"history": "mixed", "bridge": BridgeConfig(top_p=0.8)}, "options.bridge")])
+def test_senseless_roll_outs_are_refused(losses, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(losses, ["lm"], options=options, decoder_layers=0)

@@ -18,8 +18,8 @@ class MiniData:
     ``characters_per_second`` are left out; of silence at their edges ``edge_silence_seconds`` stay.
     The shares are of the sentences of a synthetic voice. ``held_out``: voices (synthetic ones, or
     ``asterisk-LANG``) that have no utterance in train and dev, and how many utterances of each, of
-    ``held_out_seconds``, form the set test_zero_shot, whose texts occur in no other set. ``policy``: what is done with faulty
-    utterances, see ``e2etts validate``.
+    ``held_out_seconds``, form the set test_zero_shot, whose texts occur in no other set.
+    ``policy``: what is done with faulty utterances, see ``e2etts validate``.
     """
 
     seed: int = 1
