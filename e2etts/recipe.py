@@ -149,6 +149,17 @@ class RecipeConfig:
             order += [s for s in self.stages_to(name) if s not in order]
         return order
 
+    def cached(self, name: str) -> tuple[str, ...]:
+        """What stage ``name`` reads from the token cache: "tokens" of a frozen tokenizer that
+        encodes recordings, "positions" that a frozen RM gives an LM with aligned text_input."""
+        stage = self.stage(name)
+        if not stage.data.cached_tokens:
+            return ()
+        aligned = self.model.lm.text_input == "aligned" and (
+            stage.weight("lm") or stage.weight("ce"))
+        return (*(() if self.codes else ("tokens",)),
+                *(("positions",) if aligned and "rm" not in stage.trainable else ()))
+
     @property
     def codes(self) -> tuple[str, int] | None:
         """Name and codebook size of the ark that tokens are read from; None where the tokenizer
@@ -215,12 +226,26 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
     if stage.data.noise and recipe.codes:
         raise UserError(f"stages.{name}.data.noise: tokens from files do not change with it: leave "
                         "it out")
+    if stage.data.cached_tokens:
+        _check_cache(recipe, name)
     if stage.pretrained_lm and stage.task != "first_order":
         raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so: "
                         "leave it out")
     if stage.pretrained_lm and recipe.text.published is None:
         raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
                         "own tokenizer: set text.model_type=published, and text.published")
+
+
+def _check_cache(recipe: RecipeConfig, name: str) -> None:
+    stage, key = recipe.stages[name], f"stages.{name}.data.cached_tokens"
+    if not stage.trains_system or "tokenizer" in stage.trainable:
+        raise UserError(f"{key}: only tokens of a frozen tokenizer can be cached: leave it out")
+    if stage.data.noise:
+        raise UserError(f"{key}: with data.noise, tokens are others in every step: leave one of "
+                        "them out")
+    if not recipe.cached(name):
+        raise UserError(f"{key}: the tokens of this recipe come from files already, and this stage "
+                        "reads no text positions by a frozen RM: leave it out")
 
 
 def _check_parts(key: str, parts: Iterable[str]) -> None:

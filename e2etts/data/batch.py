@@ -18,17 +18,19 @@ MEL_PADDING = math.log(LOG_FLOOR)
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One row before padding; see ``Batch``. mel: (T, M), reference_mel: (T', M), codes: (N,),
-    wav: (S,)."""
+    """One row before padding; see ``Batch``. frames: T; mel: (T, M), reference_mel: (T', M),
+    codes, positions: (N,), wav: (S,)."""
 
     utt: str
-    mel: Tensor
+    frames: int
+    mel: Tensor | None
     text: Tensor
     language: int
     speaker: int
     emotion: int
     reference_mel: Tensor
     codes: Tensor | None = None
+    positions: Tensor | None = None
     wav: Tensor | None = None
 
 
@@ -36,16 +38,18 @@ class Item:
 class Batch:
     """A padded batch. Lengths count valid positions; padding values are arbitrary.
 
-    mel: (B, T, M) natural-log mel; mel_lens: (B,), each a multiple of frames_per_token.
+    mel: (B, T, M) natural-log mel, None where tokens come from files and nothing else reads it;
+    mel_lens: (B,), each a multiple of frames_per_token.
     text: (B, L) text token ids; text_lens: (B,).
     language, speaker, emotion: (B,) label ids, -1 where the label is missing.
     reference_mel: (B, T', M) mel of other speech of the same speaker; reference_lens: (B,).
-    codes: (B, N) speech tokens from files, N = T / frames_per_token; only where they are read.
+    codes: (B, N) speech tokens from files, N = T / frames_per_token; positions: (B, N) that of each
+    in its text, from files; both only where they are read.
     wav: (B, S) samples in [-1, 1] aligned with mel, S = T * hop_samples; only where needed.
     """
 
     utts: list[str]
-    mel: Tensor
+    mel: Tensor | None
     mel_lens: Tensor
     text: Tensor
     text_lens: Tensor
@@ -55,6 +59,7 @@ class Batch:
     reference_mel: Tensor
     reference_lens: Tensor
     codes: Tensor | None = None
+    positions: Tensor | None = None
     wav: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -79,17 +84,17 @@ def collate(items: list[Item]) -> Batch:
     def padded(rows: list[Tensor], value: float = 0.0) -> Tensor:
         return pad_sequence(rows, batch_first=True, padding_value=value)
 
-    def where_read(rows: list[Tensor | None]) -> Tensor | None:
-        return None if rows[0] is None else padded(rows)
+    def where_read(name: str, value: float = 0.0) -> Tensor | None:
+        rows = [getattr(i, name) for i in items]
+        return None if rows[0] is None else padded(rows, value)
 
     def ids(name: str) -> Tensor:
         return torch.tensor([getattr(i, name) for i in items])
 
-    mels, texts, references = ([getattr(i, name) for i in items]
-                               for name in ("mel", "text", "reference_mel"))
+    texts, references = ([getattr(i, name) for i in items] for name in ("text", "reference_mel"))
     return Batch(
-        utts=[i.utt for i in items], mel=padded(mels, MEL_PADDING), mel_lens=lengths(mels),
+        utts=[i.utt for i in items], mel=where_read("mel", MEL_PADDING), mel_lens=ids("frames"),
         text=padded(texts), text_lens=lengths(texts), language=ids("language"),
         speaker=ids("speaker"), emotion=ids("emotion"),
         reference_mel=padded(references, MEL_PADDING), reference_lens=lengths(references),
-        codes=where_read([i.codes for i in items]), wav=where_read([i.wav for i in items]))
+        codes=where_read("codes"), positions=where_read("positions"), wav=where_read("wav"))

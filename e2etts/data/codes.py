@@ -1,5 +1,5 @@
-"""Speech tokens of a prepared set from files: ``dump/<set>/<name>.scp`` and ``.ark``, one row of
-integers an utterance, beside the mels."""
+"""Speech tokens of a prepared set, or what belongs to each of them, from files: ``<name>.scp`` and
+``.ark``, one row of integers an utterance."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,14 +44,14 @@ def read_ark(entry: str, content: str, remedy: str) -> np.ndarray:
         raise UserError(f"{entry}: cannot read {content} ({reason}): {remedy}") from e
 
 
-class Codes:
-    """Token rows of the set in ``folder``, read lazily.
+class Rows:
+    """A row of integers of every utterance, read lazily.
 
     Raises UserError for a missing file and for one that lacks utterances of ``utts``.
     """
 
-    def __init__(self, folder: Path, name: str, utts: Sequence[str], codebook_size: int):
-        self.scp, self.codebook_size = folder / f"{name}.scp", codebook_size
+    def __init__(self, folder: Path, name: str, utts: Sequence[str]):
+        self.scp = folder / f"{name}.scp"
         if not self.scp.is_file():
             raise UserError(f"{self.scp}: no such file: write token rows with 'e2etts tokens', or "
                             "as a Kaldi ark of integer vectors")
@@ -63,17 +63,33 @@ class Codes:
         self.entries = {u: ark_entry(self.scp, u, table[u]) for u in utts}
 
     def row(self, utt: str) -> np.ndarray:
-        """(N,) int64 tokens. Raises UserError for one that is damaged or outside of the
-        codebook."""
+        """(N,) int64. Raises UserError for one that is damaged."""
         row = read_ark(self.entries[utt], f"tokens of '{utt}'", f"write {self.scp} again")
         if row.ndim != 1 or row.dtype.kind != "i":
             raise UserError(f"{self.entries[utt]}: '{utt}' is no row of integers but "
                             f"{row.dtype} {row.shape}: write {self.scp} again")
+        return row.astype(np.int64)
+
+
+class Codes:
+    """Token rows (``Rows``) of the set in ``folder``, within a codebook."""
+
+    def __init__(self, folder: Path, name: str, utts: Sequence[str], codebook_size: int):
+        self.rows, self.codebook_size = Rows(folder, name, utts), codebook_size
+
+    @property
+    def scp(self) -> Path:
+        return self.rows.scp
+
+    def row(self, utt: str) -> np.ndarray:
+        """(N,) int64 tokens. Raises UserError for one that is damaged or outside of the
+        codebook."""
+        row = self.rows.row(utt)
         if len(row) == 0 or row.min() < 0 or row.max() >= self.codebook_size:
-            raise UserError(f"{self.entries[utt]}: '{utt}' has no tokens, or tokens outside "
+            raise UserError(f"{self.rows.entries[utt]}: '{utt}' has no tokens, or tokens outside "
                             f"0..{self.codebook_size - 1}: set model.tokenizer.codebook_size to "
                             "that of their tokenizer")
-        return row.astype(np.int64)
+        return row
 
     def lengths(self, frames: dict[str, int], frames_per_token: int) -> list[int]:
         """Number of tokens of each utterance of ``frames`` (its mel frames).
@@ -92,7 +108,7 @@ class Codes:
 
 
 def write_codes(folder: Path, name: str, rows: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Write token rows (N,) as ``<name>.ark`` and ``<name>.scp``; returns how many.
+    """Write rows of integers (N,) as ``<name>.ark`` and ``<name>.scp``; returns how many.
 
     Raises UserError for a name that is no file of its own, and when the disk refuses."""
     if not name or "/" in name or name in RESERVED:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from e2etts.audio import AudioConfig, log_mel
 from e2etts.data.batch import MEL_PADDING, Item
-from e2etts.data.codes import Codes, ark_entry, read_ark
+from e2etts.data.codes import Codes, Rows, ark_entry, read_ark
 from e2etts.data.datadir import read_table
 from e2etts.data.noise import Noise, NoiseConfig
 from e2etts.data.sampler import Element, Plan, speaker_repeats
@@ -33,6 +33,10 @@ class DataConfig:
     speaker_weights: pattern of speaker ids -> times an epoch that their utterances occur.
     noise: added to what is tokenised, in training and, always in the same way, in validation;
         the speaker reference and the samples given to a vocoder stay as they are.
+    cached_tokens: of a stage whose tokenizer is frozen: speech tokens, and text positions by a
+        frozen RM, are computed in one pass over the data and read from files in every step, here
+        and in later stages (``stages.token_cache``). Joined utterances are then tokenised one by
+        one. The pass pays for stages that see their data more than about twice.
     """
 
     concat_probability: float = 0.0
@@ -41,6 +45,7 @@ class DataConfig:
     crop_seconds: float | None = None
     speaker_weights: dict[str, float] = field(default_factory=dict)
     noise: NoiseConfig | None = None
+    cached_tokens: bool = False
 
 
 class MelDataset(Dataset):
@@ -51,9 +56,12 @@ class MelDataset(Dataset):
 
     def __init__(self, dump_set: str | Path, audio: AudioConfig, *,
                  config: DataConfig | None = None, vocab: Vocab | None = None,
-                 with_wav: bool = False, codes: tuple[str, int] | None = None):
-        """codes: name and codebook size of an ark of speech tokens in the folder (``Codes``)."""
+                 with_wav: bool = False, with_mel: bool = True,
+                 codes: tuple[str, int] | None = None):
+        """codes: name and codebook size of an ark of speech tokens in the folder (``Codes``).
+        with_mel: whether the mel of the utterance itself is read."""
         self.folder, self.audio, self.with_wav = Path(dump_set), audio, with_wav
+        self.with_mel = with_mel
         self.config = config or DataConfig()
         self.vocab = vocab or Vocab.load(self.folder.parent)
         if not (self.folder / "mel.scp").is_file():
@@ -80,12 +88,16 @@ class MelDataset(Dataset):
         self.of_speaker: dict[str, list[int]] = {}
         for i, speaker in enumerate(self.speakers):
             self.of_speaker.setdefault(speaker, []).append(i)
-        self.codes, self.used_frames = None, self.frames
+        self.codes: Codes | None = None
+        self.positions: Rows | None = None
+        self.used_frames, per = self.frames, audio.frames_per_token
         if codes is not None:  # an utterance is as long as its tokens
             self.codes = Codes(self.folder, codes[0], self.utts, codes[1])
             counts = self.codes.lengths(dict(zip(self.utts, self.frames.tolist(), strict=True)),
-                                        audio.frames_per_token)
-            self.used_frames = np.array(counts) * audio.frames_per_token
+                                        per)
+            self.used_frames = np.array(counts) * per
+        elif self.config.cached_tokens:
+            self.used_frames = self.frames + -self.frames % per
         self.noise = Noise(self.config.noise, audio.sample_rate_hz) if self.config.noise else None
         self.wavs: list[str] = []
         if with_wav or self.noise:
@@ -97,6 +109,10 @@ class MelDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.utts)
+
+    def read_cache(self, codes: Codes | None, positions: Rows | None) -> None:
+        """From now on rows have tokens, and text positions, of these files (None: as before)."""
+        self.codes, self.positions = codes or self.codes, positions
 
     def __getitem__(self, element: Element) -> Item:
         random = np.random.default_rng(element.seed)
@@ -111,19 +127,19 @@ class MelDataset(Dataset):
             parts = [(first, start, start + self.crop_frames)]
         else:
             parts = [(i, 0, int(self.used_frames[i])) for i in element.utts]
-        mel = np.concatenate([_stretch(self._mel(i), a, b) for i, a, b in parts])
-        mel = _stretch(mel, 0, len(mel) + -len(mel) % self.audio.frames_per_token)
-        codes = None
-        if self.codes is not None:
-            per = self.audio.frames_per_token
-            rows = [self.codes.row(self.utts[i])[a // per : b // per] for i, a, b in parts]
-            codes = torch.from_numpy(np.concatenate(rows))
-        wav = self._wav(parts, len(mel)) if self.with_wav or self.noise else None
+        frames = sum(b - a for _, a, b in parts)
+        frames += -frames % self.audio.frames_per_token
+        wav = self._wav(parts, frames) if self.with_wav or self.noise else None
+        mel = None
+        if self.with_mel:
+            mel = np.concatenate([_stretch(self._mel(i), a, b) for i, a, b in parts])
+            mel = self._noisy(torch.from_numpy(_stretch(mel, 0, frames)), wav, element)
         return Item(
-            utt="+".join(self.utts[i] for i in element.utts),
-            mel=self._noisy(torch.from_numpy(mel), wav, element),
+            utt="+".join(self.utts[i] for i in element.utts), frames=frames, mel=mel,
             text=self._text(element.utts), language=language, speaker=speaker, emotion=emotion,
-            reference_mel=torch.from_numpy(reference), codes=codes,
+            reference_mel=torch.from_numpy(reference),
+            codes=self._of_tokens(self.codes, parts, [0] * len(parts)),
+            positions=self._of_tokens(self.positions, parts, self._text_starts(element.utts)),
             wav=wav if self.with_wav else None)
 
     def plan(self, batch_seconds: float, *, training: bool) -> Plan:
@@ -164,6 +180,26 @@ class MelDataset(Dataset):
         longest = max(1, int(self.config.reference_max_seconds * self.audio.frame_rate_hz))
         start = int(random.integers(max(1, len(mel) - longest + 1)))
         return mel[start : start + longest].copy()
+
+    def _of_tokens(self, rows: Codes | Rows | None, parts: list[tuple[int, int, int]],
+                   added: list[int]) -> Tensor | None:
+        """(N,) rows of parts (utterance, first frame, last), to each of which something is added.
+        Raises UserError for a row that is not as long as its mel."""
+        if rows is None:
+            return None
+        per, out = self.audio.frames_per_token, []
+        for (i, a, b), more in zip(parts, added, strict=True):
+            row = rows.row(self.utts[i])
+            if len(row) * per != self.used_frames[i]:
+                raise UserError(f"{rows.scp}: '{self.utts[i]}' has {len(row)} tokens, its mel "
+                                f"{self.used_frames[i]} frames: delete this file and run again")
+            out.append(row[a // per : b // per] + more)
+        return torch.from_numpy(np.concatenate(out))
+
+    def _text_starts(self, utts: Sequence[int]) -> list[int]:
+        """Index in ``_text`` at which the text of each utterance starts."""
+        sizes = [len(self.texts[i]) + len(self.vocab.space) for i in utts]
+        return [sum(sizes[:n]) for n in range(len(utts))]
 
     def _text(self, utts: Sequence[int]) -> Tensor:
         space = np.array(self.vocab.space, dtype=np.int64)

@@ -37,8 +37,10 @@ def training_stream(
     return stream
 
 
-def dev_batches(dataset: MelDataset, batch_seconds: float) -> Callable[[], Iterable[Batch]]:
-    """What ``Trainer`` takes as ``dev``: the same batches in the same order at every call."""
+def dev_batches(dataset: MelDataset, batch_seconds: float, rank: int = 0, ranks: int = 1
+                ) -> Callable[[], Iterable[Batch]]:
+    """What ``Trainer`` takes as ``dev``: the same batches in the same order at every call. With
+    ``ranks``, one in so many of them."""
     plan = dataset.plan(batch_seconds, training=False)
     longest = max(plan.frames, default=0) + plan.round_to
     rows = sorted(range(len(dataset)), key=lambda i: plan.frames[i])
@@ -48,7 +50,7 @@ def dev_batches(dataset: MelDataset, batch_seconds: float) -> Callable[[], Itera
         if batches[-1] and size * (len(batches[-1]) + 1) > max(plan.budget_frames, longest):
             batches.append([])
         batches[-1].append(Element((i,), mix("dev", dataset.utts[i])))
-    return lambda: _loader(dataset, batches, 0)
+    return lambda: _loader(dataset, batches[rank::ranks], 0)
 
 
 class _From:

@@ -101,20 +101,27 @@ class System(nn.Module):
         """Zero mean, unit variance -> natural-log mel."""
         return mel * self.sizes.mel_std + self.sizes.mel_mean
 
-    def encode(self, mel: torch.Tensor, mel_lens: torch.Tensor,
+    def encode(self, mel: torch.Tensor | None, mel_lens: torch.Tensor,
                codes: torch.Tensor | None = None) -> Tokens:
-        """Natural-log mel (B, F, M), and codes (B, T) where the tokenizer reads them -> tokens."""
-        return self.tokenizer(self.normalise(mel), mel_lens, codes)
+        """Natural-log mel (B, F, M) -> tokens; where these come from files, they are ``codes``
+        (B, T), and mel is not read."""
+        if codes is not None:
+            return self.tokenizer.known(codes, mel_lens // self.sizes.frames_per_token)
+        return self.tokenizer(self.normalise(mel), mel_lens)
 
     def speaker_embedding(self, mel: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         """Natural-log mel (B, F, M) of any speech of a speaker -> (B, X)."""
         return self.speaker(self.normalise(mel), lens)
 
     def text_positions(self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor,
-                       text_lens: torch.Tensor) -> torch.Tensor | None:
+                       text_lens: torch.Tensor, known: torch.Tensor | None = None
+                       ) -> torch.Tensor | None:
         """(B, T) position of each token in its text, by the RM's CTC alignment, for an LM with
-        aligned text_input; None for one without."""
-        return self.rm.align(q, lens, text, text_lens) if self.lm.aligned else None
+        aligned text_input; None for one without. known: these positions, where they come from
+        files."""
+        if known is not None or not self.lm.aligned:
+            return known
+        return self.rm.align(q, lens, text, text_lens)
 
     def style_ids(self, emotion: torch.Tensor) -> torch.Tensor | None:
         """(B,) emotion labels, -1 for none -> (B,) style ids of LM and FM, 0 for none, in training

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from e2etts.nets.sequence import length_mask
+
 
 class Tokens(NamedTuple):
     """q: (B, T, Q) token embeddings, through which gradient reaches the tokenizer; index: (B, T);
     lens: (B,) valid tokens; bounded: (B, T, D) values before rounding, in (-1, 1), of a kind that
-    quantises, None for one that does not."""
+    quantises, None for one that does not, and for tokens from files."""
 
     q: torch.Tensor
     index: torch.Tensor
@@ -32,6 +34,7 @@ class SpeechTokenizer(nn.Module):
     codebook_size: V. frames_per_token: mel frames a token lasts.
     reads_codes: whether the tokens of a recording come from files and not from its mel.
     has_soft_targets: whether ``soft_mean`` is defined.
+    has_statistics: whether training uses statistics of the batch, evaluation those it has kept.
     digit_levels: number of levels of each digit of a code, None for codes without inner structure.
     """
 
@@ -39,12 +42,23 @@ class SpeechTokenizer(nn.Module):
     frames_per_token: int
     reads_codes: bool = False
     has_soft_targets: bool = False
+    has_statistics: bool = False
     digit_levels: tuple[int, ...] | None = None
 
-    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor,
-                codes: torch.Tensor | None = None) -> Tokens:
-        """mel: (B, F, M), normalised; mel_lens: (B,) multiples of frames_per_token; codes: (B, T)
-        indices from files, for a kind that reads them, which raises ValueError without."""
+    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor) -> Tokens:
+        """mel: (B, F, M), normalised; mel_lens: (B,) multiples of frames_per_token. Raises
+        ValueError where ``reads_codes``."""
+        raise NotImplementedError
+
+    def known(self, index: torch.Tensor, lens: torch.Tensor) -> Tokens:
+        """Tokens (B, T) from files, as ``forward`` gives them, without ``bounded``. What pads them
+        may be no code. Raises IndexError outside of the codebook."""
+        index = index * length_mask(lens, index.shape[1])
+        return Tokens(self.embed(index), index, lens)
+
+    def freeze_statistics(self) -> None:
+        """Until the next ``train()``, use the statistics that evaluation uses, and do not update
+        them."""
         raise NotImplementedError
 
     def embed(self, index: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Speech tokens of the prepared sets into files, for systems whose tokens come from files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from e2etts.data.batch import Batch
 from e2etts.data.codes import write_codes
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import dev_batches
@@ -63,16 +64,10 @@ class TokenWriter:
         utts = write_codes(folder, name, rows())
         return SetTokens(folder / f"{name}.scp", utts, sum(counts), int(used.sum()))
 
-    @torch.no_grad()
     def _encoded(self, set_name: str) -> Iterator[tuple[str, np.ndarray]]:
         dataset = MelDataset(self.recipe.dump(set_name), self.recipe.audio)
-        batches = dev_batches(dataset, BATCH_SECONDS)()
-        for batch in tqdm(batches, desc=f"tokens {set_name}", unit="batch", total=len(batches)):
-            batch = batch.to(self.device)
-            tokens = self.system.encode(batch.mel, batch.mel_lens)
-            for utt, row, count in zip(batch.utts, tokens.index.cpu().numpy(),
-                                       tokens.lens.tolist(), strict=True):
-                yield utt, row[:count]
+        batches = tqdm(each_once(dataset), desc=f"tokens {set_name}", unit="batch")
+        return encoded(self.system, batches, self.device)
 
     def section(self, name: str) -> dict[str, Any]:
         """``model.tokenizer`` of a recipe that trains on the tokens."""
@@ -81,6 +76,28 @@ class TokenWriter:
         if tokenizer.digit_levels is not None:
             section["levels"] = list(tokenizer.digit_levels)
         return section
+
+
+def each_once(dataset: MelDataset, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
+    """Batches of every utterance of a set, or of this process's part of them, alone and whole."""
+    return dev_batches(dataset, BATCH_SECONDS, rank, ranks)()
+
+
+@torch.no_grad()
+def encoded(system: System, batches: Iterable[Batch], device: torch.device | str
+            ) -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance of ``batches`` and its tokens (N,) by the tokenizer of ``system``."""
+    for batch in batches:
+        batch = batch.to(device)
+        tokens = system.encode(batch.mel, batch.mel_lens)
+        yield from unpadded(batch.utts, tokens.index, tokens.lens)
+
+
+def unpadded(utts: list[str], rows: torch.Tensor, lens: torch.Tensor
+             ) -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance and its valid part of rows (B, N)."""
+    for utt, row, count in zip(utts, rows.cpu().numpy(), lens.tolist(), strict=True):
+        yield utt, row[:count]
 
 
 def sets_with_speech(recipe: RecipeConfig) -> list[str]:

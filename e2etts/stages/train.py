@@ -13,7 +13,8 @@ from e2etts.nets.tokenizer import SpeechTokenizer
 from e2etts.nets.whisper_encoder import WhisperEncoder
 from e2etts.recipe import RecipeConfig, StageConfig, resolved
 from e2etts.stages.start import complete, deciding, load_judge, model_config, starting_point
-from e2etts.tasks.build import TASKS, build_task
+from e2etts.stages.token_cache import TokenCache
+from e2etts.tasks.build import build_task
 from e2etts.tasks.qwen3_weights import load_qwen3_lm
 from e2etts.tasks.whisper_encoder_weights import load_whisper_encoder
 from e2etts.train.loop import Trainer
@@ -27,12 +28,14 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
     stage, folder = recipe.stage(name), root / name
     dump, config = Path(recipe.corpus.dump_dir), stage.train
     vocab = Vocab.load(dump)
-    sets = {which: MelDataset(dump / which, recipe.audio, config=stage.data, vocab=vocab,
-                              with_wav=TASKS[stage.task].needs_wav,
-                              codes=recipe.codes if stage.trains_system else None)
-            for which in (recipe.corpus.train, recipe.corpus.dev)}
     start = starting_point(recipe, name, root, vocab)
     task = build_task(recipe, name, vocab, start.tensors, load_judge(recipe, name, root, vocab))
+    codes = recipe.codes if stage.trains_system else None
+    encodes = codes is None and "tokens" not in recipe.cached(name)
+    sets = {which: MelDataset(dump / which, recipe.audio, config=stage.data, vocab=vocab,
+                              with_wav=task.needs_wav, with_mel=encodes or task.needs_mel,
+                              codes=codes)
+            for which in (recipe.corpus.train, recipe.corpus.dev)}
     if stage.pretrained_lm:
         load_qwen3_lm(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
     if stage.trains_system and "tokenizer" not in start.origin:
@@ -51,6 +54,10 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
                               seed=recipe.seed, workers=config.workers),
         dev=dev_batches(sets[recipe.corpus.dev], config.batch_seconds))
     trainer.resume()  # refuses before anything is written
+    if recipe.cached(name):
+        cache = TokenCache(recipe, name, task.system, root / "cache", trainer.accelerator)
+        for which, data in sets.items():
+            data.read_cache(*cache.of(which, identity["prepared"][which]))
     if trainer.accelerator.is_main_process:
         for warning in start.warnings:
             print(f"{name}: warning: {warning}")

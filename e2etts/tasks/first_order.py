@@ -51,6 +51,9 @@ class FirstOrderOptions:
     rm_noise: of the q that the RM reads in training, in standard deviations of q. A reward that
     has seen nothing between the codes has an arbitrary gradient there, and the second order
     follows it.
+    frozen_statistics: training progress (0 to 1) from which the statistics that normalise what FSQ
+    rounds are those of evaluation, and no longer change: training then sees the tokens that
+    evaluation sees. None: those of each batch throughout.
     """
 
     lm_grad: Literal["inputs", "none", "inputs+soft-targets", "targets"] = "inputs"
@@ -60,12 +63,15 @@ class FirstOrderOptions:
     lm_rows: float = 1.0
     flow_rows: float = 1.0
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    frozen_statistics: float | None = None
 
     def __post_init__(self):
         if self.target_temperature <= 0 or self.rm_noise < 0:
             raise ValueError("target_temperature must be more than 0, rm_noise at least 0")
         if not 0 < min(self.lm_rows, self.flow_rows) <= max(self.lm_rows, self.flow_rows) <= 1:
             raise ValueError("lm_rows and flow_rows must be more than 0 and at most 1")
+        if self.frozen_statistics is not None and not 0 < self.frozen_statistics < 1:
+            raise ValueError("frozen_statistics must be more than 0 and less than 1")
 
 
 class FirstOrderTask(SystemTask):
@@ -90,6 +96,10 @@ class FirstOrderTask(SystemTask):
             if "targets" in options.lm_grad and not system.tokenizer.has_soft_targets:
                 raise ValueError("options.lm_grad: this kind of tokenizer has no soft targets: "
                                  "choose none or inputs")
+        has_statistics = "tokenizer" in system.trainable and system.tokenizer.has_statistics
+        if options.frozen_statistics is not None and not has_statistics:
+            raise ValueError("options.frozen_statistics: this tokenizer is frozen, or of a kind "
+                             "without statistics: leave it out")
         self.system, self.options, self.losses = system, options, losses
 
     def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
@@ -97,6 +107,9 @@ class FirstOrderTask(SystemTask):
         ``tasks.metrics``."""
         system, options, on = self.system, self.options, self.losses - info.disabled
         tokenizer_learns = "tokenizer" in system.trainable
+        if self.training and options.frozen_statistics is not None and (
+                info.progress >= options.frozen_statistics):
+            system.tokenizer.freeze_statistics()  # anew, as validation ends with train()
         with torch.set_grad_enabled(torch.is_grad_enabled() and tokenizer_learns):
             tokens = system.encode(batch.mel, batch.mel_lens, batch.codes)
         speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
@@ -136,7 +149,8 @@ class FirstOrderTask(SystemTask):
         """Losses of the LM, those of FM and RM on its q_hat, and its metrics."""
         system, grad = self.system, self.options.lm_grad
         q = tokens.q if grad.startswith("inputs") else tokens.q.detach()
-        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
+        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens,
+                                         batch.positions)
         out = system.lm(given, system.lm.reads(q, tokens.index), tokens.lens, position)
         targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
         terms = {"lm": lm_loss(out.logits, targets)}

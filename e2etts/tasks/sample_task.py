@@ -82,7 +82,8 @@ class SampleTask(SystemTask):
         """The tokens of the batch's own speech."""
         system = self.system
         tokens = system.encode(batch.mel, batch.mel_lens, batch.codes)
-        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens)
+        position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens,
+                                         batch.positions)
         speaker = system.speaker_embedding(batch.reference_mel, batch.reference_lens)
         return History(tokens.q, tokens.index, tokens.lens, position,
                        system.lm_condition(batch, speaker), batch.speaker, batch.emotion)

@@ -271,3 +271,54 @@ def test_one_batch_is_learnt_by_heart():
     fall = {k: round(last[k] / first[k], 2) for k in weights}
     assert max(fall.values()) < 0.85, fall  # the mel is noise: flow and coarse mel fall slowly
     assert max(fall[k] for k in ("ctc", "attention", "speaker", "emotion")) < 0.5, fall
+
+
+def test_frozen_statistics_are_those_of_evaluation():
+    task, batch = make({"ctc"}, options={"frozen_statistics": 0.5}), make_batch()
+    fsq, seen = task.system.tokenizer.fsq, []
+    task.system.tokenizer.register_forward_hook(lambda m, i, out: seen.append(out))
+
+    def step(progress, batch=batch):
+        return task(batch, "main", StepInfo(progress)).terms["ctc"]
+    for seed in (1, 2, 0):
+        step(0.49, make_batch(seed))
+    assert fsq.updates == 3
+    kept = {k: v.clone() for k, v in fsq.named_buffers()}
+    step(0.5).backward()
+    assert not unreached(task.system.tokenizer)
+    assert all(torch.equal(v, kept[k]) for k, v in fsq.named_buffers())
+    task.eval()
+    task(batch)
+    assert torch.equal(seen[-1].q, seen[-2].q) and torch.equal(seen[-1].index, seen[-2].index)
+    assert not torch.equal(seen[-1].q, seen[-3].q)
+    task.train()  # as after a validation
+    step(0.9)
+    assert torch.equal(seen[-1].q, seen[-2].q) and fsq.updates == 3
+    # No row depends on another one any more.
+    mel = batch.mel.clone().requires_grad_()
+    q = task.system.encode(mel, batch.mel_lens).q
+    q[0].sum().backward()
+    assert mel.grad[0].abs().sum() > 0 and mel.grad[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("options", [None, {"frozen_statistics": 0.9}])
+def test_statistics_are_those_of_the_batch_until_they_are_frozen(options):
+    task = make({"ctc"}, options=options)
+    a, b = make_batch(0), make_batch(1)
+    first = task(a, "main", StepInfo(0.8)).terms["ctc"]
+    task(b, "main", StepInfo(0.8))
+    assert torch.equal(first, task(a, "main", StepInfo(0.8)).terms["ctc"])
+    assert task.system.tokenizer.fsq.updates == 3
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({"trainable": ["lm"]}, "this tokenizer is frozen"), ({"kind": "codes"}, "without statistics")])
+def test_statistics_of_other_tokenizers_are_not_frozen(more, message):
+    with pytest.raises(ValueError, match=rf"options\.frozen_statistics: .*{message}"):
+        make({"lm"}, options={"frozen_statistics": 0.5, "lm_grad": "none"}, **more)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_a_share_of_training_is_within_it(share):
+    with pytest.raises(ValueError, match="frozen_statistics must be more than 0 and less than 1"):
+        FirstOrderOptions(frozen_statistics=share)

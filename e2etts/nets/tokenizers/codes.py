@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from e2etts.nets.options import training_option
-from e2etts.nets.sequence import length_mask
 from e2etts.nets.tokenizer import SpeechTokenizer, Tokens, digits_of
 
 
@@ -56,14 +55,8 @@ class CodesTokenizer(SpeechTokenizer):
         self.digit_levels = config.levels
         self.table = nn.Embedding(config.codebook_size, config.q_dim)
 
-    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor,
-                codes: torch.Tensor | None = None) -> Tokens:
-        """As in the contract; mel is not read."""
-        if codes is None:
-            raise ValueError("tokens of kind 'codes' come from files, and this batch has none")
-        lens = mel_lens // self.frames_per_token
-        index = codes * length_mask(lens, codes.shape[1])  # what pads it may be no code
-        return Tokens(self.table(index), index, lens)
+    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor) -> Tokens:
+        raise ValueError("tokens of kind 'codes' come from files, and this batch has none")
 
     def embed(self, index: torch.Tensor) -> torch.Tensor:
         if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.codebook_size):

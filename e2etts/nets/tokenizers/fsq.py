@@ -65,7 +65,7 @@ class FSQTokenizer(SpeechTokenizer):
     """One token for every ``frames_per_token`` mel frames; its gradient passes the rounding
     straight through."""
 
-    has_soft_targets = True
+    has_soft_targets = has_statistics = True
 
     def __init__(self, config: Config, *, mel_bands: int, frames_per_token: int):
         super().__init__()
@@ -86,13 +86,14 @@ class FSQTokenizer(SpeechTokenizer):
         self.up = nn.Linear(len(config.levels), config.q_dim, bias=False)
         nn.init.normal_(self.up.weight, std=len(config.levels) ** -0.5)
 
-    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor,
-                codes: torch.Tensor | None = None) -> Tokens:
-        """As in the contract; codes are not read."""
+    def forward(self, mel: torch.Tensor, mel_lens: torch.Tensor) -> Tokens:
         lens = mel_lens // self.frames_per_token
         u = self.down(stack_frames(self.encoder(mel, mel_lens), self.stacked))
         code, index, bounded = self.fsq(u, length_mask(lens, u.shape[1]))
         return Tokens(self.up(code), index, lens, bounded)
+
+    def freeze_statistics(self) -> None:
+        self.fsq.eval()
 
     def embed(self, index: torch.Tensor) -> torch.Tensor:
         return self.up(self.fsq.to_code(index).to(self.up.weight.dtype))
@@ -107,7 +108,10 @@ class FSQTokenizer(SpeechTokenizer):
     @torch.no_grad()
     def health(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """saturated: share of pre-quantisation values where the bound is flat; pre_quant_rms:
-        their size before normalisation, from the running statistics of FSQ."""
+        their size before normalisation, from the running statistics of FSQ. Tokens from files have
+        none."""
+        if tokens.bounded is None:
+            return {}
         valid = tokens.bounded[length_mask(tokens.lens, tokens.index.shape[1])]
         return {"saturated": (valid.abs() > SATURATED).float().mean(),
                 "pre_quant_rms": (self.fsq.mean.square() + self.fsq.var).mean().sqrt()}
