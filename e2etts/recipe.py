@@ -14,7 +14,7 @@ from e2etts.nets.vocoder import VocoderConfig
 from e2etts.score.config import ScoreConfig
 from e2etts.synthesis_config import SynthesisConfig
 from e2etts.text import TextConfig
-from e2etts.train.config import LossWeight, TrainConfig, weight_at
+from e2etts.train.config import LossWeight, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,9 @@ class StageConfig:
     one that rewards them; an error rate that falls for the one and not for the other is reward
     hacking. For instance
     ``judge: {task: first_order, init: {tokenizer: tokenizer}, trainable: [rm], weights: {ctc: 1}}``
-    pretrained_lm: folder or hub name of a published Qwen3 text model; the LM takes its trunk and
-    text embedding from there, whatever ``init`` brings for it.
+    pretrained_lm: folder or hub name of a published Qwen3 text model, or the folder of one that
+    utils/text_lm.py trains; the LM takes its trunk and text embedding from there, whatever
+    ``init`` brings for it.
     """
 
     task: Literal["first_order", "second_order", "grpo", "dpo", "vocoder"]
@@ -85,8 +86,9 @@ class StageConfig:
         return {part: sources[part] for part in PARTS if part in sources}
 
     def weight(self, loss: str) -> float:
-        """Final weight of a loss, 0 for one that is off."""
-        return weight_at(self.weights.get(loss, 0.0))
+        """Weight of a loss without its schedule, 0 for one that is off."""
+        weight = self.weights.get(loss, 0.0)
+        return weight.weight if isinstance(weight, LossWeight) else weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +233,12 @@ def _check_stage(recipe: RecipeConfig, name: str) -> None:
     if stage.pretrained_lm and stage.task != "first_order":
         raise UserError(f"stages.{name}.pretrained_lm: only a first_order stage starts so: "
                         "leave it out")
-    if stage.pretrained_lm and recipe.text.published is None:
+    own = stage.pretrained_lm and (Path(stage.pretrained_lm) / "text.model").is_file()
+    if stage.pretrained_lm and recipe.text.published is None and not own:
         raise UserError(f"stages.{name}.pretrained_lm: its text embedding has the rows of its "
-                        "own tokenizer: set text.model_type=published, and text.published")
+                        "own tokenizer: set text.model_type=published, and text.published; or name "
+                        "the folder of a text LM that is trained on this recipe's texts "
+                        "(utils/text_lm.py)")
 
 
 def _check_cache(recipe: RecipeConfig, name: str) -> None:
@@ -255,10 +260,15 @@ def _check_parts(key: str, parts: Iterable[str]) -> None:
 
 
 def _check_alignment(recipe: RecipeConfig, name: str) -> None:
-    """An LM with aligned text_input needs an RM whose CTC has been trained to align with."""
+    """An LM with aligned text_input, or with guided attention, needs an RM whose CTC has been
+    trained to align with."""
     stage = recipe.stages[name]
-    needs = recipe.model.lm.text_input == "aligned" and (stage.weight("lm") or stage.weight("ce"))
-    if not needs or recipe.extends:
+    needs = {"is guided (weights.guide)": stage.weight("guide")}
+    if recipe.model.lm.text_input == "aligned":
+        needs["reads its text aligned (model.lm.text_input)"] = (
+            stage.weight("lm") or stage.weight("ce"))
+    why = next((why for why, needed in needs.items() if needed), None)
+    if why is None or recipe.extends:
         return
     while True:
         if "rm" in stage.trainable and stage.weight("ctc"):
@@ -269,9 +279,9 @@ def _check_alignment(recipe: RecipeConfig, name: str) -> None:
         if source is None:
             break
         stage = recipe.stages[source]
-    raise UserError(f"stages.{name}.init: the LM reads its text aligned (model.lm.text_input), by "
-                    "the RM's CTC alignment, and no stage up to here trains the RM: give ctc a "
-                    "weight where the tokenizer learns, or take rm from a stage that trains it")
+    raise UserError(f"stages.{name}.init: the LM {why}, by the RM's CTC alignment, and no stage up "
+                    "to here trains the RM: give ctc a weight where the tokenizer learns, or take "
+                    "rm from a stage that trains it")
 
 
 def resolved(recipe: RecipeConfig) -> dict[str, Any]:

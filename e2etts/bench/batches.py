@@ -18,7 +18,7 @@ def made_vocab() -> Vocab:
     """The labels of a corpus of 12 speakers in 5 languages."""
     return Vocab(speakers=[f"s{i}" for i in range(SPEAKERS)],
                  languages=[f"l{i}" for i in range(LANGUAGES)], emotions=[], mel_mean=-5.0,
-                 mel_std=2.0, text_size=TEXT, space=[0])
+                 mel_std=2.0, text_size=TEXT, space=[0], mean_tokens_per_text_token=2.0)
 
 
 def made_batches(recipe: RecipeConfig, stage: str, count: int, seed: int = 0

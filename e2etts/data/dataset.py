@@ -22,6 +22,22 @@ from e2etts.seeds import mix
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """Short rows first (SortaGrad, arXiv 1512.02595), in a random order: at the beginning rows of
+    up to ``from_seconds``. The limit grows by the same factor with every batch, until there is none
+    after ``epochs`` passes over the data, or that share of the first. A pass that ends without a
+    limit has every utterance once, others leave out those beyond the limit at their end. Counted in
+    passes and not in training progress: which batch is next must not depend on the clock."""
+
+    from_seconds: float
+    epochs: float = 1.0
+
+    def __post_init__(self):
+        if self.from_seconds <= 0 or self.epochs <= 0:
+            raise ValueError("curriculum.from_seconds and .epochs must be more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """How utterances become training examples.
 
@@ -31,6 +47,7 @@ class DataConfig:
         models are conditioned on.
     crop_seconds: train on random stretches of this length; None for whole utterances.
     speaker_weights: pattern of speaker ids -> times an epoch that their utterances occur.
+    curriculum: None for rows of all lengths from the beginning.
     noise: added to what is tokenised, in training and, always in the same way, in validation;
         the speaker reference and the samples given to a vocoder stay as they are.
     cached_tokens: of a stage whose tokenizer is frozen: speech tokens, and text positions by a
@@ -44,6 +61,7 @@ class DataConfig:
     reference_max_seconds: float = 3.0
     crop_seconds: float | None = None
     speaker_weights: dict[str, float] = field(default_factory=dict)
+    curriculum: CurriculumConfig | None = None
     noise: NoiseConfig | None = None
     cached_tokens: bool = False
 
@@ -149,13 +167,17 @@ class MelDataset(Dataset):
         if self.crop_frames is not None:
             frames = np.minimum(frames, self.crop_frames)
         joined = training and self.crop_frames is None
+        limits = {}
+        if training and config.curriculum:
+            limits = {"curriculum_frames": config.curriculum.from_seconds * rate,
+                      "curriculum_epochs": config.curriculum.epochs}
         return Plan(
             utts=self.utts, frames=frames.tolist(), groups=self.groups,
             repeats=speaker_repeats(self.speakers, config.speaker_weights if training else {}),
             budget_frames=int(batch_seconds * rate),
             concat_probability=config.concat_probability if joined else 0.0,
             concat_max_frames=int(config.concat_max_seconds * rate),
-            round_to=self.audio.frames_per_token)
+            round_to=self.audio.frames_per_token, **limits)
 
     def _mel(self, i: int) -> np.ndarray:
         mel = read_ark(self.mels[i], f"'{self.utts[i]}'",

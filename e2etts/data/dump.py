@@ -147,7 +147,11 @@ class _Builder:
             if (folder / file).is_file() else []
             for kind, file in (("speakers", "utt2spk"), ("languages", "utt2lang"),
                                ("emotions", "utt2emo"))}
+        frames = sum(map(int, read_table(folder / "utt2num_frames").values()))
+        tokens = sum(len(ids.split()) for ids in read_table(folder / "text_ids").values())
         scalars = {k: stamp[k] for k in ("mel_mean", "mel_std")}
+        scalars["mean_tokens_per_text_token"] = round(
+            frames / self.audio.frames_per_token / tokens, 3)
         ratios = token_ratios(folder, self.audio.frames_per_token)
         if self.extends:
             before = self.vocab_before.tokens_per_text_token or ratios

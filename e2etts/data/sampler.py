@@ -1,6 +1,7 @@
 """Which utterances make up which batch: planned by (seed, epoch) alone, so runs can resume."""
 
 import fnmatch
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Plan:
     groups: only utterances of one group (a speaker) are joined.
     repeats: how many times an epoch each utterance occurs; the fraction is drawn every epoch.
     budget_frames: largest padded size of a batch, rows times longest row.
+    curriculum_frames: longest row at the beginning; the limit grows by the same factor with every
+        batch, until after ``curriculum_epochs`` there is none.
     """
 
     utts: Sequence[str]
@@ -45,6 +48,8 @@ class Plan:
     concat_probability: float = 0.0
     concat_max_frames: int = 0
     round_to: int = 1
+    curriculum_frames: float = math.inf
+    curriculum_epochs: float = 0.0
 
 
 class BatchSampler:
@@ -65,6 +70,9 @@ class BatchSampler:
         if not sum(plan.repeats):
             raise UserError("the training set has no utterances: run the prepare stage again")
         self.plan, self.seed, self.rank, self.ranks = plan, seed, rank, ranks
+        used = [n for n, times in zip(plan.frames, plan.repeats, strict=True) if times]
+        joined = plan.concat_max_frames if plan.concat_probability else 0
+        self.shortest, self.longest = min(used), max(*used, joined)
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
     def batches_from(self, epoch: int, position: int) -> Iterator[list[Element]]:
@@ -83,9 +91,9 @@ class BatchSampler:
     def _epoch(self, epoch: int) -> list[list[Element]]:
         """This process's batches of one epoch."""
         random = np.random.default_rng(mix(self.seed, "epoch", epoch))
-        rows = self._rows(random)
+        rows = self._rows(random, self._limit(epoch + 1))
         while not rows:  # every utterance has a small weight and none was drawn
-            rows = self._rows(random)
+            rows = self._rows(random, self._limit(epoch + 1))
         lengths = np.array([self.row_frames(row) for row in rows])
         # Jitter lets rows of similar length meet in other company every epoch.
         order = np.argsort(lengths * random.uniform(1, 1 + _LENGTH_JITTER, len(rows)),
@@ -99,26 +107,57 @@ class BatchSampler:
             batch.append(rows[i])
             longest = longest_now
         batches.append(batch)
-        batches = [batches[i] for i in random.permutation(len(batches))]
+        if epoch < self.plan.curriculum_epochs:
+            longest = [max(map(self.row_frames, batch)) for batch in batches]
+            order = self._short_first(epoch, longest, random)
+        else:
+            order = random.permutation(len(batches))
+        batches = [batches[i] for i in order]
         batches += batches[: -len(batches) % self.ranks]
         seed = mix(self.seed, "rows", epoch)
         numbered = [[Element(row, mix(seed, n, i)) for i, row in enumerate(batch)]
                     for n, batch in enumerate(batches)]
         return numbered[self.rank::self.ranks]
 
+    def _limit(self, passes: float) -> float:
+        """Frames of the longest row after so many passes over the data."""
+        plan = self.plan
+        if passes >= plan.curriculum_epochs:
+            return math.inf
+        share = passes / plan.curriculum_epochs
+        first = min(max(plan.curriculum_frames, self.shortest), self.longest)
+        return first ** (1 - share) * self.longest**share
+
+    def _short_first(self, epoch: int, lengths: list[int],
+                     random: np.random.Generator) -> list[int]:
+        """A random order of the batches of an epoch, given their longest rows, in which each is
+        within the limit at its place; where none is, the shortest that is left."""
+        by_length = np.argsort(lengths, kind="stable").tolist()
+        order, free, admitted = [], [], 0
+        for place in range(len(lengths)):
+            limit = self._limit(epoch + place / len(lengths))
+            while admitted < len(lengths) and (
+                    not free or lengths[by_length[admitted]] <= limit):
+                free.append(by_length[admitted])
+                admitted += 1
+            i = int(random.integers(len(free)))
+            free[i], free[-1] = free[-1], free[i]
+            order.append(free.pop())
+        return order
+
     def row_frames(self, row: tuple[int, ...]) -> int:
         """Frames of joined utterances, rounded up to whole tokens."""
         total = sum(self.plan.frames[i] for i in row)
         return total + -total % self.plan.round_to
 
-    def _rows(self, random: np.random.Generator) -> list[tuple[int, ...]]:
+    def _rows(self, random: np.random.Generator, longest: float) -> list[tuple[int, ...]]:
         rows: list[tuple[int, ...]] = []
-        for occurrences in self._occurrences(random).values():
+        for occurrences in self._occurrences(random, longest).values():
             while occurrences:
                 row = [occurrences.pop()]
                 if random.random() < self.plan.concat_probability:
                     frames = self.row_frames(tuple(row))
-                    limit = min(self.plan.concat_max_frames, self.plan.budget_frames)
+                    limit = min(self.plan.concat_max_frames, self.plan.budget_frames, longest)
                     limit = random.uniform(min(frames, limit), limit)
                     while (occurrences and occurrences[-1] not in row
                            and self.row_frames((*row, occurrences[-1])) <= limit):
@@ -126,10 +165,12 @@ class BatchSampler:
                 rows.append(tuple(row))
         return rows
 
-    def _occurrences(self, random: np.random.Generator) -> dict[Hashable, list[int]]:
+    def _occurrences(self, random: np.random.Generator, longest: float
+                     ) -> dict[Hashable, list[int]]:
         """Utterances of this epoch by group, shuffled; repetitions lie a whole pass apart."""
         repeats = np.asarray(self.plan.repeats, dtype=np.float64)
         times = np.floor(repeats + random.random(len(repeats))).astype(int)
+        times[np.asarray(self.plan.frames) > longest] = 0
         out: dict[Hashable, list[int]] = defaultdict(list)
         for turn in range(times.max(initial=0)):
             for i in random.permutation(np.flatnonzero(times > turn)):

@@ -19,7 +19,8 @@ class Vocab:
     mel_mean, mel_std: of natural-log mel values over the speech frames of the train set.
     text_size: number of text token ids. space: text token ids that stand between two texts
     which are joined (empty where every text begins with its own space). tokens_per_text_token:
-    (low, high) of ``token_ratios``; None in files of earlier versions.
+    (low, high) of ``token_ratios``; mean_tokens_per_text_token: speech tokens by text tokens of the
+    train set; both None in files of earlier versions.
     """
 
     speakers: list[str]
@@ -30,6 +31,7 @@ class Vocab:
     text_size: int
     space: list[int]
     tokens_per_text_token: list[float] | None = None
+    mean_tokens_per_text_token: float | None = None
 
     @classmethod
     def load(cls, dump: str | Path) -> "Vocab":

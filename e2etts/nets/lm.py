@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from e2etts.nets.guide import AttentionGuide
 from e2etts.nets.sequence import cut, join, length_mask, pad_in_front
 from e2etts.nets.transformer import KVCache, Transformer, TransformerConfig
 
@@ -31,7 +32,7 @@ class LMConfig:
     text_encoder_layers: of the bidirectional text encoder of "aligned".
     text_stride: of "prefix". 0 numbers all positions in one row; s > 0 puts text token i at i * s
     and speech token t at t, so that what belongs together is near in rotary distance from the
-    first step (s: speech tokens per text token of the corpus).
+    first step (s: speech tokens per text token of the corpus); "auto": as in the training data.
     digit_head: whether codes that are made of digits share these in the output layer, see
     ``CodeHead``.
     """
@@ -41,7 +42,7 @@ class LMConfig:
     input: Literal["q", "table"] = "q"
     text_input: Literal["prefix", "aligned"] = "prefix"
     text_encoder_layers: int = 2
-    text_stride: float = 0.0
+    text_stride: float | Literal["auto"] = 0.0
     digit_head: bool = True
 
     def __post_init__(self):
@@ -158,17 +159,20 @@ class LM(nn.Module):
         return x + join(silent, prefix_lens - 1, cue.to(x.dtype), lens + 1)
 
     def forward(self, given: LMCondition, q: torch.Tensor, lens: torch.Tensor,
-                position: torch.Tensor | None = None) -> LMOutput:
+                position: torch.Tensor | None = None, guide: AttentionGuide | None = None
+                ) -> LMOutput:
         """Teacher-forced, T + 1 rows: row t predicts token t given q[:, :t]; row lens[b] the end.
 
         q: (B, T, Q), that of ``reads``, here and in ``start`` and ``step``; lens: (B,); position:
-        (B, T) of each token in its text, with aligned text_input.
+        (B, T) of each token in its text, with aligned text_input; guide: of the attention to a text
+        prefix, for training.
         """
         prefix, prefix_lens = self._prefix(given)
         if self.aligned:
             position = row_positions(position, lens, given.text_lens)
         x = self._join(prefix, prefix_lens, q, lens, self._encode_text(given), position)
-        x = self.trunk(x, positions=self._positions(prefix_lens, x.shape[1]))
+        x = self.trunk(x, positions=self._positions(prefix_lens, x.shape[1]),
+                       watch=guide and guide.watch(prefix_lens - 1))
         return self._out(cut(x, prefix_lens - 1, q.shape[1] + 1))
 
     def _out(self, x: torch.Tensor) -> LMOutput:

@@ -3,7 +3,7 @@
 Legend: B batch, F mel frames, M mel bands, T tokens, Q size of q, X size of a speaker embedding.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -46,8 +46,9 @@ class SystemConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the data decide: counts of text tokens and labels, the scale of log-mel, and how many
-    speech tokens a text token has (low, high; see ``Vocab``), None where that is not known."""
+    """What the data decide: counts of text tokens and labels, the scale of log-mel, how many speech
+    tokens a text token has (low, high; see ``Vocab``), None where that is not known, and the text
+    stride of the LM where that is "auto"."""
 
     mel_bands: int
     frames_per_token: int
@@ -58,6 +59,7 @@ class Sizes:
     mel_mean: float
     mel_std: float
     tokens_per_text_token: list[float] | None = None
+    text_stride: float | None = None
 
 
 PARTS = ("tokenizer", "speaker", "lm", "fm", "rm")
@@ -73,17 +75,25 @@ class System(nn.Module):
     trainable: tuple[str, ...] = PARTS
 
     def __init__(self, config: SystemConfig, sizes: Sizes):
-        """Raises ValueError for a style condition without labels to learn it from."""
+        """Raises ValueError for a style condition without labels to learn it from, and for a
+        text_stride from data that do not tell."""
         super().__init__()
         if config.style and not sizes.emotions:
             raise ValueError("model.style: the training data have no emotion labels (utt2emo)")
         styles = sizes.emotions + 1 if config.style else 0
+        lm = config.lm
+        if lm.text_stride == "auto":
+            if sizes.text_stride is None:
+                raise ValueError("model.lm.text_stride: vocab.json is older than 'auto': prepare "
+                                 "again (--stage 2), or give the number of speech tokens per text "
+                                 "token")
+            lm = replace(lm, text_stride=sizes.text_stride)
         self.config, self.sizes = config, sizes
         shared = {"q_dim": config.tokenizer.q_dim, "speaker_dim": config.speaker.embedding_dim}
         self.tokenizer = config.tokenizer.build(mel_bands=sizes.mel_bands,
                                                 frames_per_token=sizes.frames_per_token)
         # Two tokens hold at most so many labels of the RM, by which text positions are found.
-        self.lm = LM(config.lm, text_vocab=sizes.text_vocab, languages=sizes.languages,
+        self.lm = LM(lm, text_vocab=sizes.text_vocab, languages=sizes.languages,
                      codes=self.tokenizer.codebook_size, digits=self.tokenizer.digits(),
                      advances=2 * config.rm.labels_per_token + 1, styles=styles, **shared)
         self.fm = FM(config.fm, mel_bands=sizes.mel_bands, frames_per_token=sizes.frames_per_token,
@@ -114,12 +124,12 @@ class System(nn.Module):
         return self.speaker(self.normalise(mel), lens)
 
     def text_positions(self, q: torch.Tensor, lens: torch.Tensor, text: torch.Tensor,
-                       text_lens: torch.Tensor, known: torch.Tensor | None = None
-                       ) -> torch.Tensor | None:
+                       text_lens: torch.Tensor, known: torch.Tensor | None = None,
+                       guided: bool = False) -> torch.Tensor | None:
         """(B, T) position of each token in its text, by the RM's CTC alignment, for an LM with
-        aligned text_input; None for one without. known: these positions, where they come from
-        files."""
-        if known is not None or not self.lm.aligned:
+        aligned text_input, or whose attention is ``guided``; None for others. known: these
+        positions, where they come from files."""
+        if known is not None or not (self.lm.aligned or guided):
             return known
         return self.rm.align(q, lens, text, text_lens)
 

@@ -4,6 +4,7 @@ Parameter names and computation follow Qwen3, so that a pretrained text LLM can 
 Legend: B batch, T positions, D model size, H heads, G key/value heads, K head size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from e2etts.nets.options import training_option
+
+Watch = Callable[[int, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ class Attention(nn.Module):
         self.q_norm = norm(self.head_dim, config.norm_eps)
         self.k_norm = norm(self.head_dim, config.norm_eps)
 
-    def forward(self, x, rotary, mask, causal, cache, layer):
+    def forward(self, x, rotary, mask, causal, cache, layer, watch=None):
         b, t, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(b, t, self.heads, self.head_dim)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(b, t, self.kv_heads, self.head_dim)).transpose(1, 2)
@@ -171,6 +174,8 @@ class Attention(nn.Module):
         if self.kv_heads != self.heads:
             repeat = self.heads // self.kv_heads
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+        if watch is not None:
+            watch(layer, q, k)
         x = attend(q, k, v, mask, causal)
         return self.o_proj(x.transpose(1, 2).reshape(b, t, -1))
 
@@ -205,15 +210,16 @@ class Block(nn.Module):
             nn.init.zeros_(self.modulation.weight)
             nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x, condition, rotary, mask, causal, cache, layer):
+    def forward(self, x, condition, rotary, mask, causal, cache, layer, watch=None):
         if self.modulation is None:
-            attn = self.self_attn(self.input_layernorm(x), rotary, mask, causal, cache, layer)
+            attn = self.self_attn(self.input_layernorm(x), rotary, mask, causal, cache, layer,
+                                  watch)
             x = x + self.dropout(attn)
             return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
             self.modulation(condition).unsqueeze(1).chunk(6, dim=-1))
         h = torch.addcmul(shift_a, self.input_layernorm(x), 1 + scale_a)
-        attn = self.self_attn(h, rotary, mask, causal, cache, layer)
+        attn = self.self_attn(h, rotary, mask, causal, cache, layer, watch)
         x = x + gate_a * self.dropout(attn)
         h = torch.addcmul(shift_m, self.post_attention_layernorm(x), 1 + scale_m)
         return x + gate_m * self.dropout(self.mlp(h))
@@ -243,11 +249,13 @@ class Transformer(nn.Module):
         positions: torch.Tensor | None = None,
         cache: KVCache | None = None,
         first: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """x: (B, T, D); lens: (B,) valid positions, with padding at the end;
         condition: (B, condition_dim); positions: (T,) or (B, T), default 0..T-1 (after the
         cache); first: (B,) index of the first valid position of a causal stack with padding
-        before it, counted from the start of the cache. Returns (B, T, D).
+        before it, counted from the start of the cache; watch: called in every layer with its
+        number and the queries and keys, both (B, H, T, K), that attention uses. Returns (B, T, D).
 
         A causal stack needs no mask for padding at the end: no valid position attends to it.
         """
@@ -268,7 +276,7 @@ class Transformer(nn.Module):
         if first is not None:
             mask = self._padded_before(first, start, t, x.device)
         for i, block in enumerate(self.layers):
-            x = block(x, condition, rotary, mask, self.causal and mask is None, cache, i)
+            x = block(x, condition, rotary, mask, self.causal and mask is None, cache, i, watch)
         if cache is not None:
             cache.length += t
         return self.norm(x)

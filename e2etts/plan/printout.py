@@ -25,7 +25,8 @@ def planned_vocab(recipe: RecipeConfig, text_tokens: int | None, speakers: int) 
     return Vocab(
         speakers=[str(i) for i in range(speakers)], languages=["a", "b"],
         emotions=[str(i) for i in range(8)] if "emotion" in weighed else [], mel_mean=0.0,
-        mel_std=1.0, text_size=text_tokens or recipe.text.vocab_size, space=[])
+        mel_std=1.0, text_size=text_tokens or recipe.text.vocab_size, space=[],
+        mean_tokens_per_text_token=2.0)
 
 
 def print_plan(recipe: RecipeConfig, vocab: Vocab, corpus: CorpusSize, cluster: Cluster) -> None:

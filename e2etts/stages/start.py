@@ -31,7 +31,7 @@ NEEDS = {
     "tokenizer": (*_MEL, *_TOKENS, "model.tokenizer"),
     "speaker": (*_MEL, "model.speaker"),
     "lm": (*_TOKENS, *_SPEAKER, *_TEXT, "model.lm", "model.style", "model.tokenizer",
-           "model.rm.labels_per_token", "sizes.languages"),
+           "model.rm.labels_per_token", "sizes.languages", "sizes.text_stride"),
     "fm": (*_MEL, *_TOKENS, *_SPEAKER, "model.fm", "model.style"),
     "rm": (*_TOKENS, *_TEXT, "model.rm", "sizes.speakers", "sizes.emotions"),
     "vocoder": ("audio", "vocoder")}

@@ -37,7 +37,8 @@ def train_stage(recipe: RecipeConfig, name: str, root: Path) -> dict:
                               codes=codes)
             for which in (recipe.corpus.train, recipe.corpus.dev)}
     if stage.pretrained_lm:
-        load_qwen3_lm(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm")
+        load_qwen3_lm(task.system.lm, stage.pretrained_lm, f"stages.{name}.pretrained_lm",
+                      None if recipe.text.published else dump / "text.model")
     if stage.trains_system and "tokenizer" not in start.origin:
         _load_published_encoder(task.system.tokenizer)
     nets = model_config(recipe, name, vocab)

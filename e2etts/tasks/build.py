@@ -28,12 +28,14 @@ Tensors = dict[str, torch.Tensor]
 
 def system_sizes(recipe: RecipeConfig, vocab: Vocab) -> Sizes:
     """What the prepared data decide of the system."""
+    auto = recipe.model.lm.text_stride == "auto"
     return Sizes(
         mel_bands=recipe.audio.mel_bands, frames_per_token=recipe.audio.frames_per_token,
         text_vocab=vocab.text_size, languages=len(vocab.languages),
         speakers=len(vocab.speakers), emotions=len(vocab.emotions),
         mel_mean=vocab.mel_mean, mel_std=vocab.mel_std,
-        tokens_per_text_token=vocab.tokens_per_text_token)
+        tokens_per_text_token=vocab.tokens_per_text_token,
+        text_stride=vocab.mean_tokens_per_text_token if auto else None)
 
 
 def build_system(recipe: RecipeConfig, vocab: Vocab) -> System:

@@ -17,6 +17,7 @@ from torch import nn
 
 from e2etts.data.batch import Batch
 from e2etts.nets.bridge import BridgeConfig, bridge
+from e2etts.nets.guide import AttentionGuide, GuideConfig
 from e2etts.nets.lm import LMCondition, LMOutput, advance_targets, lm_loss, lm_targets
 from e2etts.nets.sequence import length_mask
 from e2etts.nets.system import System
@@ -26,7 +27,7 @@ from e2etts.tasks.system_task import SystemTask
 from e2etts.train.task import EVALUATION, Losses, StepInfo
 
 READERS = {
-    "lm": ("lm", "advance"),
+    "lm": ("lm", "advance", "guide"),
     "fm": ("fm", "coarse"),
     "rm": ("ctc", "attention", "speaker", "emotion"),
 }
@@ -54,6 +55,8 @@ class FirstOrderOptions:
     frozen_statistics: training progress (0 to 1) from which the statistics that normalise what FSQ
     rounds are those of evaluation, and no longer change: training then sees the tokens that
     evaluation sees. None: those of each batch throughout.
+    guide: what the loss "guide" teaches an LM with prefix text_input: that some heads attend to the
+    text token that is being spoken, by the RM's alignment.
     """
 
     lm_grad: Literal["inputs", "none", "inputs+soft-targets", "targets"] = "inputs"
@@ -64,6 +67,7 @@ class FirstOrderOptions:
     flow_rows: float = 1.0
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     frozen_statistics: float | None = None
+    guide: GuideConfig = field(default_factory=GuideConfig)
 
     def __post_init__(self):
         if self.target_temperature <= 0 or self.rm_noise < 0:
@@ -100,6 +104,11 @@ class FirstOrderTask(SystemTask):
         if options.frozen_statistics is not None and not has_statistics:
             raise ValueError("options.frozen_statistics: this tokenizer is frozen, or of a kind "
                              "without statistics: leave it out")
+        if "guide" in losses:
+            try:
+                options.guide.require_fit(system.lm.config.trunk)
+            except ValueError as e:
+                raise ValueError(f"options.{e}") from e
         self.system, self.options, self.losses = system, options, losses
 
     def forward(self, batch: Batch, phase: str = "main", info: StepInfo = EVALUATION) -> Losses:
@@ -120,7 +129,7 @@ class FirstOrderTask(SystemTask):
         if hats or on & set(READERS["lm"]):
             rows = self._rows(batch, options.lm_rows)
             more, seen = self._lm(*(x if rows is None else x.select(rows)
-                                    for x in (batch, tokens, given)), hats, info)
+                                    for x in (batch, tokens, given)), hats, "guide" in on, info)
             terms |= more
             metrics |= seen
         if on & set(READERS["fm"]):
@@ -144,16 +153,18 @@ class FirstOrderTask(SystemTask):
         count = max(1, round(share * len(batch.utts)))
         return torch.randperm(len(batch.utts), device=batch.mel.device)[:count]
 
-    def _lm(self, batch: Batch, tokens: Tokens, given: LMCondition, hats: set[str], info: StepInfo
-            ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def _lm(self, batch: Batch, tokens: Tokens, given: LMCondition, hats: set[str], guided: bool,
+            info: StepInfo) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses of the LM, those of FM and RM on its q_hat, and its metrics."""
         system, grad = self.system, self.options.lm_grad
         q = tokens.q if grad.startswith("inputs") else tokens.q.detach()
         position = system.text_positions(tokens.q, tokens.lens, batch.text, batch.text_lens,
-                                         batch.positions)
-        out = system.lm(given, system.lm.reads(q, tokens.index), tokens.lens, position)
+                                         batch.positions, guided)
+        guide = AttentionGuide(self.options.guide, position, tokens.lens, batch.text_lens) \
+            if guided else None
+        out = system.lm(given, system.lm.reads(q, tokens.index), tokens.lens, position, guide)
         targets = lm_targets(tokens.index, tokens.lens, system.lm.end)
-        terms = {"lm": lm_loss(out.logits, targets)}
+        terms = {"lm": lm_loss(out.logits, targets)} | ({"guide": guide.loss} if guided else {})
         if "targets" in grad and tokens.q.requires_grad:
             terms["lm"] = terms["lm"] + self._target_gradient(out.logits, tokens)
         terms |= advance_loss(out, position, tokens.lens, batch.text_lens)
@@ -215,7 +226,7 @@ def constant(module: nn.Module) -> Iterator[None]:
 def advance_loss(out: LMOutput, position: torch.Tensor | None, lens: torch.Tensor,
                  text_lens: torch.Tensor) -> dict[str, torch.Tensor]:
     """{"advance": cross-entropy of the move of the text position}, {} for an LM without one."""
-    if position is None:
+    if out.advance is None:
         return {}
     targets = advance_targets(position, lens, text_lens, out.advance.shape[-1])
     return {"advance": lm_loss(out.advance, targets)}
@@ -227,6 +238,7 @@ def check_losses(system: System, losses: set[str], known: set[str]) -> None:
         raise ValueError(f"weights: no such loss: {', '.join(sorted(losses - known))}; "
                          f"losses: {', '.join(sorted(known))}")
     absent = {"advance": not system.lm.aligned and "model.lm.text_input is not aligned",
+              "guide": system.lm.aligned and "model.lm.text_input is aligned",
               "coarse": system.fm.coarse is None and "model.fm.coarse is off",
               "attention": system.rm.decoder is None and "model.rm.decoder_layers is 0",
               "speaker": system.rm.no_speaker_loss,

@@ -11,6 +11,8 @@ class LossWeight:
     """A loss weight that is 0 until training progress ``delay``, then rises linearly to ``weight``
     over ``ramp`` of the stage. While it is 0, the model part of the loss is not run.
 
+    until: of a loss that only helps to begin: from ``delay`` on, it is also multiplied by a factor
+    that falls linearly from 1 to 0 at progress ``until``.
     share: of the gradient at the token embeddings q that this loss is to have in training
     (``train.balance.Balance``); ``weight`` then counts on the dev set and until it is measured.
     """
@@ -19,12 +21,15 @@ class LossWeight:
     delay: float = 0.0
     ramp: float = 0.0
     share: float | None = None
+    until: float | None = None
 
     def __post_init__(self):
         if not 0 <= self.delay < 1 or self.ramp < 0:
             raise ValueError("delay must be at least 0 and less than 1, ramp at least 0")
         if self.share is not None and (not 0 < self.share < 1 or self.weight <= 0):
             raise ValueError("share must be between 0 and 1, and weight more than 0 beside it")
+        if self.until is not None and not self.delay < self.until <= 1:
+            raise ValueError("until must be more than delay and at most 1")
 
 
 def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
@@ -34,7 +39,10 @@ def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
     since = progress - weight.delay
     if since < 0:
         return 0.0
-    return weight.weight * min(1.0, since / weight.ramp) if weight.ramp else weight.weight
+    value = weight.weight * min(1.0, since / weight.ramp) if weight.ramp else weight.weight
+    if weight.until is None:
+        return value
+    return value * max(0.0, 1.0 - since / (weight.until - weight.delay))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ def require_same_run(stored: dict[str, Any], wanted: dict[str, Any], where: str)
     were added to the program since have their defaults in ``stored``."""
     stored, wanted = (json.loads(json.dumps(i)) for i in (stored, wanted))
     stored["train"] = with_defaults(TrainConfig, stored["train"])
+    stored["weights"] = with_defaults(dict[str, float | LossWeight], stored["weights"])
     for name in LIMITS:
         old, new = stored["train"].get(name), wanted["train"][name]
         if new is not None and (old is None or new < old):

@@ -10,7 +10,7 @@ import torch
 from made_corpus import AUDIO, make_dump
 
 from e2etts.audio import load_wav, log_mel
-from e2etts.data.dataset import DataConfig, MelDataset
+from e2etts.data.dataset import CurriculumConfig, DataConfig, MelDataset
 from e2etts.data.loader import collate, dev_batches, training_stream
 from e2etts.data.sampler import BatchSampler, Element
 from e2etts.errors import UserError
@@ -92,6 +92,22 @@ def test_voice_is_other_speech_of_the_speaker(dump):
     assert len(voices) > 3
     data.of_speaker[data.speakers[0]] = [0]  # its speaker's only one
     assert len(data[Element((0,), 0)].reference_mel) == min(20, data.frames[0])
+
+
+def test_a_curriculum_is_for_training_and_counts_frames(dump):
+    config = DataConfig(curriculum=CurriculumConfig(from_seconds=0.6, epochs=2))
+    data = dataset(dump, config=config)
+    plan = data.plan(10, training=True)
+    assert (plan.curriculum_frames, plan.curriculum_epochs) == (30, 2)
+    assert data.plan(10, training=False) == dataset(dump).plan(10, training=False)
+    stream = training_stream(data, 4, seed=0, workers=0)
+    batches = [batch for batch, _ in islice(stream((0, 0)), 12)]
+    again = next(stream((0, 2)))[0]
+    assert same(again, batches[2])
+    assert int(batches[0].mel_lens.max()) <= 30 < max(int(b.mel_lens.max()) for b in batches)
+    for bad in ({"from_seconds": 0}, {"from_seconds": 1, "epochs": 0}):
+        with pytest.raises(ValueError, match="curriculum"):
+            CurriculumConfig(**bad)
 
 
 def test_batch_pads_and_counts(dump):

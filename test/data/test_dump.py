@@ -39,6 +39,9 @@ def test_tables_mels_and_scalars(tmp_path):
     assert vocab.emotions == ["happy", "sad"]
     assert vocab.text_size == len(model)
     assert math.log(1e-5) < vocab.mel_mean < 3 and 0 < vocab.mel_std < 6
+    total = sum(map(int, frames.values())) / sum(len(v.split()) for v in ids.values())
+    per = AUDIO.frames_per_token
+    assert vocab.mean_tokens_per_text_token == pytest.approx(total / per, abs=1e-3)
     assert (dump / "train/skipped").read_text() == ""
     assert not (dump / "sentences/mel.scp").exists() and (dump / "sentences/text_ids").exists()
     assert not list(tmp_path.rglob("*.part"))

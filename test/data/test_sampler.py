@@ -96,6 +96,65 @@ def test_weights_say_how_often_an_epoch():
     assert all(len(set(r)) == len(r) for r in rows)
 
 
+CURRICULUM = {"curriculum_frames": 60, "curriculum_epochs": 0.5}
+
+
+def longest_rows(sampler, batches):
+    return [max(sampler.row_frames(row.utts) for row in batch) for batch in batches]
+
+
+@pytest.mark.parametrize("changes", [{}, JOINED])
+def test_a_curriculum_begins_with_short_rows_and_loses_none(changes):
+    plain, sampler = (BatchSampler(make_plan(**changes, **c), seed=1) for c in ({}, CURRICULUM))
+    batches = sampler.epoch(0)
+    assert used(batches) == Counter(range(400))
+    together = [sorted(sorted(row.utts) for row in batch) for batch in batches]
+    assert sorted(together) == sorted(
+        [sorted(sorted(row.utts) for row in batch) for batch in plain.epoch(0)])
+    rows = longest_rows(sampler, batches)
+    left = sorted(rows)
+    for place, longest in enumerate(rows):
+        limit = 60 * (sampler.longest / 60) ** min(1, place / len(rows) / 0.5)
+        assert longest <= max(limit, left[0]) + 1e-6  # the shortest where none is short enough
+        left.remove(longest)
+    assert rows != sorted(rows)
+    assert np.mean(rows[: len(rows) // 4]) < 0.65 * np.mean(longest_rows(plain, plain.epoch(0)))
+    assert sampler.epoch(1) == plain.epoch(1)
+
+
+def test_passes_that_end_within_the_curriculum_leave_out_what_is_too_long():
+    plan = make_plan(**JOINED, curriculum_frames=60, curriculum_epochs=3.0)
+    sampler = BatchSampler(plan, seed=1)
+    for epoch, share in ((0, 1 / 3), (1, 2 / 3), (2, 1)):
+        limit = 60 * (600 / 60) ** share
+        batches = sampler.epoch(epoch)
+        assert used(batches) == Counter(i for i, n in enumerate(plan.frames) if n <= limit)
+        assert max(longest_rows(sampler, batches)) <= limit + 1
+    assert sampler.epoch(3) == BatchSampler(make_plan(**JOINED), seed=1).epoch(3)
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1.5])
+def test_a_curriculum_goes_on_from_any_cursor_and_is_shared_by_ranks(epochs):
+    plan = make_plan(**JOINED, curriculum_frames=60, curriculum_epochs=epochs)
+    sampler = BatchSampler(plan, seed=1)
+    total = sum(len(sampler.epoch(e)) for e in range(3))
+    whole = list(islice(sampler.batches_from(0, 0), total))
+    cursors = list(islice(sampler.cursors_from(0, 0), total))
+    for used_up in (1, 7, len(sampler.epoch(0)), total - 3):
+        again = BatchSampler(plan, seed=1)  # of a process that resumes
+        rest = islice(again.batches_from(*cursors[used_up - 1]), total - used_up)
+        assert list(rest) == whole[used_up:]
+    shares = [BatchSampler(plan, seed=1, rank=r, ranks=2).epoch(0) for r in range(2)]
+    assert len(shares[0]) == len(shares[1])
+    assert [b for pair in zip(*shares, strict=True) for b in pair][: len(sampler.epoch(0))] \
+        == sampler.epoch(0)
+
+
+def test_a_curriculum_from_less_than_the_shortest_begins_with_it():
+    sampler = BatchSampler(make_plan(40, curriculum_frames=1, curriculum_epochs=4.0), seed=1)
+    assert set(used(sampler.epoch(0))) < set(range(40)) and used(sampler.epoch(0))
+
+
 def test_patterns_of_speakers():
     speakers = ["asterisk-en", "flite-slt", "asterisk-fr", "espeak-en"]
     weights = {"asterisk-*": 3.0, "flite-*": 0.5}

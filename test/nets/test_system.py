@@ -1,9 +1,19 @@
 import pytest
 import torch
-from tiny import BANDS, SPEAKER_DIM, TEXT, Q, make_batch, make_system, wake
+from tiny import (
+    BANDS,
+    SPEAKER_DIM,
+    TEXT,
+    Q,
+    make_batch,
+    make_system,
+    sizes,
+    system_config,
+    wake,
+)
 
 from e2etts.nets.fm import FM
-from e2etts.nets.system import PARTS
+from e2etts.nets.system import PARTS, System
 
 
 def test_normalise_and_back():
@@ -63,6 +73,14 @@ def test_weights_come_from_the_seed_and_the_state_restores_them():
     a.eval(), c.eval()
     assert torch.equal(a.encode(batch.mel, batch.mel_lens).index,
                        c.encode(batch.mel, batch.mel_lens).index)
+
+
+def test_a_stride_from_the_data():
+    config = system_config(text_stride="auto")
+    with pytest.raises(ValueError, match=r"model\.lm\.text_stride: .*prepare again"):
+        System(config, sizes())
+    system = System(config, sizes(text_stride=1.25))
+    assert system.lm.config.text_stride == 1.25 and system.config.lm.text_stride == "auto"
 
 
 @pytest.mark.parametrize("changes", [

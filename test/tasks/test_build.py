@@ -8,7 +8,7 @@ from e2etts.config import build
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
 from e2etts.recipe import RecipeConfig
-from e2etts.stages.start import model_config
+from e2etts.stages.start import model_config, require_fit
 from e2etts.synthesis_config import SamplingConfig, SynthesisConfig
 from e2etts.tasks import metrics
 from e2etts.tasks.build import build_task, system_sizes
@@ -132,6 +132,24 @@ def test_a_net_that_cannot_be_made_is_refused():
     recipe = replace(recipe, model=replace(recipe.model, tokenizer=tokenizer))
     with pytest.raises(UserError, match="section 'model'.*at least 2 levels"):
         build_task(recipe, "lm", VOCAB)
+
+
+def test_a_stride_from_the_data_is_part_of_what_describes_the_lm():
+    recipe = make_recipe()
+    lm = replace(recipe.model.lm, text_stride="auto")
+    auto = replace(recipe, model=replace(recipe.model, lm=lm))
+    with pytest.raises(UserError, match="section 'model'.*prepare again"):
+        build_task(auto, "lm", VOCAB)
+    known = replace(VOCAB, mean_tokens_per_text_token=1.2)
+    assert build_task(auto, "lm", known).system.lm.config.text_stride == 1.2
+    stored, other = (model_config(auto, "lm", replace(VOCAB, mean_tokens_per_text_token=n))
+                     for n in (1.2, 1.3))
+    require_fit(stored, stored, ("lm",), "here")
+    with pytest.raises(UserError, match=r"here: .*sizes\.text_stride"):
+        require_fit(stored, other, ("lm",), "here")
+    require_fit(stored, other, ("fm",), "here")
+    # Where no stride comes from the data, what they are does not matter.
+    assert model_config(recipe, "lm", known) == model_config(recipe, "lm", VOCAB)
 
 
 def test_a_loss_that_is_off_is_not_wanted_and_one_that_begins_late_is():

@@ -1,5 +1,7 @@
 """Loss weights with delay and ramp; parts with weight 0 are not run."""
 
+import json
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -23,6 +25,20 @@ def test_weight_by_progress():
     for bad in ({"delay": 1.0}, {"delay": -0.1}, {"ramp": -1.0}):
         with pytest.raises(ValueError, match="delay"):
             LossWeight(weight=1.0, **bad)
+
+
+def test_a_weight_that_only_helps_to_begin_falls_to_zero():
+    help_ = LossWeight(weight=2.0, until=0.4)
+    assert [weight_at(help_, x) for x in (0, 0.4, 0.7)] == [2, 0, 0] and weight_at(help_) == 0
+    assert weight_at(help_, 0.1) == pytest.approx(1.5)
+    late = LossWeight(weight=2.0, delay=0.2, ramp=0.1, until=0.6)
+    got = [weight_at(late, x) for x in (0.1, 0.2, 0.25, 0.3, 0.5, 0.6, 1.0)]
+    assert got == pytest.approx([0, 0, 2 * 0.5 * 0.875, 1.5, 0.5, 0, 0]) and got[-2:] == [0, 0]
+    for bad in ({"until": 0.0}, {"until": 1.1}, {"delay": 0.5, "until": 0.5}):
+        with pytest.raises(ValueError, match="until"):
+            LossWeight(weight=1.0, **bad)
+    assert stage(guide={"weight": 1.0, "until": 0.4}).weight("guide") == 1  # on, for a time
+    assert stage(guide={"weight": 0.0, "until": 0.4}).weight("guide") == 0
 
 
 def stage(**weights):
@@ -67,6 +83,11 @@ def test_validation_uses_the_final_weights_and_resuming_keeps_the_current_ones(t
     trainer = make_trainer(Regression(), tmp_path, weights={"error": late}, max_steps=8)
     trainer.run()
     assert trainer.last_metrics["loss"] == pytest.approx(0.5 * trainer.last_metrics["error"])
+    path = tmp_path / "state/meta.json"
+    meta = json.loads(path.read_text())
+    assert meta["identity"]["weights"]["error"].pop("until") is None
+    path.write_text(json.dumps(meta))  # of a run before there was "until"
+    make_trainer(Regression(), tmp_path, weights={"error": late}, max_steps=9).run()
     other = LossWeight(weight=0.5, delay=0.5)
     with pytest.raises(UserError, match="weights.error.delay"):
         make_trainer(Regression(), tmp_path, weights={"error": other}, max_steps=9).run()
