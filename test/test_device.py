@@ -84,7 +84,7 @@ def test_training(kind, monkeypatch):
                                             second_order.LOSSES)
     else:
         system.train_only(list(PARTS))
-        losses = {name for names in first_order.READERS.values() for name in names}
+        losses = {n for names in first_order.READERS.values() for n in names} - {"guide"}  # aligned
         task = first_order.FirstOrderTask(system, first_order.FirstOrderOptions(), losses)
     task.train()
     here = copy.deepcopy(task)

@@ -37,7 +37,8 @@ def test_results_have_the_agreed_shape(tmp_path, toy):
     exp = make_experiment(tmp_path / "exp")
     found, _ = score(exp)
     assert json.loads((exp / "results.json").read_text()) == found
-    assert set(found["systems"]) == {"recording", "copy", "tts"}
+    assert set(found["systems"]) == {"recording", "vocoded", "copy", "tts"}
+    assert found["systems"]["vocoded"] == {}  # there is no such speech here
     assert set(found["systems"]["tts"]) == {"test_en", "sentences_es"}
     cell = found["systems"]["tts"]["test_en"]
     assert set(cell) == {"wer", "wer_ci", "cer", "sim", "dnsmos", "n"}

@@ -61,7 +61,7 @@ def test_every_set_is_synthesized_with_a_manifest(here):
             [json.loads(line) for line in path.read_text().splitlines()]
             for path in wavs.rglob("manifest.jsonl")}
     assert {name: len(found) for name, found in rows.items()} == {
-        "recording/test": 3, "copy/test": 3, "tts/test": 3, "tts_prompt/test": 2,
+        "recording/test": 3, "vocoded/test": 3, "copy/test": 3, "tts/test": 3, "tts_prompt/test": 2,
         "tts/sentences": 2}
     data = DataDir.load(here / "data/test")
     for name, found in rows.items():

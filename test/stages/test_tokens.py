@@ -29,7 +29,7 @@ LEVELS, V = [4, 3, 3], 36
 SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "espeak-*", "flite-awb"])  # not here
 DEFAULT = {  # the default of egs/mini in small
     "base": str(CONF / "default.yaml"),
-    "corpus": {"tests": ["test"], "sentences": [], "enrol": "enrol"},
+    "corpus": {"tests": ["test"], "zero_shot": [], "sentences": [], "enrol": "enrol"},
     "audio": {"mel_bands": 8}, "text": {"phonemes": False},
     "model": {"tokenizer": {"encoder": TRUNK, "levels": LEVELS, "q_dim": 8}, "lm": {"trunk": TRUNK},
               "fm": {"trunk": TRUNK, "encoder_layers": 1}, "rm": {"trunk": TRUNK}},
@@ -167,7 +167,7 @@ def test_the_system_is_heard_with_prompts_from_files(here, trained, capsys):
              [json.loads(x) for x in p.read_text().splitlines()]
              for p in (trained / "wavs").rglob("manifest.jsonl")}
     assert {k: len(v) for k, v in found.items()} == {
-        "recording/test": 3, "copy/test": 3, "tts/test": 3, "tts_prompt/test": 2}
+        "recording/test": 3, "vocoded/test": 3, "copy/test": 3, "tts/test": 3, "tts_prompt/test": 2}
     tokens = rows(here, "test")
     for row in found["copy/test"]:  # as long as its tokens
         samples = soundfile.info(trained / "wavs/copy/test" / row["wav"]).frames
