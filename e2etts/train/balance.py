@@ -35,6 +35,7 @@ class Balance:
         self.doses: dict[str, float] = {}
         self.before: dict[str, float] = {}  # dose of all losses when one joined
         self.lr_sum = 0.0  # since the last measurement
+        self.owed: dict[str, float] = {}  # the same, of measurements in whose step a loss was absent
 
     def due(self, step: int, on: Mapping[str, float]) -> bool:
         """Whether ``step`` must be measured for the weights of the losses that are ``on``."""
@@ -54,8 +55,8 @@ class Balance:
         return now | {k: share * total / self.norms[k] for k, share in wanted.items()}
 
     def add(self, lr: float, used: Mapping[str, float], grads: Mapping[str, float] | None) -> None:
-        """One step with weights ``used``. grads: norms of the weighted gradients at q, those that
-        do not reach it left out; None where this step was not measured.
+        """One step with weights ``used`` of the losses that it has. grads: norms of the weighted
+        gradients at q, those that do not reach it left out; None where this step was not measured.
 
         Raises UserError where a loss with a share does not reach q."""
         self.lr_sum += lr
@@ -66,13 +67,16 @@ class Balance:
             raise UserError(f"{self.title}: weights.{lost[0]}.share: this loss has no gradient at "
                             "q: give it a plain weight, or let its gradient pass (options)")
         total = sum(self.doses.values())
+        for name in self.doses.keys() - used.keys():
+            self.owed[name] = self.owed.get(name, 0.0) + self.lr_sum
         for name, grad in grads.items():
             # A net whose output layer starts at zero gives q no gradient in the first step.
             count = self.measured[name] = self.measured.get(name, 0) + (grad > 0)
             norm, old = grad / used[name], self.norms.get(name, 0.0)
             self.norms[name] = old + max(1 / max(count, 1), NEWEST) * (norm - old)
             self.before.setdefault(name, total)
-            self.doses[name] = self.doses.get(name, 0.0) + self.lr_sum * grad
+            lr_sum = self.lr_sum + self.owed.pop(name, 0.0)
+            self.doses[name] = self.doses.get(name, 0.0) + lr_sum * grad
         self.lr_sum = 0.0
 
     def shares(self) -> dict[str, float]:
@@ -92,7 +96,7 @@ class Balance:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in _KEPT:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
 
 
-_KEPT = ("norms", "measured", "doses", "before", "lr_sum")
+_KEPT = ("norms", "measured", "doses", "before", "lr_sum", "owed")

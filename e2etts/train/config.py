@@ -22,8 +22,11 @@ class LossWeight:
     ramp: float = 0.0
     share: float | None = None
     until: float | None = None
+    every: int = 1
 
     def __post_init__(self):
+        if self.every < 1:
+            raise ValueError("every must be at least 1")
         if not 0 <= self.delay < 1 or self.ramp < 0:
             raise ValueError("delay must be at least 0 and less than 1, ramp at least 0")
         if self.share is not None and (not 0 < self.share < 1 or self.weight <= 0):
@@ -43,6 +46,12 @@ def weight_at(weight: float | LossWeight, progress: float = 1.0) -> float:
     if weight.until is None:
         return value
     return value * max(0.0, 1.0 - since / (weight.until - weight.delay))
+
+
+def times_in_step(weight: float | LossWeight, number: int) -> int:
+    """How often a loss counts in step ``number``: see ``LossWeight.every``."""
+    every = getattr(weight, "every", 1)
+    return 0 if number % every else every
 
 
 @dataclass(frozen=True, kw_only=True)

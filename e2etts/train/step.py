@@ -11,7 +11,7 @@ from torch import Tensor
 from e2etts.data.batch import Batch
 from e2etts.errors import UserError
 from e2etts.train.balance import Balance
-from e2etts.train.config import LossWeight, TrainConfig, weight_at
+from e2etts.train.config import LossWeight, TrainConfig, times_in_step, weight_at
 from e2etts.train.logging import Means
 from e2etts.train.optim import Ema, learning_rate_ratio, make_optimizers
 from e2etts.train.ranks import Ranks
@@ -77,14 +77,18 @@ class Stepper:
         step have already learned.
         """
         self.prepare(progress)
-        info = StepInfo(progress, self.disabled, observe)
+        # Weights in the mean over steps, and in this one.
+        self.mean_weights = self.balance.applied(self.weights_now)
+        self.times = {k: times_in_step(w, number) for k, w in self.weights.items()}
+        self.weights_used = {k: w * self.times[k] for k, w in self.mean_weights.items()}
+        info = StepInfo(progress, frozenset(k for k, w in self.weights_used.items() if not w),
+                        observe)
         ratio = lr_scale * learning_rate_ratio(number, progress, self.config.warmup_steps,
                                                self.config.final_lr_ratio)
         # Statistics kept in buffers are updated by the forward pass: a bad batch must not stay.
         buffers = [(b, b.clone()) for b in self.statistics]
         values: dict[str, Tensor | float] = {"lr": self.config.lr * ratio}
-        self.weights_used = self.balance.applied(self.weights_now)
-        measures_q = observe or self.balance.due(number, self.weights_now)
+        measures_q = observe or self.balance.due(number, self.weights_used)
         self.q_norms: dict[str, Tensor] | None = {} if measures_q else None
         for place, phase in enumerate(self.task.phases):
             loss, norm = self._gradients(phase, batches, info, values)
@@ -161,17 +165,17 @@ class Stepper:
         """Tell the balance of this step; what to log of it. Norms are means over processes, so
         that all weigh alike."""
         if self.q_norms is None:
-            self.balance.add(lr, self.weights_used, None)
+            self.balance.add(lr, self.mean_weights, None)
             return {}
         names = sorted(self.weights)
         zero = torch.zeros((), device=self.accelerator.device)
         table = torch.stack([torch.stack([self.q_norms.get(k, zero) for k in names]),
                              torch.stack([zero + (k in self.q_norms) for k in names])])
         sums, counts = self.ranks.sum(table.double()).tolist()
-        grads = {k: s / n for k, s, n in zip(names, sums, counts, strict=True) if n}
-        self.balance.add(lr, self.weights_used, grads)
-        followed = {f"weight_{k}": self.weights_used[k] for k in self.balance.weights
-                    if self.weights_used[k]}
+        grads = {k: s / n / self.times[k] for k, s, n in zip(names, sums, counts, strict=True) if n}
+        used = {k: w for k, w in self.mean_weights.items() if self.times[k]}
+        self.balance.add(lr, used, grads)
+        followed = {f"weight_{k}": used[k] for k in self.balance.weights if used.get(k)}
         return {f"q_grad_{k}": v for k, v in grads.items()} | self.balance.to_log() | followed
 
     def autocast(self) -> torch.autocast:

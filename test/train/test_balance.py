@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from toy import Reader, make_trainer, records
+from toy import Reader, make_batch, make_trainer, records
 
 from e2etts.errors import UserError
 from e2etts.train.balance import Balance
-from e2etts.train.config import HealthConfig, LossWeight
+from e2etts.train.config import HealthConfig, LossWeight, times_in_step
+from e2etts.train.task import EVALUATION, Losses
 
 
 def measured(weights, grads, lr=1.0, steps=1):
@@ -122,3 +123,44 @@ def test_a_loss_that_hardly_moves_q_raises_an_alarm(tmp_path):
     [warning] = summary["warnings"]
     assert warning["what"] == "idle_loss" and "of fool" in warning["message"]
     assert warning["step"] == 5
+
+
+def test_a_loss_of_every_fourth_step_has_the_same_dose():
+    """Weight and share are means over steps; a measurement in a step without it is made up for."""
+    weights = {"ctc": 1.0, "lm": LossWeight(weight=0.1, share=0.2, every=4)}
+    balance, dose = Balance(weights, "stage"), 0.0
+    for number in range(37):
+        mean = balance.applied({"ctc": 1.0, "lm": 0.1})
+        times = times_in_step(weights["lm"], number)
+        used = mean if times else {"ctc": mean["ctc"]}
+        grads = {"ctc": 1.0} | ({"lm": 5.0 * mean["lm"]} if times else {})
+        dose += 5.0 * mean["lm"] * times
+        balance.add(1.0, used, grads if number % 3 == 0 else None)
+    assert times_in_step(1.0, 3) == 1 and times_in_step(weights["lm"], 3) == 0
+    assert balance.shares()["lm"] == pytest.approx(0.2, rel=0.02)
+    assert dose == pytest.approx(0.25 * 40, rel=0.05)
+
+
+def test_a_loss_of_every_third_step_is_computed_there_alone(tmp_path):
+    seen = []
+
+    class Watched(Reader):
+        def forward(self, batch, phase="main", info=EVALUATION):
+            seen.append(sorted(info.disabled))
+            out = super().forward(batch, phase, info)
+            return Losses({k: v for k, v in out.terms.items() if k not in info.disabled},
+                          out.metrics, out.embeddings)
+
+    gradients = {}
+    for every in (1, 3):
+        weights = {"error": 1.0, "fool": LossWeight(weight=0.5, every=every)}
+        trainer = make_trainer(Watched(), tmp_path / str(every), weights=weights, max_steps=1,
+                               dev_batches=1, grad_clip=0)
+        batch = [make_batch(0)]
+        for number in range(every):
+            outcome = trainer.stepper.step(batch, number, 0.0, lr_scale=0.0)
+            gradients[every, number] = float(outcome.values["grad_norm"])
+    assert seen == [[], [], ["fool"], ["fool"]]
+    assert gradients[3, 1] == gradients[3, 2] < gradients[1, 0] < gradients[3, 0]
+    with pytest.raises(ValueError, match="every"):
+        LossWeight(weight=1.0, every=0)
