@@ -35,7 +35,7 @@ class Balance:
         self.doses: dict[str, float] = {}
         self.before: dict[str, float] = {}  # dose of all losses when one joined
         self.lr_sum = 0.0  # since the last measurement
-        self.owed: dict[str, float] = {}  # the same, of measurements in whose step a loss was absent
+        self.owed: dict[str, float] = {}  # the same, of measured steps without a loss
 
     def due(self, step: int, on: Mapping[str, float]) -> bool:
         """Whether ``step`` must be measured for the weights of the losses that are ``on``."""

@@ -137,7 +137,7 @@ def test_a_loss_of_every_fourth_step_has_the_same_dose():
         dose += 5.0 * mean["lm"] * times
         balance.add(1.0, used, grads if number % 3 == 0 else None)
     assert times_in_step(1.0, 3) == 1 and times_in_step(weights["lm"], 3) == 0
-    assert balance.shares()["lm"] == pytest.approx(0.2, rel=0.02)
+    assert balance.shares()["lm"] == pytest.approx(0.2, rel=0.05)
     assert dose == pytest.approx(0.25 * 40, rel=0.05)
 
 
