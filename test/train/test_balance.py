@@ -138,7 +138,8 @@ def test_a_loss_of_every_fourth_step_has_the_same_dose():
         balance.add(1.0, used, grads if number % 3 == 0 else None)
     assert times_in_step(1.0, 3) == 1 and times_in_step(weights["lm"], 3) == 0
     assert balance.shares()["lm"] == pytest.approx(0.2, rel=0.05)
-    assert dose == pytest.approx(0.25 * 40, rel=0.05)
+    # Ten steps, each a quarter of ctc's four; the first, not measured yet, has its own weight.
+    assert dose == pytest.approx(9 * 0.25 * 4 + 5.0 * 0.1 * 4)
 
 
 def test_a_loss_of_every_third_step_is_computed_there_alone(tmp_path):
