@@ -181,11 +181,21 @@ def exposure(recipe: RecipeConfig, speaks: str,
         budget = StageRun(stage=name, seed=0, key="", kind="", config=stage).audio_seconds
         budget = (spent or {}).get(name, budget)
         for part in stage.trainable:
-            # A loss with a delay trains its part on the rest only.
-            delays = [getattr(weight, "delay", 0.0) for loss, weight in stage.weights.items()
+            shares = [_share_seen(stage, loss) for loss, weight in stage.weights.items()
                       if weight_at(weight) and _teaches(stage, loss, part)]
-            seconds[part] += budget * (1 - min(delays, default=1.0))
+            seconds[part] += budget * max(shares, default=0.0)
     return seconds
+
+
+def _share_seen(stage: StageConfig, loss: str) -> float:
+    """Share of a stage's audio on which a loss is computed: after its delay, in some steps, on some
+    rows."""
+    weight, rows = stage.weights[loss], 1.0
+    if loss in READERS["lm"]:
+        rows = stage.options.get("lm_rows", 1.0)
+    elif loss == "fm":
+        rows = stage.options.get("flow_rows", 1.0)
+    return rows * (1 - getattr(weight, "delay", 0.0)) / getattr(weight, "every", 1)
 
 
 def _teaches(stage: StageConfig, loss: str, part: str) -> bool:

@@ -34,14 +34,33 @@ def gradient_parts(name: str, progress: float) -> set[str]:
 
 
 @pytest.mark.parametrize("name", [
-    "cascade-tokenizer", "cascade-fm", "cascade-lm", "cascade-rm", "stage1_rm_fm-tokenizer",
-    "stage1-tokenizer", "stage2-tokenizer", "stage2-lm", "stage2-fm", "stage2-rm", "stage2-joint",
-    "stage3_fm-joint", "stage3_rm-joint", "stage3-joint"])
+    "joint-tokenizer", "lm_cut-tokenizer", "fm_cut-tokenizer", "both_cut-tokenizer",
+    "cascade_rm-tokenizer", "cascade_rm-fm", "cascade_rm-lm", "cascade_coarse-tokenizer",
+    "fixed_weights-tokenizer", "no_flow-tokenizer", "no_coarse-tokenizer", "joint-lm", "joint-fm",
+    "joint-rm", "joint-joint", "no_samples-joint"])
 def test_a_stage_teaches_exactly_the_parts_it_names(name):
     assert gradient_parts(name, 1.0) == set(STAGES[name][1].config.trainable)
 
 
 def test_the_lm_of_stage_1_is_taught_from_its_delay_on():
-    joins = STAGES["stage2-tokenizer"][1].config.weights["lm"].delay
-    assert gradient_parts("stage2-tokenizer", joins - 0.01) == set(PARTS) - {"lm"}
-    assert gradient_parts("stage2-tokenizer", joins) == set(PARTS)
+    joins = STAGES["joint-tokenizer"][1].config.weights["lm"].delay
+    assert gradient_parts("joint-tokenizer", joins - 0.01) == set(PARTS) - {"lm"}
+    assert gradient_parts("joint-tokenizer", joins + 0.01) == set(PARTS)
+
+
+def gradient_at_encoder(name: str, *losses: str) -> float:
+    """Size of the gradient that these losses of a system's stage 1 give the tokenizer's encoder."""
+    run, unit = STAGES[f"{name}-tokenizer"]
+    task = build_task(run.recipe, unit.stage, VOCAB)
+    wake(task.system, std=0.1)
+    terms = task.train()(make_batch()).terms
+    sum(terms[k] for k in losses).backward()
+    return sum(float(p.grad.abs().sum()) for p in task.system.tokenizer.encoder.parameters()
+               if p.grad is not None)
+
+
+def test_the_cut_systems_differ_in_what_reaches_the_tokenizer():
+    for name, cut in (("joint", ()), ("lm_cut", ("lm",)), ("fm_cut", ("fm", "coarse")),
+                      ("both_cut", ("lm", "fm", "coarse"))):
+        for loss in ("lm", "fm", "coarse", "ctc"):
+            assert (gradient_at_encoder(name, loss) == 0) == (loss in cut), (name, loss)
