@@ -185,7 +185,9 @@ def _find(voice: Voice) -> Program:
 
 
 def fetch(voices: Iterable[str]) -> None:
-    """Programs and data of ``voices`` into tools/deb, unless the machine has them."""
+    """Programs and data of ``voices`` into tools/deb, unless the machine has them.
+
+    Raises UserError where they cannot be had."""
     packages, component = {}, ""
     for voice in (VOICES[speaker_of(v)] for v in voices):
         try:
@@ -193,9 +195,15 @@ def fetch(voices: Iterable[str]) -> None:
         except UserError:
             packages |= dict.fromkeys((*voice.engine.packages, *voice.packages))
             component = component or voice.engine.component
-    if packages:
+    if not packages:
+        return
+    try:
         run_fetch_deb(DEB_ROOT, list(packages), "--dependencies",
                       *(["--component", component] if component else []))
+    except UserError as e:
+        raise UserError(f"{e}; or set corpus_data.hours of the voices that need "
+                        f"{' '.join(packages)} to 0, and take them out of synthesis.lm_speakers"
+                        ) from e
 
 
 def command(text: str, voice: str, target: Path, program: Program) -> Command:
