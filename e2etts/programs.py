@@ -19,30 +19,43 @@ class Program:
     added_env: dict[str, str] = field(default_factory=dict)
 
     @property
+    def root(self) -> Path:
+        """Root of the installation: ``/`` for /usr/bin/flite."""
+        return Path(self.path).parent.parent.parent
+
+    @property
     def env(self) -> dict[str, str]:
         return {**os.environ, **self.added_env}
 
 
-def find_program(name: str, deb_root: Path = DEB_ROOT) -> Program:
-    """Find ``name`` (espeak-ng, flite).
+def find_program(name: str, deb_root: Path = DEB_ROOT, *, data: str = "",
+                 packages: tuple[str, ...] = (), component: str = "") -> Program:
+    """Find ``name``, and where it is given ``data``: what it reads below the root of its
+    installation. ``packages`` of Debian (default: ``name``), in archive area ``component``, hold
+    both.
 
-    Order: $E2ETTS_ESPEAK or $E2ETTS_FLITE, PATH, ``deb_root`` (filled by tools/fetch_deb.py).
+    Order: the variable in VARIABLES, PATH, ``deb_root`` (filled by tools/fetch_deb.py).
     Raises UserError with the remedy if it is not found.
     """
-    variable = VARIABLES[name]
+    variable = VARIABLES.get(name, "")
     if os.environ.get(variable):
         path = shutil.which(os.environ[variable])
         if path is None:
             raise UserError(f"{variable}={os.environ[variable]}: no such program; "
                             "correct or unset the variable")
         return Program(path)
-    if path := shutil.which(name):
+    path = shutil.which(name)
+    if path and (Program(path).root / data).exists():
         return Program(path)
-    program = deb_root / "usr" / "bin" / name
-    if program.exists():
-        return Program(str(program), _library_env(deb_root))
-    raise UserError(f"{name}: not found in ${variable}, PATH or {deb_root}; install it with "
-                    f"'apt install {name}' or run 'python tools/fetch_deb.py tools/deb {name}'")
+    program = Program(str(deb_root / "usr" / "bin" / name), _library_env(deb_root))
+    if Path(program.path).exists() and (deb_root / data).exists():
+        return program
+    missing = f"{name} with /{data}" if data else name
+    needed = " ".join(packages or (name,))
+    area = f"--component {component} " if component else ""
+    raise UserError(f"{missing}: not found in {f'${variable}, ' if variable else ''}PATH or "
+                    f"{deb_root}; install it with 'apt install {needed}' or run "
+                    f"'python tools/fetch_deb.py {area}tools/deb {needed}'")
 
 
 def _library_env(deb_root: Path) -> dict[str, str]:

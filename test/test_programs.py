@@ -27,3 +27,19 @@ def test_programs_are_looked_up_in_order(tmp_path, monkeypatch):
     monkeypatch.setenv("E2ETTS_FLITE", str(tmp_path / "none"))
     with pytest.raises(UserError, match="E2ETTS_FLITE=.*no such program"):
         find_program("flite", tmp_path / "deb")
+
+
+def test_a_program_without_its_data_is_passed_over(tmp_path, monkeypatch):
+    deb = tmp_path / "deb"
+    for root in (tmp_path, deb):
+        (root / "usr/bin").mkdir(parents=True)
+        shutil.copy("/bin/sh", root / "usr/bin/festival")
+    monkeypatch.setenv("PATH", str(tmp_path / "usr/bin"))
+    wanted = {"data": "usr/share/voice", "packages": ("festival", "festvox-x"),
+              "component": "contrib"}
+    assert find_program("festival", deb).root == tmp_path
+    with pytest.raises(UserError, match="festival with /usr/share/voice: not found in PATH or .*"
+                       "'apt install festival festvox-x' or .*--component contrib tools/deb fest"):
+        find_program("festival", deb, **wanted)
+    (deb / "usr/share/voice").mkdir(parents=True)
+    assert find_program("festival", deb, **wanted).root == deb

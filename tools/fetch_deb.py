@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Unpack Debian packages into a folder, without root and without touching the system.
 
-    fetch_deb.py [--dependencies] [--cache DIR] FOLDER PACKAGE...
+    fetch_deb.py [--dependencies] [--component NAME] [--cache DIR] FOLDER PACKAGE...
 
 The packages come from the machine's own apt sources, by its own signed package lists, which are
 fetched again into --cache (default FOLDER/.apt). --dependencies adds the packages that they need
-and that the machine lacks. What is there already is not fetched again; FOLDER/packages.json holds
-the versions. Only the standard library is used.
+and that the machine lacks. --component reads that component (non-free) of the machine's Debian
+mirrors too; Ubuntu has such packages in multiverse. What is there already is not fetched again;
+FOLDER/packages.json holds the versions. Only the standard library is used.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 
 STAMP = "packages.json"
 LISTS_KEEP_SECONDS = 3600
+MACHINE_SOURCES = Path("/etc/apt")
 NETWORK_SIGNS = ("Could not resolve", "Could not connect", "Failed to fetch", "Temporary failure",
                  "Connection failed", "Network is unreachable", "Unable to connect", "timed out")
 
@@ -30,7 +32,8 @@ class FetchError(Exception):
     """An error outside this program; the message states what, where and the remedy."""
 
 
-def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path) -> dict[str, str]:
+def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path,
+          component: str = "") -> dict[str, str]:
     """Unpack ``packages`` below ``folder``; returns the versions of all that is there.
 
     Raises FetchError: no apt, no network, unknown package, disk full. Packages appear in
@@ -49,6 +52,8 @@ def fetch(folder: Path, packages: list[str], dependencies: bool, cache: Path) ->
     try:
         for part in ("archives/partial", "lists/partial"):
             (cache / part).mkdir(parents=True, exist_ok=True)
+        if component:
+            add_component(component, cache)
         update(cache)
         names = wanted + (missing_dependencies(wanted, cache) if dependencies else [])
         check_space(names, folder, cache)
@@ -84,6 +89,9 @@ def apt(args: list[str], cache: Path, cwd: Path | None = None) -> str:
                "APT::Get::Assume-Yes": 1, "APT::Update::Error-Mode": "any",
                "Acquire::Languages": "none", "Acquire::Retries": 3, "Acquire::http::Timeout": 20,
                "Acquire::https::Timeout": 20, "APT::Install-Recommends": 0}
+    if (cache / "sources").is_dir():  # of add_component
+        options |= {"Dir::Etc::sourcelist": cache / "sources/sources.list",
+                    "Dir::Etc::sourceparts": cache / "sources/sources.list.d"}
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options["APT::Sandbox::User"] = "root"
     command = [args[0], *(f"-o{k}={v}" for k, v in options.items()), *args[1:]]
@@ -99,6 +107,30 @@ def apt(args: list[str], cache: Path, cwd: Path | None = None) -> str:
             remedy = "check the network and run again"
         raise FetchError(f"{' '.join(args[:2])}: {message[:240]}; {remedy}")
     return done.stdout
+
+
+def add_component(component: str, cache: Path, machine: Path = MACHINE_SOURCES) -> None:
+    """Copy the machine's apt sources below ``cache``, with ``component`` for Debian's mirrors.
+
+    The copy keeps keys and options of each source; the lists are fetched again if it is new.
+    """
+    mirror = r"/debian(?:\.list)?/?"  # a URI's end; other repositories lack the component
+    for path in [machine / "sources.list", *sorted((machine / "sources.list.d").glob("*"))]:
+        if not path.is_file() or path.suffix not in (".list", ".sources"):
+            continue
+        text = path.read_text()
+        if path.suffix == ".list":
+            text = re.sub(rf"(?m)^(deb\s.*{mirror}[ \t]+\S+[ \t].*?)\s*$", rf"\1 {component}", text)
+        else:
+            text = "\n\n".join(
+                re.sub(r"(?m)^(Components:.*?)\s*$", rf"\1 {component}", stanza)
+                if re.search(rf"(?m)^URIs:.*{mirror}\s*$", stanza) else stanza
+                for stanza in re.split(r"\n\s*\n", text))
+        copy = cache / "sources" / path.relative_to(machine)
+        if not copy.exists() or copy.read_text() != text:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(text)
+            (cache / "lists/fetched").unlink(missing_ok=True)
 
 
 def update(cache: Path) -> None:
@@ -195,11 +227,12 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("packages", nargs="+", metavar="PACKAGE")
     parser.add_argument("--dependencies", action="store_true")
+    parser.add_argument("--component", default="")
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     try:
         cache = args.cache or args.folder / ".apt"
-        versions = fetch(args.folder, args.packages, args.dependencies, cache)
+        versions = fetch(args.folder, args.packages, args.dependencies, cache, args.component)
     except FetchError as e:
         print(f"fetch_deb: error: {e}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import asterisk
+import engines
 import numpy as np
 import prepare_data
 import pytest
@@ -32,7 +33,7 @@ def recipe(tmp_path, monkeypatch, flite):
     (root / "spelling.tsv").write_text("en\tprompt\tprompt\n")
     monkeypatch.chdir(root)
     monkeypatch.setattr(asterisk, "HERE", root)
-    monkeypatch.setattr(prepare_data, "fetch_programs", lambda: None)
+    monkeypatch.setattr(engines, "fetch", lambda voices: None)
     (root / "conf.yaml").write_text(
         "seed: 3\ncorpus_data: {languages: [en], test_utts: {en: 5}, dev_utts: 3,\n"
         "  hours: {flite-slt: 0.003, espeak-ru: 0.0}, workers: 1}\n")

@@ -1,6 +1,5 @@
 """Synthetic speech of egs/mini: its texts, and how they are spoken."""
 
-import re
 import shutil
 from dataclasses import replace
 
@@ -26,6 +25,13 @@ from e2etts.errors import UserError
     ("word " * 19, "en", ""), ("he said: go home", "en", "he said, go home.")])
 def test_only_clean_sentences_pass(text, lang, clean):
     assert sentences.clean_sentence(text, lang) == clean
+
+
+def test_italian_apostrophes_become_accents():
+    text = "Cio' che e' piu' bello non c'e', un po' perche' ne' lui ne' l'unita' lo sa"
+    assert sentences.accented(text) == (
+        "Ciò che è più bello non c'è, un po' perché né lui né l'unità lo sa")
+    assert sentences.clean_sentence("E' cosi' bello", "it") == "è così bello."
 
 
 def test_free_sentences_are_well_formed_and_no_prompts():
@@ -97,32 +103,10 @@ def test_other_rates_are_resampled_and_bad_answers_listed(flite, tmp_path):
     assert "no readable audio" in speak(["seven eight."], tmp_path, 1)[1][0][2]
 
 
-def test_a_failing_program_and_unknown_voices_are_reported(flite, tmp_path):
+def test_a_failing_program_is_reported(flite, tmp_path):
     (tmp_path / "broken").write_text("")
     with pytest.raises(UserError, match="fails with status 1 on 'one two.': bad"):
         speak(["one two."], tmp_path, 1)
-    with pytest.raises(UserError, match="corpus_data.hours.flite-bob: no such voice; known"):
-        synthetic.voice_language("flite-bob")
-
-
-def test_styles_of_a_voice_and_how_programs_are_asked_for_them(tmp_path):
-    assert synthetic.voice_language("flite-slt+high") == "en"
-    assert synthetic.voice_language("espeak-ru+whisper") == "ru"
-    for voice, has in (("flite-rms+high", "neutral, fast, slow$"), ("espeak-es+", "flat, whisper"),
-                       ("flite-slt+whisper", "neutral, fast, slow, high, low, flat$")):
-        with pytest.raises(UserError, match=f"{re.escape(voice)}: .* has no such style; .*{has}"):
-            synthetic.voice_language(voice)
-    asked = {v: synthetic._arguments("a <b> c.", v, tmp_path / "x.wav") for v in (
-        "flite-slt", "flite-slt+neutral", "flite-slt+slow", "espeak-es", "espeak-es+whisper",
-        "espeak-es+flat")}
-    out = str(tmp_path / "x.wav")
-    assert asked["flite-slt"] == asked["flite-slt+neutral"] == [
-        "-voice", "slt", "-t", "a <b> c.", "-o", out]
-    assert asked["flite-slt+slow"][2:4] == ["--setf", "duration_stretch=1.4"]
-    assert asked["espeak-es"] == ["-v", "es-419", "-w", out, "--", "a <b> c."]
-    assert asked["espeak-es+whisper"][:2] == ["-v", "es-419+whisper"]
-    assert asked["espeak-es+flat"][-1] == '<prosody range="0%">a &lt;b&gt; c.</prosody>'
-    assert "-m" in asked["espeak-es+flat"]
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(flite, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ from e2etts.train.step import Stepper
 
 CONF = Path(__file__).resolve().parents[2] / "egs/mini/conf"
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
-SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "espeak-*", "flite-awb"])  # not here
+SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "pico-*", "rhvoice-*", "flite-awb"])  # not here
 STAGES = ("lm", "fm", "rm", "joint")
 SMALL = {  # the default of egs/mini in small, its later stages cached
     "base": str(CONF / "default.yaml"), "corpus": {"tests": [], "zero_shot": [], "sentences": []},

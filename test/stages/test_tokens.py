@@ -26,7 +26,7 @@ TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
 TRAIN = {"max_steps": 2, "max_minutes": None, "batch_seconds": 6, "warmup_steps": 1, "log_every": 1,
          "workers": 0, "health": {"sampled_utts": 2}}
 LEVELS, V = [4, 3, 3], 36
-SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "espeak-*", "flite-awb"])  # not here
+SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "pico-*", "rhvoice-*", "flite-awb"])  # not here
 DEFAULT = {  # the default of egs/mini in small
     "base": str(CONF / "default.yaml"),
     "corpus": {"tests": ["test"], "zero_shot": [], "sentences": [], "enrol": "enrol"},

@@ -1,5 +1,6 @@
 """tools/fetch_deb.py with a pretended apt: nothing half-written, one line of error."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -132,3 +133,33 @@ def test_a_damaged_stamp_is_named(fake):
     (fake.root / "deb/packages.json").write_text("{")
     done = fake("one")
     assert done.returncode == 2 and "packages.json: damaged" in done.stderr
+
+
+def test_a_component_is_added_for_debian_only(tmp_path):
+    spec = importlib.util.spec_from_file_location("fetch_deb", SCRIPT)
+    fetch_deb = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fetch_deb)
+    etc, cache = tmp_path / "etc", tmp_path / "cache"
+    (etc / "sources.list.d").mkdir(parents=True)
+    (cache / "lists").mkdir(parents=True)
+    stanza = "Types: deb\nURIs: {}\nSuites: bookworm\nComponents: main\nSigned-By: /k.gpg\n"
+    (etc / "sources.list.d/debian.sources").write_text(
+        stanza.format("http://deb.debian.org/debian") + "\n"
+        + stanza.format("http://deb.debian.org/debian-security"))
+    (etc / "sources.list").write_text(
+        "# deb http://x/debian/ y main\n"
+        "deb [signed-by=/k] http://ftp.de.debian.org/debian/ sid main\n"
+        "deb https://other.example/apt sid main\n")
+    fetch_deb.add_component("non-free", cache, etc)
+    lines = (cache / "sources/sources.list.d/debian.sources").read_text().splitlines()
+    assert [x for x in lines if x.startswith("Comp")] == ["Components: main non-free",
+                                                          "Components: main"]
+    assert lines.count("Signed-By: /k.gpg") == 2
+    assert (cache / "sources/sources.list").read_text().splitlines() == [
+        "# deb http://x/debian/ y main",
+        "deb [signed-by=/k] http://ftp.de.debian.org/debian/ sid main non-free",
+        "deb https://other.example/apt sid main"]
+    (cache / "lists/fetched").touch()
+    fetch_deb.add_component("non-free", cache, etc)  # the same: the lists stay
+    assert (cache / "lists/fetched").exists()
+

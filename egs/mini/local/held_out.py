@@ -3,13 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import engines
 import synthetic
 import torch
 from asterisk import order
 from settings import MiniData
 
 from e2etts.errors import UserError
-from e2etts.programs import find_program
 
 ZERO_SHOT = "test_zero_shot"
 LEAST = 3  # a text, its prompt, and a reference of the voice
@@ -28,7 +28,7 @@ def counts(config: MiniData) -> dict[str, int]:
         key = f"corpus_data.held_out.{voice}"
         if "+" in voice:
             raise UserError(f"{key}: a voice is held out with all its styles: leave '+...' out")
-        lang = recordings.get(voice) or synthetic.voice_language(voice, key)
+        lang = recordings.get(voice) or engines.voice_language(voice, key)
         if lang not in config.languages:
             raise UserError(f"{key}: its language is not among corpus_data.languages")
         twin = TWINS.get(voice)
@@ -36,7 +36,7 @@ def counts(config: MiniData) -> dict[str, int]:
             raise UserError(f"{key}: {twin} is the same person: hold it out too, or leave its "
                             "language out of corpus_data.languages")
         trained = [v for v, hours in config.hours.items()
-                   if hours > 0 and v.partition("+")[0] == voice]
+                   if hours > 0 and engines.speaker_of(v) == voice]
         if trained:
             raise UserError(f"{key}: training would have its speech: set "
                             f"corpus_data.hours.{trained[0]}=0, or hold another voice out")
@@ -58,8 +58,7 @@ def speak(texts: dict[str, list[str]], held: dict[str, int], root: Path,
     Returns these, and (voice, text, reason) of failures. Raises UserError for a voice whose texts
     are used up.
     """
-    programs = {name: find_program(name) for name in
-                sorted({synthetic.program_of(voice) for voice in texts})}
+    programs = engines.find(texts)
     low, high = config.held_out_seconds
     spoken, failed = [], []
     torch.set_num_threads(1)
@@ -74,7 +73,7 @@ def speak(texts: dict[str, list[str]], held: dict[str, int], root: Path,
                     if reason:
                         failed.append((voice, text, reason))
                     elif low <= seconds <= high:
-                        mine.append(synthetic.Spoken(utt, synthetic.voice_language(voice), voice,
+                        mine.append(synthetic.Spoken(utt, engines.voice_language(voice), voice,
                                                      "", path, text, seconds))
             if len(mine) < held[voice]:
                 raise UserError(f"corpus_data.held_out.{voice}: only {len(mine)} of its texts take "

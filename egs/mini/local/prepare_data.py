@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import engines
+import festvox
 import held_out
 import synthetic
 from asterisk import HERE, Prompt, attribution, prepare_prompts, words_of
@@ -26,10 +28,11 @@ from e2etts.data.datadir import DataDir, read_table
 from e2etts.data.validate import Limits, clean_directory
 from e2etts.errors import UserError
 from e2etts.files import write_text
-from e2etts.programs import find_program
 from e2etts.text import normalise
 
-PROGRAMS = ["flite", "espeak-ng"]
+# Its program makes the phonemes of all texts, whether or not it also speaks.
+PHONEMES = "espeak-en"
+DEB = "data/download/deb"
 
 
 def prepare(job: Job) -> None:
@@ -44,7 +47,7 @@ def prepare(job: Job) -> None:
               f"{done.path} to check it anew", flush=True)
         return
     clock = Clock()
-    fetch_programs()
+    engines.fetch([PHONEMES, *voices_of(config)])
     clock.lap("programs")
     prompts, left_out = prepare_prompts(root, config)
     sentences = read_sentences(HERE / "sentences.txt", config)
@@ -54,15 +57,19 @@ def prepare(job: Job) -> None:
     barred |= {words_of(normalise(text, lang)) for lang, text in sentences}
     apart = unused(prompts, sets)
     every, unseen, failed = synthesise(sets["train"] + apart, barred, root, config)
-    spoken = hold_out(every, sets["train"], config)
+    clock.lap("synthetic speech")
+    recorded, faulty = festvox.fetch_recordings(root / DEB, barred, root, config)
+    spoken = hold_out(every + recorded, sets["train"], config)
     spoken |= {held_out.ZERO_SHOT: unseen} if unseen else {}
     sets |= {name: [] for name in spoken if name not in sets}
-    left_out += failed + [(p.lang, p.utt, "its voice is held out") for p in apart]
-    clock.lap("synthetic speech")
+    left_out += failed + faulty + [(p.lang, p.utt, "its voice is held out") for p in apart]
+    clock.lap("more recordings")
     write_sets(data, sets, sentences, spoken, config.seed)
     write_left_out(data / "left_out.tsv", left_out)
     if data != Path("data"):  # the credits stand beside the wavs, and with every set of tables
         write_text(data / "ATTRIBUTION", attribution(config))
+        if recorded:
+            write_text(data / f"ATTRIBUTION.{festvox.PACKAGE}", festvox.CREDIT)
     limits = Limits(sample_rate_hz=SAMPLE_RATE_HZ)
     for name in sets:
         clean_directory(data / name, limits, config.policy)
@@ -127,14 +134,11 @@ class Clock:
         return "data: seconds: " + ", ".join(f"{n} {s:.0f}" for n, s in self.laps)
 
 
-def fetch_programs() -> None:
-    """flite and espeak-ng into tools/deb, unless the machine has them."""
-    for name in PROGRAMS:
-        try:
-            find_program(name)
-        except UserError:
-            run_fetch_deb(REPO / "tools/deb", PROGRAMS, "--dependencies")
-            return
+def voices_of(config: MiniData) -> list[str]:
+    """Voices of the recipe's languages that speak: those with hours, and those held out."""
+    wanted = [voice for voice, hours in config.hours.items()
+              if engines.voice_language(voice) in config.languages and hours > 0]
+    return wanted + [v for v in held_out.counts(config) if not v.startswith("asterisk")]
 
 
 def read_sentences(path: Path, config: MiniData) -> list[tuple[str, str]]:
@@ -163,14 +167,14 @@ def synthesise(prompts: list[Prompt], barred: set[str], root: Path, config: Mini
     held, held_texts = held_out.counts(config), {}
     for voice, count in held.items():
         if not voice.startswith("asterisk"):
-            of_lang = held_texts.setdefault(synthetic.voice_language(voice), {})
+            of_lang = held_texts.setdefault(engines.voice_language(voice), {})
             of_lang[voice] = held_out.texts_needed(count)
     amounts: dict[str, dict[str, int]] = {}
-    for voice, hours in config.hours.items():
-        lang = synthetic.voice_language(voice)
-        if hours > 0 and lang in config.languages:
-            amounts.setdefault(lang, {})[voice] = synthetic.texts_needed(hours)
-    deb = root / "data/download/deb"
+    for voice in voices_of(config):
+        if voice not in held:
+            of_lang = amounts.setdefault(engines.voice_language(voice), {})
+            of_lang[voice] = synthetic.texts_needed(config.hours[voice])
+    deb = root / DEB
     languages = list(dict.fromkeys([*amounts, *held_texts]))
     packages = [p for lang in languages for p in PACKAGES[lang]]
     if packages:
@@ -183,7 +187,7 @@ def synthesise(prompts: list[Prompt], barred: set[str], root: Path, config: Mini
                                     config)
     spoken, more = synthetic.speak_all({v: t for v, t in texts.items() if v not in held},
                                        config.hours, root, config)
-    return spoken, unseen, [(synthetic.voice_language(v), t, reason)
+    return spoken, unseen, [(engines.voice_language(v), t, reason)
                             for v, t, reason in failed + more]
 
 

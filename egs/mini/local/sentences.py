@@ -3,6 +3,7 @@
 import gzip
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ FORTUNES = {
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 3, 18, 140
 _LETTERS = {"en": "a-z", "es": "a-záéíóúüñ", "fr": "a-zàâæçéèêëîïôœùûüÿ", "it": "a-zàèéìíîòóù",
             "ru": "а-яё"}
+_APOCOPES = {"po", "mo", "di", "fa", "va", "sta", "da", "be", "to", "ca"}  # of Italian: un po'
 _UNSPOKEN = re.compile(r"[\[\](){}<>|\\/_*#@^~=+«»\"“”„0-9…]|--|\.\.|[A-ZА-Я]{2,}|[.]\w|https?")
 
 
@@ -74,6 +76,7 @@ def split_sentences(text: str) -> list[str]:
 def clean_sentence(text: str, lang: str) -> str:
     """The normalised sentence with an end mark; empty if it is not plain text."""
     text = text.strip().replace("’", "'")
+    text = accented(text) if lang == "it" else text
     if not text or _UNSPOKEN.search(text) or text[0] in "-—–'" or "\ufffd" in text:
         return ""
     if lang != "en" and not text.lstrip("¿¡")[:1].isupper():  # WordNet alone has whole clauses
@@ -87,6 +90,18 @@ def clean_sentence(text: str, lang: str) -> str:
     if any(len(w) > 20 for w in words):
         return ""
     return ended(normalise(text, lang))
+
+
+def accented(text: str) -> str:
+    """Italian ``text`` with the accents that fortunes write as apostrophes: ``e' cosi'``."""
+    def accent(match: re.Match) -> str:
+        word, vowel = match[1].lower(), match[2]
+        if word + vowel.lower() in _APOCOPES:
+            return match[0]
+        closed = vowel in "eE" and (word.endswith("ch") or word in ("n", "s"))
+        return unicodedata.normalize("NFC", match[1] + vowel + ("\u0301" if closed else "\u0300"))
+
+    return re.sub(r"\b([^\W\d_]*)([aeiouAEIOU])'(?!\w)", accent, text)
 
 
 def ended(text: str) -> str:

@@ -9,10 +9,11 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 @dataclass(frozen=True, kw_only=True)
 class MiniData:
-    """``hours``: of synthetic speech per voice; ``VOICE+STYLE`` is speech of that voice with the
-    style as its emotion label, of which ``style_test_utts`` for each voice and style become the
-    set test_style and ``style_dev_utts`` go to dev. ``prompts_per_language``: how many recordings
-    of each language are used at all (seeded choice), None for all. ``test_utts`` and
+    """``hours``: of synthetic speech per voice of engines.py; ``VOICE+STYLE`` is speech of that
+    voice with the style as its emotion label, of which ``style_test_utts`` for each voice and style
+    become the set test_style and ``style_dev_utts`` go to dev. ``festvox_ru_hours``: of recordings
+    of another Russian speaker, for training only (festvox.py). ``prompts_per_language``: how many
+    recordings of each language are used at all (seeded choice), None for all. ``test_utts`` and
     ``dev_utts`` count utterances per language; ``test_seconds`` bounds their lengths. Recordings
     that are longer than ``longest_seconds`` or spoken at another rate than
     ``characters_per_second`` are left out; of silence at their edges ``edge_silence_seconds`` stay.
@@ -38,6 +39,7 @@ class MiniData:
         "flite-slt": 1.5, "flite-rms": 1.0, "flite-awb": 0.5, "flite-kal16": 0.3,
         "espeak-en": 0.0, "espeak-es": 0.4, "espeak-fr": 0.4, "espeak-it": 0.4,
         "espeak-ru": 0.4})
+    festvox_ru_hours: float = 0.0
     style_test_utts: int = 12
     style_dev_utts: int = 2
     held_out: dict[str, int] = field(default_factory=dict)

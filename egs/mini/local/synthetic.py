@@ -1,4 +1,4 @@
-"""Synthetic speech with flite and espeak-ng: seeded, parallel, resumable."""
+"""Synthetic speech of the voices in engines.py: seeded, parallel, resumable."""
 
 import hashlib
 import shutil
@@ -6,8 +6,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
+import engines
 import numpy as np
 import soundfile
 import torch
@@ -17,23 +17,8 @@ from tqdm import tqdm
 
 from e2etts.data.recordings import write_wav
 from e2etts.errors import UserError
-from e2etts.programs import Program, find_program
+from e2etts.programs import Program
 
-# LANG, and LANG-VARIANT for another timbre: espeak-ng speaks all languages in one voice.
-ESPEAK = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru",
-          "en-f3": "en-us+f3"}
-FLITE = ("slt", "rms", "awb", "kal16")
-# Options of the programs for each style. Rates and pitches were chosen to be clearly audible:
-# 1.4 times faster or slower, three to five semitones up or down.
-FLITE_STYLES = {
-    "neutral": (), "fast": ("--setf", "duration_stretch=0.7"),
-    "slow": ("--setf", "duration_stretch=1.4"), "high": ("--setf", "f0_shift=1.3"),
-    "low": ("--setf", "f0_shift=0.75"), "flat": ("--setf", "int_f0_target_stddev=1")}
-ESPEAK_STYLES = {
-    "neutral": (), "fast": ("-s", "240"), "slow": ("-s", "120"), "high": ("-p", "85"),
-    "low": ("-p", "15"), "flat": ("-m",), "whisper": ()}
-# The pitch of these is fixed by their recordings, or only partly adjustable.
-FLITE_LACKS = {"rms": ("high", "low", "flat"), "kal16": ("flat",)}
 # Shortest mean sentence duration of any voice, to prepare enough texts for the hours.
 LEAST_SECONDS_A_TEXT = 1.9
 
@@ -54,35 +39,6 @@ class Spoken:
     seconds: float
 
 
-def voice_language(voice: str, key: str = "") -> str:
-    """Language of ``flite-NAME`` or ``espeak-LANG``, alone or followed by ``+STYLE``.
-
-    Raises UserError for an unknown voice, or a style that it does not have; key: that names it."""
-    key = key or f"corpus_data.hours.{voice}"
-    base, _, style = voice.partition("+")
-    kind, _, name = base.partition("-")
-    if not (kind == "flite" and name in FLITE or kind == "espeak" and name in ESPEAK):
-        raise UserError(f"{key}: no such voice; known: "
-                        f"{', '.join('flite-' + v for v in FLITE)}, "
-                        f"{', '.join('espeak-' + v for v in ESPEAK)}")
-    if "+" in voice and style not in styles_of(base):
-        raise UserError(f"{key}: {base} has no such style; it has: "
-                        f"{', '.join(styles_of(base))}")
-    return "en" if kind == "flite" else name.partition("-")[0]
-
-
-def program_of(voice: str) -> str:
-    return "flite" if voice.startswith("flite") else "espeak-ng"
-
-
-def styles_of(voice: str) -> list[str]:
-    """Styles that a voice supports."""
-    kind, _, name = voice.partition("-")
-    if kind == "espeak":
-        return [s for s in ESPEAK_STYLES if "-" not in name or s != "whisper"]
-    return [s for s in FLITE_STYLES if s not in FLITE_LACKS.get(name, ())]
-
-
 def texts_needed(hours: float) -> int:
     """Number of texts that is sufficient for ``hours``."""
     return 0 if hours <= 0 else int(hours * 3600 / LEAST_SECONDS_A_TEXT) + 8
@@ -95,8 +51,7 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
     The cut depends only on durations, so that interrupted runs and other numbers of workers give
     the same set. Returns the utterances and (voice, text, reason) of failures.
     """
-    programs = {name: find_program(name) for name in
-                sorted({program_of(v) for v in texts})}
+    programs = engines.find(texts)
     spoken: list[Spoken] = []
     failed: list[tuple] = []
     torch.set_num_threads(1)
@@ -118,8 +73,8 @@ def speak_all(texts: dict[str, list[str]], hours: dict[str, float], root: Path,
                     have += seconds
                     bar.update(min(seconds, bar.total - bar.n))
                     speaker, _, style = voice.partition("+")
-                    spoken.append(Spoken(utt, voice_language(voice), speaker, style, path, text,
-                                         seconds))
+                    spoken.append(Spoken(utt, engines.voice_language(voice), speaker, style,
+                                         path, text, seconds))
             if have < hours[voice] * 3600 * 0.95:
                 print(f"data: {voice}: {have / 3600:.2f} h instead of {hours[voice]:.2f} h: its "
                       "texts are used up", flush=True)
@@ -143,6 +98,8 @@ def speak(text: str, voice: str, root: Path,
             wav, rate = soundfile.read(str(raw), dtype="float32")
         except soundfile.SoundFileError:
             return utt, path, 0.0, f"{voice} wrote no readable audio"
+        except UnicodeEncodeError as e:
+            return utt, path, 0.0, f"{voice} does not know '{e.object[e.start:e.end]}'"
         finally:
             raw.unlink(missing_ok=True)
         if not len(wav) or float(np.abs(wav).max()) < 0.01:
@@ -156,22 +113,11 @@ def speak(text: str, voice: str, root: Path,
 
 
 def _run(text: str, voice: str, target: Path, programs: dict[str, Program]) -> None:
-    program = programs[program_of(voice)]
-    command = [program.path, *_arguments(text, voice, target)]
-    done = subprocess.run(command, capture_output=True, env=program.env, check=False)
+    program = programs[engines.speaker_of(voice)]
+    call = engines.command(text, voice, target, program)
+    done = subprocess.run(call.arguments, input=call.stdin.encode(), capture_output=True,
+                          env=program.env | call.env, check=False)
     if done.returncode:
-        message = " ".join(done.stderr.decode(errors="replace").split())[:200]
+        message = " ".join(done.stderr.decode(errors="replace").split())[-200:]
         raise UserError(f"{program.path}: fails with status {done.returncode} on '{text[:40]}': "
                         f"{message or 'no message (disk full?)'}")
-
-
-def _arguments(text: str, voice: str, target: Path) -> list[str]:
-    base, _, style = voice.partition("+")
-    kind, _, name = base.partition("-")
-    style = style or "neutral"
-    if kind == "flite":
-        return ["-voice", name, *FLITE_STYLES[style], "-t", text, "-o", str(target)]
-    if style == "flat":
-        text = f'<prosody range="0%">{escape(text)}</prosody>'
-    variant = "+whisper" if style == "whisper" else ""
-    return ["-v", ESPEAK[name] + variant, *ESPEAK_STYLES[style], "-w", str(target), "--", text]
