@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_pack import save_random_stages
 
 from e2etts.bin.main import main
-from e2etts.config import merge
+from e2etts.config import merge, read_yaml
 from e2etts.data.codes import Codes, Rows
 from e2etts.data.dataset import MelDataset
 from e2etts.data.loader import training_stream
@@ -32,7 +32,8 @@ from e2etts.train.step import Stepper
 
 CONF = Path(__file__).resolve().parents[2] / "egs/mini/conf"
 TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
-SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "pico-*", "rhvoice-*", "flite-awb"])  # not here
+SPEAKERS = dict.fromkeys(  # not here
+    read_yaml(CONF / "default.yaml")["stages"]["tokenizer"]["data"]["speaker_weights"])
 STAGES = ("lm", "fm", "rm", "joint")
 SMALL = {  # the default of egs/mini in small, its later stages cached
     "base": str(CONF / "default.yaml"), "corpus": {"tests": [], "zero_shot": [], "sentences": []},

@@ -15,7 +15,7 @@ from tiny_pack import save_random_stages
 
 from e2etts.bench.batches import made_batches
 from e2etts.bin.main import main
-from e2etts.config import merge
+from e2etts.config import merge, read_yaml
 from e2etts.data.codes import Codes
 from e2etts.data.vocab import Vocab
 from e2etts.errors import UserError
@@ -26,7 +26,8 @@ TRUNK = {"dim": 16, "layers": 1, "heads": 2, "head_dim": 8, "hidden_dim": 24}
 TRAIN = {"max_steps": 2, "max_minutes": None, "batch_seconds": 6, "warmup_steps": 1, "log_every": 1,
          "workers": 0, "health": {"sampled_utts": 2}}
 LEVELS, V = [4, 3, 3], 36
-SPEAKERS = dict.fromkeys(["asterisk-en", "asterisk-*", "pico-*", "rhvoice-*", "flite-awb"])  # not here
+SPEAKERS = dict.fromkeys(  # not here
+    read_yaml(CONF / "default.yaml")["stages"]["tokenizer"]["data"]["speaker_weights"])
 DEFAULT = {  # the default of egs/mini in small
     "base": str(CONF / "default.yaml"),
     "corpus": {"tests": ["test"], "zero_shot": [], "sentences": [], "enrol": "enrol"},
