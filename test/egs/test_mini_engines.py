@@ -13,7 +13,7 @@ from settings import MiniData
 from e2etts.errors import UserError
 from e2etts.programs import Program
 
-PROGRAM = Program("/opt/usr/bin/it")
+PROGRAM = Program("/deb/usr/bin/it")
 
 
 @pytest.fixture
@@ -75,14 +75,14 @@ def test_styles_of_a_voice_and_how_programs_are_asked_for_them(tmp_path):
 
 def test_programs_read_their_voices_beside_them():
     pico = asked("pico-fr", "oui.", "x.wav").arguments
-    assert pico[-4:] == ["/opt/usr/share/pico/lang", "fr-FR", "x.wav", "oui."]
+    assert pico[-4:] == ["/deb/usr/share/pico/lang", "fr-FR", "x.wav", "oui."]
     festival = asked("festival-it-pc", 'perché "no".', "x.wav").arguments
-    assert festival[1:3] == ["--datadir", "/opt/usr/share/festival"]
+    assert festival[1:3] == ["--datadir", "/deb/usr/share/festival"]
     assert b'(voice_pc_diphone)' in festival[-1] and b'perch\xe9 \\"no\\"."' in festival[-1]
     assert "да".encode() in asked("festival-ru", "да.", "x.wav").arguments[-1]
     rhvoice = asked("rhvoice-ru-elena", "да.", "x.wav")
     assert rhvoice.stdin == "да." and "elena" in rhvoice.arguments
-    assert rhvoice.env == {"RHVOICE_DATA_PATH": "/opt/usr/share/RHVoice"}
+    assert rhvoice.env == {"RHVOICE_DATA_PATH": "/deb/usr/share/RHVoice"}
 
 
 def test_a_voice_reads_its_input_and_what_it_cannot_spell_is_listed(machine, tmp_path):
